@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/buf.h"
+
+#include "base/text.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool grow(struct buf *b, size_t more)
+{
+    size_t need, cap;
+    char *data;
+
+    if (b->failed)
+        return false;
+    if (more > b->max || b->len > b->max - more)
+        goto fail;
+    need = b->len + more + 1;
+    if (need <= b->cap)
+        return true;
+    cap = b->cap ? b->cap * 2 : 256;
+    if (cap < need)
+        cap = need;
+    if (cap > b->max + 1)
+        cap = b->max + 1;
+    data = realloc(b->data, cap);
+    if (!data)
+        goto fail;
+    if (!b->data)
+        data[0] = '\0';
+    b->data = data;
+    b->cap = cap;
+    return true;
+fail:
+    b->failed = true;
+    return false;
+}
+
+void buf_put(struct buf *b, const void *bytes, size_t len)
+{
+    if (!grow(b, len))
+        return;
+    if (len > 0)
+        memcpy(b->data + b->len, bytes, len);
+    b->len += len;
+    b->data[b->len] = '\0';
+}
+
+void buf_puts(struct buf *b, const char *text)
+{
+    buf_put(b, text, strlen(text));
+}
+
+void buf_putc(struct buf *b, char c)
+{
+    buf_put(b, &c, 1);
+}
+
+void buf_printf(struct buf *b, const char *fmt, ...)
+{
+    va_list args;
+    int n;
+
+    va_start(args, fmt);
+    n = vsnprintf(NULL, 0, fmt, args);
+    va_end(args);
+    if (n < 0 || !grow(b, (size_t)n))
+        return;
+    va_start(args, fmt);
+    vsnprintf(b->data + b->len, (size_t)n + 1, fmt, args);
+    va_end(args);
+    b->len += (size_t)n;
+}
+
+static void put_escaped(struct buf *b, unsigned char c)
+{
+    switch (c) {
+    case '"':
+        buf_put(b, "\\\"", 2);
+        break;
+    case '\\':
+        buf_put(b, "\\\\", 2);
+        break;
+    case '\b':
+        buf_put(b, "\\b", 2);
+        break;
+    case '\t':
+        buf_put(b, "\\t", 2);
+        break;
+    case '\n':
+        buf_put(b, "\\n", 2);
+        break;
+    case '\f':
+        buf_put(b, "\\f", 2);
+        break;
+    case '\r':
+        buf_put(b, "\\r", 2);
+        break;
+    default:
+        buf_printf(b, "\\u%04x", c);
+    }
+}
+
+void buf_put_json_string(struct buf *b, const char *text, size_t len)
+{
+    size_t at = 0, plain = 0; /* text[plain..at) waits to be copied as it is */
+
+    buf_putc(b, '"');
+    while (at < len) {
+        unsigned char c = (unsigned char)text[at];
+        size_t size = 1;
+
+        if (c >= 0x80)
+            size = text_utf8_size(text + at, len - at);
+        if (size > 0 && c >= 0x20 && c != '"' && c != '\\') {
+            at += size;
+            continue;
+        }
+        buf_put(b, text + plain, at - plain);
+        if (size == 0)
+            buf_puts(b, TEXT_REPLACEMENT);
+        else
+            put_escaped(b, c);
+        plain = ++at;
+    }
+    buf_put(b, text + plain, at - plain);
+    buf_putc(b, '"');
+}
+
+char *buf_reserve(struct buf *b, size_t len)
+{
+    return grow(b, len) ? b->data + b->len : NULL;
+}
+
+void buf_added(struct buf *b, size_t len)
+{
+    b->len += len;
+    b->data[b->len] = '\0';
+}
+
+const char *buf_text(const struct buf *b)
+{
+    return b->data ? b->data : "";
+}
+
+void buf_reset(struct buf *b)
+{
+    b->len = 0;
+    b->failed = false;
+    if (b->data)
+        b->data[0] = '\0';
+}
+
+char *buf_take(struct buf *b, size_t *out_len)
+{
+    char *data = b->data;
+
+    if (out_len)
+        *out_len = b->len;
+    *b = BUF_INIT(b->max);
+    return data;
+}
+
+void buf_release(struct buf *b)
+{
+    free(b->data);
+    *b = BUF_INIT(b->max);
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/log.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/text.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *const level_names[] = {"debug", "info", "warn", "error"};
+static const char *const level_labels[] = {"DEBUG", "INFO ", "WARN ", "ERROR"};
+
+/* Written by log_setup before other threads start, only read afterwards. */
+static enum log_level threshold = LOG_LEVEL_INFO;
+static enum log_format line_format = LOG_FORMAT_TEXT;
+
+/* Marks a field that log_str was given NULL for: it is passed over, but doesn't end the list. */
+static const char absent[] = "";
+
+void log_setup(enum log_level level, enum log_format format)
+{
+    threshold = level;
+    line_format = format;
+}
+
+bool log_is_on(enum log_level level)
+{
+    return level >= threshold;
+}
+
+struct log_field log_bytes(const char *key, const char *text, size_t len)
+{
+    if (!text)
+        return (struct log_field){.key = absent};
+    return (struct log_field){.key = key, .text = text, .len = len};
+}
+
+struct log_field log_str(const char *key, const char *text)
+{
+    return log_bytes(key, text, text ? strlen(text) : 0);
+}
+
+struct log_field log_int(const char *key, int64_t number)
+{
+    return (struct log_field){.key = key, .number = number};
+}
+
+static bool needs_quotes(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+
+        if (c <= ' ' || c == '"' || c == '=' || c == '\\' || c >= 0x7F)
+            return true;
+    }
+    return len == 0;
+}
+
+/* The message as it is, but on one line whatever is in it. */
+static void put_plain(struct buf *line, const char *text)
+{
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+
+        if (c == '\n')
+            buf_puts(line, "\\n");
+        else if ((c < 0x20 && c != '\t') || c == 0x7F)
+            buf_printf(line, "\\x%02x", c);
+        else
+            buf_putc(line, (char)c);
+    }
+}
+
+static void put_text_line(struct buf *line, const char *time, enum log_level level,
+                          const char *message, const struct log_field *fields)
+{
+    buf_printf(line, "%s %s ", time, level_labels[level]);
+    put_plain(line, message);
+    for (const struct log_field *f = fields; f->key; f++) {
+        if (f->key == absent)
+            continue;
+        buf_printf(line, "  %s=", f->key);
+        if (!f->text)
+            buf_printf(line, "%" PRId64, f->number);
+        else if (needs_quotes(f->text, f->len))
+            buf_put_json_string(line, f->text, f->len);
+        else
+            buf_put(line, f->text, f->len);
+    }
+}
+
+static void put_json_line(struct buf *line, const char *time, enum log_level level,
+                          const char *message, const struct log_field *fields)
+{
+    buf_printf(line, "{\"time\":\"%s\",\"level\":\"%s\",\"msg\":", time, level_names[level]);
+    buf_put_json_string(line, message, strlen(message));
+    for (const struct log_field *f = fields; f->key; f++) {
+        if (f->key == absent)
+            continue;
+        buf_putc(line, ',');
+        buf_put_json_string(line, f->key, strlen(f->key));
+        buf_putc(line, ':');
+        if (f->text)
+            buf_put_json_string(line, f->text, f->len);
+        else
+            buf_printf(line, "%" PRId64, f->number);
+    }
+    buf_putc(line, '}');
+}
+
+static void write_all(const char *bytes, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = write(STDERR_FILENO, bytes, len);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return; /* nobody to tell */
+        bytes += n;
+        len -= (size_t)n;
+    }
+}
+
+void log_write(enum log_level level, const char *message, const struct log_field *fields)
+{
+    struct buf line = BUF_INIT(LOG_LINE_MAX);
+    char time[CLOCK_TEXT_MAX];
+
+    if (!log_is_on(level))
+        return;
+    clock_format_ms(clock_wall_ms(), time);
+    if (line_format == LOG_FORMAT_JSON)
+        put_json_line(&line, time, level, message, fields);
+    else
+        put_text_line(&line, time, level, message, fields);
+    if (!buf_ok(&line)) {
+        /* Too long (or no memory): the message without its fields beats half a line. */
+        buf_reset(&line);
+        if (line_format == LOG_FORMAT_JSON)
+            put_json_line(&line, time, level, message, LOG_FIELDS(log_str("cut", "fields too long")));
+        else
+            put_text_line(&line, time, level, message, LOG_FIELDS(log_str("cut", "fields too long")));
+    }
+    buf_putc(&line, '\n');
+    write_all(buf_text(&line), line.len);
+    buf_release(&line);
+}
