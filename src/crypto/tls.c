@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+#include "crypto/tls.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A certificate, its key and its chain: never changed once they are shared, only replaced. */
+struct identity {
+    int users; /* guarded by the tls_server's lock */
+    X509 *certificate;
+    EVP_PKEY *key;
+    STACK_OF(X509) *chain;
+};
+
+struct tls_server {
+    SSL_CTX *ctx;
+    char *cert_path;
+    char *key_path;
+    pthread_mutex_t lock;
+    struct identity *identity; /* guarded by lock; one user of it is this pointer */
+};
+
+static void identity_free(struct identity *id)
+{
+    if (!id)
+        return;
+    X509_free(id->certificate);
+    EVP_PKEY_free(id->key);
+    sk_X509_pop_free(id->chain, X509_free);
+    free(id);
+}
+
+static struct identity *identity_take(struct tls_server *tls)
+{
+    struct identity *id;
+
+    pthread_mutex_lock(&tls->lock);
+    id = tls->identity;
+    id->users++;
+    pthread_mutex_unlock(&tls->lock);
+    return id;
+}
+
+static void identity_put(struct tls_server *tls, struct identity *id)
+{
+    int users;
+
+    pthread_mutex_lock(&tls->lock);
+    users = --id->users;
+    pthread_mutex_unlock(&tls->lock);
+    if (users == 0)
+        identity_free(id);
+}
+
+/* --- files ------------------------------------------------------------------------------------ */
+
+/* A key with a passphrase is refused rather than asked for: nobody sits at the terminal. */
+static int no_passphrase(char *out, int size, int writing, void *arg)
+{
+    (void)out;
+    (void)size;
+    (void)writing;
+    (void)arg;
+    return 0;
+}
+
+static FILE *open_pem(const char *path, struct err *err)
+{
+    FILE *file = fopen(path, "re");
+
+    if (!file)
+        err_errno(err, ERR_INVALID, "cannot read '%s'", path);
+    return file;
+}
+
+static int read_certificates(struct identity *id, const char *path, struct err *err)
+{
+    FILE *file = open_pem(path, err);
+    X509 *issuer;
+    int rc = 0;
+
+    if (!file)
+        return ERR_INVALID;
+    id->chain = sk_X509_new_null();
+    id->certificate = PEM_read_X509_AUX(file, NULL, no_passphrase, NULL);
+    if (!id->certificate || !id->chain) {
+        rc = err_set(err, ERR_INVALID, "there is no certificate in '%s' (PEM is expected)", path);
+        goto out;
+    }
+    while ((issuer = PEM_read_X509(file, NULL, no_passphrase, NULL))) {
+        if (!sk_X509_push(id->chain, issuer)) {
+            X509_free(issuer);
+            rc = err_set(err, ERR_NOMEM, "no memory for the certificates in '%s'", path);
+            goto out;
+        }
+    }
+    /* The end of the file is an error to OpenSSL. Any other is one to us. */
+    if (ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
+        rc = err_set(err, ERR_INVALID, "a certificate in '%s' is damaged", path);
+out:
+    ERR_clear_error();
+    fclose(file);
+    return rc;
+}
+
+static int read_key(struct identity *id, const char *path, struct err *err)
+{
+    FILE *file = open_pem(path, err);
+
+    if (!file)
+        return ERR_INVALID;
+    id->key = PEM_read_PrivateKey(file, NULL, no_passphrase, NULL);
+    ERR_clear_error();
+    fclose(file);
+    if (!id->key)
+        return err_set(err, ERR_INVALID,
+                       "there is no private key in '%s' that can be used (PEM without a "
+                       "passphrase is expected)",
+                       path);
+    return 0;
+}
+
+static int identity_read(struct identity **out, const char *cert_path, const char *key_path,
+                         struct err *err)
+{
+    struct identity *id = calloc(1, sizeof(*id));
+    int rc;
+
+    if (!id)
+        return err_set(err, ERR_NOMEM, "no memory for a certificate");
+    id->users = 1;
+    ERR_clear_error();
+    rc = read_certificates(id, cert_path, err);
+    if (rc < 0)
+        goto out;
+    rc = read_key(id, key_path, err);
+    if (rc < 0)
+        goto out;
+    if (!X509_check_private_key(id->certificate, id->key)) {
+        rc = err_set(err, ERR_INVALID, "the key in '%s' doesn't fit the certificate in '%s'",
+                     key_path, cert_path);
+        goto out;
+    }
+    *out = id;
+    id = NULL;
+out:
+    ERR_clear_error();
+    identity_free(id);
+    return rc;
+}
+
+/* --- handshakes: any thread ------------------------------------------------------------------- */
+
+static int give_certificate(SSL *ssl, void *arg)
+{
+    struct tls_server *tls = arg;
+    struct identity *id = identity_take(tls);
+    /* The connection takes references of its own. */
+    int ok = SSL_use_cert_and_key(ssl, id->certificate, id->key, id->chain, 1);
+
+    identity_put(tls, id);
+    return ok;
+}
+
+static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+                           const unsigned char *offered, unsigned int offered_len, void *arg)
+{
+    static const unsigned char ours[] = "\x08http/1.1";
+
+    (void)ssl;
+    (void)arg;
+    if (SSL_select_next_proto((unsigned char **)out, out_len, ours, sizeof(ours) - 1, offered,
+                              offered_len) != OPENSSL_NPN_NEGOTIATED)
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+/* --- main ------------------------------------------------------------------------------------- */
+
+static SSL_CTX *new_ctx(struct tls_server *tls)
+{
+    static const unsigned char session_scope[] = "authkitd";
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+
+    if (!ctx)
+        return NULL;
+    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+                                 SSL_OP_IGNORE_UNEXPECTED_EOF);
+    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+                              SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_cert_cb(ctx, give_certificate, tls);
+    SSL_CTX_set_alpn_select_cb(ctx, choose_protocol, NULL);
+    if (!SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) ||
+        !SSL_CTX_set_cipher_list(ctx, "ECDHE+AESGCM:ECDHE+CHACHA20") ||
+        !SSL_CTX_set_session_id_context(ctx, session_scope, sizeof(session_scope) - 1)) {
+        SSL_CTX_free(ctx);
+        return NULL;
+    }
+    return ctx;
+}
+
+int tls_server_new(struct tls_server **out, const char *cert_path, const char *key_path,
+                   struct err *err)
+{
+    struct tls_server *tls = calloc(1, sizeof(*tls));
+    int rc;
+
+    if (!tls)
+        return err_set(err, ERR_NOMEM, "no memory for TLS");
+    pthread_mutex_init(&tls->lock, NULL);
+    tls->cert_path = strdup(cert_path);
+    tls->key_path = strdup(key_path);
+    if (!tls->cert_path || !tls->key_path) {
+        rc = err_set(err, ERR_NOMEM, "no memory for TLS");
+        goto out;
+    }
+    rc = identity_read(&tls->identity, cert_path, key_path, err);
+    if (rc < 0)
+        goto out;
+    tls->ctx = new_ctx(tls);
+    if (!tls->ctx) {
+        rc = err_set(err, ERR_NOMEM, "cannot set up TLS: OpenSSL refused");
+        goto out;
+    }
+    *out = tls;
+    tls = NULL;
+out:
+    ERR_clear_error();
+    tls_server_free(tls);
+    return rc;
+}
+
+int tls_server_reload(struct tls_server *tls, struct err *err)
+{
+    struct identity *fresh = NULL;
+    struct identity *old;
+    int rc = identity_read(&fresh, tls->cert_path, tls->key_path, err);
+
+    if (rc < 0)
+        return rc;
+    pthread_mutex_lock(&tls->lock);
+    old = tls->identity;
+    tls->identity = fresh;
+    pthread_mutex_unlock(&tls->lock);
+    identity_put(tls, old);
+    return 0;
+}
+
+void tls_server_free(struct tls_server *tls)
+{
+    if (!tls)
+        return;
+    SSL_CTX_free(tls->ctx);
+    identity_free(tls->identity);
+    pthread_mutex_destroy(&tls->lock);
+    free(tls->cert_path);
+    free(tls->key_path);
+    free(tls);
+}
+
+void *tls_server_ctx(struct tls_server *tls)
+{
+    return tls->ctx;
+}

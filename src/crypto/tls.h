@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tls - the server's certificate, and the settings that every handshake gets.
+ *
+ * The certificate can be replaced while handshakes go on: each handshake asks for the current one.
+ * TLS 1.2 and 1.3 only, HTTP/1.1 by ALPN, no renegotiation.
+ *
+ * Threads    tls_server_new, _reload, _free: main. Handshakes: any thread.
+ * Ownership  the context is the tls_server's.
+ * Errors     ERR_INVALID names the file and what is wrong with it: unreadable, no certificate, the
+ *            key doesn't fit. A reload that fails leaves the old certificate in use.
+ */
+#ifndef CRYPTO_TLS_H
+#define CRYPTO_TLS_H
+
+#include "base/err.h"
+
+struct tls_server;
+
+int tls_server_new(struct tls_server **out, const char *cert_path, const char *key_path,
+                   struct err *err) MUST_CHECK;
+int tls_server_reload(struct tls_server *tls, struct err *err) MUST_CHECK;
+void tls_server_free(struct tls_server *tls);
+
+/* The SSL_CTX, as the void * that http/ hands to civetweb; borrowed. */
+void *tls_server_ctx(struct tls_server *tls);
+
+#endif
