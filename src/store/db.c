@@ -1,0 +1,770 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/db.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    BUSY_TIMEOUT_MS = 5000, /* for somebody's sqlite3 shell; nobody else writes */
+    INTERRUPT_OPS = 1000,   /* VM instructions between two questions: some 10 µs */
+    LENGTH_MAX = 64 * 1024 * 1024,
+
+    /* 16 MiB of WAL: some 10 ms of work, six times a second at 50 000 jobs a second. A page
+     * that changes all the time is moved a quarter as often as with SQLite's own 1000. */
+    WAL_DUE_PAGES = 4000,
+    WAL_WAIT_MS = 100,
+
+    SQL_SHOWN_MAX = 200, /* bytes of a statement in an error text */
+};
+
+struct db {
+    sqlite3 *handle;
+    enum db_mode mode;
+    bool held;
+    struct err trouble;
+    struct stmt *statements;
+    size_t running; /* statements with running set */
+    bool (*interrupt)(void *arg);
+    void *interrupt_arg;
+    int64_t wal_pages;
+    int64_t wal_due_pages; /* the next db_checkpoint_due waits for so many */
+};
+
+struct stmt {
+    sqlite3_stmt *handle;
+    struct db *db;
+    struct stmt *prev, *next;
+    bool running; /* between its first row and its reset */
+    int bind_rc; /* SQLite's code for the first bind that failed since the last step */
+    int bind_index;
+};
+
+/* ------------------------------------------------------------------ errors */
+
+static bool is_room_errno(int number)
+{
+    return number == ENOSPC || number == EDQUOT || number == EFBIG;
+}
+
+/*
+ * READONLY without a reason is query_only, that is a wrong statement; with one (READONLY_DBMOVED,
+ * …) the file is no longer ours. LOCKED is a conflict within the connection, such as a DROP TABLE
+ * under an open SELECT: trying again doesn't help. An I/O error of a write for want of room leaves
+ * the file as sound as FULL does, but one of fsync never does.
+ */
+static int code_of(struct db *db, int rc)
+{
+    switch (rc) {
+    case SQLITE_IOERR_NOMEM:
+        return ERR_NOMEM;
+    case SQLITE_IOERR_WRITE:
+    case SQLITE_IOERR_SHMSIZE:
+        return is_room_errno(sqlite3_system_errno(db->handle)) ? ERR_FULL : ERR_FATAL;
+    case SQLITE_READONLY:
+        return ERR_INVALID;
+    default:
+        break;
+    }
+    switch (rc & 0xff) {
+    case SQLITE_CONSTRAINT:
+        return ERR_CONFLICT;
+    case SQLITE_FULL:
+        return ERR_FULL;
+    case SQLITE_NOMEM:
+        return ERR_NOMEM;
+    case SQLITE_BUSY:
+        return ERR_BUSY;
+    case SQLITE_INTERRUPT:
+        return ERR_LIMIT;
+    case SQLITE_IOERR:
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+    case SQLITE_CANTOPEN:
+    case SQLITE_PROTOCOL:
+    case SQLITE_READONLY:
+        return ERR_FATAL;
+    default:
+        return ERR_INVALID;
+    }
+}
+
+/* What SQLite's own text leaves open. */
+static const char *detail(int rc)
+{
+    switch (rc) {
+    case SQLITE_IOERR_READ:
+    case SQLITE_IOERR_SHORT_READ:
+        return ": read failed";
+    case SQLITE_IOERR_WRITE:
+        return ": write failed";
+    case SQLITE_IOERR_FSYNC:
+    case SQLITE_IOERR_DIR_FSYNC:
+        return ": fsync failed";
+    case SQLITE_IOERR_TRUNCATE:
+        return ": truncate failed";
+    case SQLITE_IOERR_SHMSIZE:
+    case SQLITE_IOERR_SHMMAP:
+    case SQLITE_IOERR_SHMOPEN:
+        return ": shared memory file failed";
+    case SQLITE_READONLY_DIRECTORY:
+        return ": its directory can't be written";
+    default:
+        return "";
+    }
+}
+
+/* How many bytes of the statement an error text shows, cut on a character boundary. */
+static int shown_length(const char *sql)
+{
+    size_t len = strnlen(sql, SQL_SHOWN_MAX);
+
+    if (len == SQL_SHOWN_MAX)
+        while (len > 0 && ((unsigned char)sql[len] & 0xC0) == 0x80)
+            len--;
+    return (int)len;
+}
+
+/* Word SQLite's error rc, given by the call just made; sql may be NULL. */
+static int word_error(struct db *db, int rc, const char *sql, struct err *err)
+{
+    const char *message = sqlite3_errmsg(db->handle);
+    int number = sqlite3_system_errno(db->handle);
+    int code = code_of(db, rc);
+
+    switch (code) {
+    case ERR_FULL:
+    case ERR_FATAL:
+        /* errno is a leftover unless a system call is what failed. */
+        if ((rc & 0xff) != SQLITE_IOERR && (rc & 0xff) != SQLITE_CANTOPEN)
+            number = 0;
+        return err_set(err, code, "'%s': %s%s%s%s%s", sqlite3_db_filename(db->handle, "main"),
+                       message, detail(rc), number ? " (" : "", number ? strerror(number) : "",
+                       number ? ")" : "");
+    case ERR_LIMIT:
+        return err_set(err, code, "the statement was interrupted%s%.*s%s", sql ? ": \"" : "",
+                       sql ? shown_length(sql) : 0, sql ? sql : "", sql ? "\"" : "");
+    case ERR_INVALID:
+        if (rc == SQLITE_AUTH)
+            message = "a transaction can't be begun or ended here, nor a file attached";
+        return err_set(err, code, "%s%s%.*s%s", message, sql ? ", in \"" : "",
+                       sql ? shown_length(sql) : 0, sql ? sql : "", sql ? "\"" : "");
+    case ERR_NOMEM:
+        return err_set(err, code, "the database ran out of memory");
+    default:
+        return err_set(err, code, "%s", message);
+    }
+}
+
+static bool is_transaction_lost(const struct db *db)
+{
+    return db->held && sqlite3_get_autocommit(db->handle);
+}
+
+/* Word the error for the caller, and keep it where it concerns more than the caller. */
+static int report(struct db *db, int rc, const char *sql, struct err *err)
+{
+    struct err own;
+    int code;
+
+    if (!err)
+        err = &own;
+    code = word_error(db, rc, sql, err);
+    if (db->trouble.code)
+        return code;
+    if (code == ERR_FULL || code == ERR_FATAL || code == ERR_NOMEM || is_transaction_lost(db))
+        err_set(&db->trouble, code, "%s", err->text);
+    return code;
+}
+
+/* Nothing may run on its own when the transaction that it belongs to has gone. */
+static int check_transaction(struct db *db, struct err *err)
+{
+    if (!is_transaction_lost(db))
+        return 0;
+    if (!db->trouble.code)
+        err_set(&db->trouble, ERR_INVALID, "the transaction has ended");
+    return err_set(err, db->trouble.code, "%s", db->trouble.text);
+}
+
+/* -------------------------------------------------------------- connection */
+
+static pthread_once_t library_once = PTHREAD_ONCE_INIT;
+
+/*
+ * Counting every allocation costs a process-wide lock; Debian's build reads "file:" names as URIs.
+ * Both calls are refused, harmlessly, when somebody has used SQLite before us. Lookaside memory
+ * isn't worth a word: Debian compiles it out.
+ */
+static void set_up_library(void)
+{
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+    sqlite3_config(SQLITE_CONFIG_URI, 0);
+}
+
+/*
+ * Sees to it that path is a regular file. It is opened only when that creates it: closing a
+ * descriptor of a file in use would drop the locks that this process has on it.
+ */
+static int check_file(const char *path, enum db_mode mode, struct err *err)
+{
+    struct stat st;
+    int fd;
+
+    if (path[0] == '\0' || path[0] == ':') /* SQLite's names for databases that are no files */
+        return err_set(err, ERR_INVALID, "'%s' is not a file name for a database", path);
+    if (mode == DB_WRITER) {
+        fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (fd < 0 && errno != EEXIST)
+            return err_errno(err, ERR_IO, "cannot create the database '%s'", path);
+        if (fd >= 0)
+            close(fd);
+    }
+    if (stat(path, &st) < 0)
+        return err_errno(err, errno == ENOENT ? ERR_ABSENT : ERR_IO,
+                         "cannot open the database '%s'", path);
+    if (S_ISDIR(st.st_mode))
+        return err_set(err, ERR_IO, "cannot open the database '%s': it is a directory", path);
+    if (!S_ISREG(st.st_mode))
+        return err_set(err, ERR_IO, "cannot open the database '%s': it is not a file", path);
+    return 0;
+}
+
+static int ask_interrupt(void *arg)
+{
+    struct db *db = arg;
+
+    return db->interrupt(db->interrupt_arg);
+}
+
+static int authorize(void *arg, int action, const char *a, const char *b, const char *c,
+                     const char *d)
+{
+    const struct db *db = arg;
+
+    (void)a, (void)b, (void)c, (void)d;
+    if (db->held &&
+        (action == SQLITE_TRANSACTION || action == SQLITE_ATTACH || action == SQLITE_DETACH))
+        return SQLITE_DENY;
+    return SQLITE_OK;
+}
+
+/*
+ * Stands in for SQLite's automatic checkpoint, which runs inside COMMIT, before anybody could be
+ * answered, and drops its errors, a failed fsync included. We only count.
+ */
+static int note_wal_size(void *arg, sqlite3 *handle, const char *name, int pages)
+{
+    struct db *db = arg;
+
+    (void)handle, (void)name;
+    if (pages < db->wal_pages)
+        db->wal_due_pages = WAL_DUE_PAGES; /* begun anew, so all that was in it has been moved */
+    db->wal_pages = pages;
+    return SQLITE_OK;
+}
+
+static void set_switch(struct db *db, int which, int on)
+{
+    sqlite3_db_config(db->handle, which, on, NULL);
+}
+
+static void set_up_connection(struct db *db)
+{
+    set_switch(db, SQLITE_DBCONFIG_DEFENSIVE, 1);
+    set_switch(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0);
+    set_switch(db, SQLITE_DBCONFIG_ENABLE_FKEY, 1);
+    set_switch(db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0);
+    set_switch(db, SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, 0);
+    set_switch(db, SQLITE_DBCONFIG_DQS_DML, 0);
+    set_switch(db, SQLITE_DBCONFIG_DQS_DDL, 0);
+    sqlite3_limit(db->handle, SQLITE_LIMIT_LENGTH, LENGTH_MAX);
+    sqlite3_busy_timeout(db->handle, BUSY_TIMEOUT_MS);
+    sqlite3_wal_autocheckpoint(db->handle, 0);
+    sqlite3_set_authorizer(db->handle, authorize, db);
+}
+
+static int set_wal_mode(struct db *db, struct err *err)
+{
+    struct stmt *stmt = NULL;
+    int rc;
+
+    rc = stmt_new(&stmt, db, "PRAGMA journal_mode = WAL", err);
+    if (rc < 0)
+        return rc;
+    rc = stmt_step(stmt, err);
+    if (rc > 0) {
+        const char *mode = stmt_text(stmt, 0, NULL);
+
+        rc = strcmp(mode, "wal") == 0
+                 ? 0
+                 : err_set(err, ERR_IO, "no write-ahead log here (journal mode '%s'): network file "
+                                        "systems can't have one", mode);
+    }
+    stmt_free(stmt);
+    return rc;
+}
+
+/*
+ * The cache takes memory only as pages come in, and db_shrink gives it back. secure_delete: what
+ * was erased on a person's request must be gone from the file. temp_store: keeps the undo logs of
+ * savepoints in memory. mmap stays off: an I/O error would be a SIGBUS.
+ */
+static int set_up_writer(struct db *db, struct err *err)
+{
+    int rc;
+
+    if (sqlite3_db_readonly(db->handle, "main") != 0)
+        return err_set(err, ERR_IO, "the file can't be written");
+    rc = db_exec(db, "PRAGMA page_size = 4096", err);
+    if (rc < 0)
+        return rc;
+    rc = set_wal_mode(db, err);
+    if (rc < 0)
+        return rc;
+    sqlite3_wal_hook(db->handle, note_wal_size, db);
+    return db_exec(db,
+                   "PRAGMA synchronous = FULL;"
+                   "PRAGMA journal_size_limit = 67108864;"
+                   "PRAGMA temp_store = MEMORY;"
+                   "PRAGMA cache_size = -16000;"
+                   "PRAGMA secure_delete = ON",
+                   err);
+}
+
+static int set_up_reader(struct db *db, struct err *err)
+{
+    set_switch(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1);
+    return db_exec(db, "PRAGMA query_only = ON; PRAGMA temp_store = MEMORY", err);
+}
+
+/* What is fatal once we run only means, at the start, that this file can't be opened. */
+static int word_unusable(struct db *db, const char *path, struct err *err)
+{
+    int primary = sqlite3_errcode(db->handle) & 0xff;
+
+    if (err->code == ERR_FATAL || err->code == ERR_FULL)
+        err_prefix(err, "cannot use the database "); /* its path follows */
+    else
+        err_prefix(err, "cannot use the database '%s': ", path);
+    if (primary == SQLITE_CANTOPEN || primary == SQLITE_READONLY)
+        err->code = ERR_IO;
+    return err->code;
+}
+
+int db_open(struct db **out, const char *path, enum db_mode mode, struct err *err)
+{
+    int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+    struct db *db = NULL;
+    struct err own;
+    int rc;
+
+    if (!err)
+        err = &own; /* err_prefix below needs one */
+    pthread_once(&library_once, set_up_library);
+    rc = check_file(path, mode, err);
+    if (rc < 0)
+        return rc;
+    db = calloc(1, sizeof(*db));
+    if (!db)
+        return err_set(err, ERR_NOMEM, "cannot open the database '%s': out of memory", path);
+    db->mode = mode;
+    db->wal_pages = 1;
+    db->wal_due_pages = WAL_DUE_PAGES;
+    flags |= mode == DB_WRITER ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY;
+    if (sqlite3_open_v2(path, &db->handle, flags, NULL) != SQLITE_OK) {
+        const char *why = db->handle ? sqlite3_errmsg(db->handle) : "out of memory";
+        int number = db->handle ? sqlite3_system_errno(db->handle) : 0;
+
+        rc = err_set(err, db->handle ? ERR_IO : ERR_NOMEM, "cannot open the database '%s': %s",
+                     path, number ? strerror(number) : why);
+        goto out;
+    }
+    set_up_connection(db);
+    rc = mode == DB_WRITER ? set_up_writer(db, err) : set_up_reader(db, err);
+    if (rc == 0) /* reads the header and the schema: says whether it is a database at all */
+        rc = db_exec(db, "SELECT 1 FROM sqlite_schema LIMIT 1", err);
+    if (rc < 0) {
+        rc = word_unusable(db, path, err);
+        goto out;
+    }
+    *out = db;
+    db = NULL;
+out:
+    db_close(db);
+    return rc;
+}
+
+void db_close(struct db *db)
+{
+    if (!db)
+        return;
+    while (db->statements)
+        stmt_free(db->statements);
+    sqlite3_close_v2(db->handle);
+    free(db);
+}
+
+int db_exec(struct db *db, const char *sql, struct err *err)
+{
+    int rc = check_transaction(db, err);
+
+    if (rc < 0)
+        return rc;
+    rc = sqlite3_exec(db->handle, sql, NULL, NULL, NULL);
+    return rc == SQLITE_OK ? 0 : report(db, rc, sql, err);
+}
+
+bool db_in_transaction(const struct db *db)
+{
+    return !sqlite3_get_autocommit(db->handle);
+}
+
+int64_t db_total_changes(const struct db *db)
+{
+    return sqlite3_total_changes64(db->handle);
+}
+
+int64_t db_last_insert_rowid(const struct db *db)
+{
+    return sqlite3_last_insert_rowid(db->handle);
+}
+
+bool db_has_broken_references(const struct db *db)
+{
+    int broken = 0, unused = 0;
+
+    sqlite3_db_status(db->handle, SQLITE_DBSTATUS_DEFERRED_FKS, &broken, &unused, 0);
+    return broken != 0;
+}
+
+void db_hold_transaction(struct db *db, bool held)
+{
+    db->held = held;
+}
+
+int db_trouble(const struct db *db)
+{
+    return db->trouble.code;
+}
+
+const char *db_trouble_text(const struct db *db)
+{
+    return db->trouble.text;
+}
+
+void db_clear_trouble(struct db *db)
+{
+    db->trouble.code = 0;
+    db->trouble.text[0] = '\0';
+}
+
+void db_set_interrupt(struct db *db, bool (*fn)(void *arg), void *arg)
+{
+    db->interrupt = fn;
+    db->interrupt_arg = arg;
+    sqlite3_progress_handler(db->handle, fn ? INTERRUPT_OPS : 0, fn ? ask_interrupt : NULL, db);
+}
+
+/* A checkpoint that met a reader has still moved what it could. */
+static int checkpoint(struct db *db, int mode, int wait_ms, struct err *err)
+{
+    int rc;
+
+    sqlite3_busy_timeout(db->handle, wait_ms);
+    rc = sqlite3_wal_checkpoint_v2(db->handle, "main", mode, NULL, NULL);
+    sqlite3_busy_timeout(db->handle, BUSY_TIMEOUT_MS);
+    if ((rc & 0xff) == SQLITE_BUSY)
+        return err_set(err, ERR_BUSY, "a reader is in the way of the checkpoint");
+    return rc == SQLITE_OK ? 0 : report(db, rc, NULL, err);
+}
+
+int db_checkpoint(struct db *db, struct err *err)
+{
+    int rc = checkpoint(db, SQLITE_CHECKPOINT_TRUNCATE, 0, err);
+
+    if (rc == 0) {
+        db->wal_pages = 0;
+        db->wal_due_pages = WAL_DUE_PAGES;
+    }
+    return rc;
+}
+
+/*
+ * The first try goes as far as the readers let it. Where they overlap all the time the WAL is never
+ * begun anew that way and grows without end, so later tries wait for the reads that are running.
+ */
+int db_checkpoint_due(struct db *db, struct err *err)
+{
+    int rc;
+
+    if (db->wal_pages < db->wal_due_pages)
+        return 0;
+    if (db->wal_due_pages == WAL_DUE_PAGES)
+        rc = checkpoint(db, SQLITE_CHECKPOINT_PASSIVE, 0, err);
+    else
+        rc = checkpoint(db, SQLITE_CHECKPOINT_RESTART, WAL_WAIT_MS, err);
+    db->wal_due_pages = db->wal_pages + WAL_DUE_PAGES;
+    return rc == ERR_BUSY ? 0 : rc;
+}
+
+int64_t db_wal_pages(const struct db *db)
+{
+    return db->wal_pages;
+}
+
+void db_shrink(struct db *db)
+{
+    sqlite3_db_release_memory(db->handle);
+    malloc_trim(0);
+}
+
+const char *db_library_version(void)
+{
+    return sqlite3_libversion();
+}
+
+/* -------------------------------------------------------------- statements */
+
+/* The text behind what SQLite reads as nothing: white space, ';' and comments. */
+static const char *skip_nothing(const char *sql)
+{
+    for (;;) {
+        sql += strspn(sql, " \t\n\f\r;");
+        if (sql[0] == '-' && sql[1] == '-') {
+            sql += strcspn(sql, "\n");
+        } else if (sql[0] == '/' && sql[1] == '*') {
+            const char *end = strstr(sql + 2, "*/");
+
+            sql = end ? end + 2 : sql + strlen(sql);
+        } else {
+            return sql;
+        }
+    }
+}
+
+int stmt_new(struct stmt **out, struct db *db, const char *sql, struct err *err)
+{
+    struct stmt *stmt = NULL;
+    const char *tail = NULL;
+    int rc;
+
+    stmt = calloc(1, sizeof(*stmt));
+    if (!stmt)
+        return report(db, SQLITE_NOMEM, NULL, err);
+    rc = sqlite3_prepare_v3(db->handle, sql, -1, SQLITE_PREPARE_PERSISTENT, &stmt->handle, &tail);
+    if (rc != SQLITE_OK) {
+        rc = report(db, rc, sql, err);
+        goto out;
+    }
+    if (!stmt->handle) {
+        rc = err_set(err, ERR_INVALID, "no statement in \"%.*s\"", shown_length(sql), sql);
+        goto out;
+    }
+    tail = skip_nothing(tail);
+    if (*tail) {
+        rc = err_set(err, ERR_INVALID, "one statement at a time: \"%.*s\" is too much",
+                     shown_length(tail), tail);
+        goto out;
+    }
+    stmt->db = db;
+    stmt->next = db->statements;
+    if (stmt->next)
+        stmt->next->prev = stmt;
+    db->statements = stmt;
+    *out = stmt;
+    return 0;
+out:
+    sqlite3_finalize(stmt->handle);
+    free(stmt);
+    return rc;
+}
+
+void stmt_free(struct stmt *stmt)
+{
+    if (!stmt)
+        return;
+    if (stmt->prev)
+        stmt->prev->next = stmt->next;
+    else
+        stmt->db->statements = stmt->next;
+    if (stmt->next)
+        stmt->next->prev = stmt->prev;
+    stmt->db->running -= stmt->running;
+    sqlite3_finalize(stmt->handle);
+    free(stmt);
+}
+
+void db_reset_statements(struct db *db)
+{
+    for (struct stmt *stmt = db->statements; stmt && db->running > 0; stmt = stmt->next)
+        if (stmt->running)
+            stmt_reset(stmt);
+}
+
+static void note_bind(struct stmt *stmt, int index, int rc)
+{
+    if (rc != SQLITE_OK && stmt->bind_rc == SQLITE_OK) {
+        stmt->bind_rc = rc;
+        stmt->bind_index = index;
+    }
+}
+
+void stmt_bind_null(struct stmt *stmt, int index)
+{
+    note_bind(stmt, index, sqlite3_bind_null(stmt->handle, index));
+}
+
+void stmt_bind_int(struct stmt *stmt, int index, int64_t value)
+{
+    note_bind(stmt, index, sqlite3_bind_int64(stmt->handle, index, value));
+}
+
+void stmt_bind_real(struct stmt *stmt, int index, double value)
+{
+    note_bind(stmt, index, sqlite3_bind_double(stmt->handle, index, value));
+}
+
+void stmt_bind_text(struct stmt *stmt, int index, const char *text, size_t len)
+{
+    note_bind(stmt, index,
+              sqlite3_bind_text64(stmt->handle, index, text, len, SQLITE_STATIC, SQLITE_UTF8));
+}
+
+void stmt_bind_str(struct stmt *stmt, int index, const char *text)
+{
+    stmt_bind_text(stmt, index, text, text ? strlen(text) : 0);
+}
+
+static int report_bind(struct stmt *stmt, struct err *err)
+{
+    const char *sql = sqlite3_sql(stmt->handle);
+
+    switch (stmt->bind_rc) {
+    case SQLITE_NOMEM:
+        return report(stmt->db, SQLITE_NOMEM, NULL, err);
+    case SQLITE_RANGE:
+        return err_set(err, ERR_INVALID, "no parameter %d in \"%.*s\"", stmt->bind_index,
+                       shown_length(sql), sql);
+    case SQLITE_MISUSE:
+        return err_set(err, ERR_INVALID, "bound while it was running: \"%.*s\"", shown_length(sql),
+                       sql);
+    default:
+        return err_set(err, ERR_INVALID, "parameter %d: %s, in \"%.*s\"", stmt->bind_index,
+                       sqlite3_errstr(stmt->bind_rc), shown_length(sql), sql);
+    }
+}
+
+int stmt_step(struct stmt *stmt, struct err *err)
+{
+    struct db *db = stmt->db;
+    int rc = check_transaction(db, err);
+
+    if (rc == 0 && stmt->bind_rc != SQLITE_OK)
+        rc = report_bind(stmt, err);
+    if (rc == 0) {
+        rc = sqlite3_step(stmt->handle);
+        if (rc == SQLITE_ROW) {
+            db->running += !stmt->running;
+            stmt->running = true;
+            return 1;
+        }
+        rc = rc == SQLITE_DONE ? 0 : report(db, rc, sqlite3_sql(stmt->handle), err);
+    }
+    stmt_reset(stmt);
+    return rc;
+}
+
+int stmt_run(struct stmt *stmt, struct err *err)
+{
+    int rc;
+
+    do
+        rc = stmt_step(stmt, err);
+    while (rc > 0);
+    return rc;
+}
+
+void stmt_reset(struct stmt *stmt)
+{
+    sqlite3_reset(stmt->handle);
+    sqlite3_clear_bindings(stmt->handle);
+    stmt->bind_rc = SQLITE_OK;
+    stmt->db->running -= stmt->running;
+    stmt->running = false;
+}
+
+int stmt_column_count(const struct stmt *stmt)
+{
+    return sqlite3_column_count(stmt->handle);
+}
+
+const char *stmt_column_name(struct stmt *stmt, int column)
+{
+    const char *name = sqlite3_column_name(stmt->handle, column);
+
+    return name ? name : "";
+}
+
+enum stmt_type stmt_column_type(struct stmt *stmt, int column)
+{
+    switch (sqlite3_column_type(stmt->handle, column)) {
+    case SQLITE_INTEGER:
+        return STMT_INT;
+    case SQLITE_FLOAT:
+        return STMT_REAL;
+    case SQLITE_TEXT:
+        return STMT_TEXT;
+    case SQLITE_BLOB:
+        return STMT_BLOB;
+    default:
+        return STMT_NULL;
+    }
+}
+
+int64_t stmt_int(struct stmt *stmt, int column)
+{
+    return sqlite3_column_int64(stmt->handle, column);
+}
+
+double stmt_real(struct stmt *stmt, int column)
+{
+    return sqlite3_column_double(stmt->handle, column);
+}
+
+const char *stmt_text(struct stmt *stmt, int column, size_t *out_len)
+{
+    const char *text = NULL;
+    size_t len = 0;
+
+    if (sqlite3_column_type(stmt->handle, column) != SQLITE_NULL) {
+        text = (const char *)sqlite3_column_text(stmt->handle, column);
+        if (text) {
+            len = (size_t)sqlite3_column_bytes(stmt->handle, column);
+        } else {
+            /* No memory, or an empty blob. A value that isn't NULL must not look like it. */
+            if (sqlite3_errcode(stmt->db->handle) == SQLITE_NOMEM)
+                report(stmt->db, SQLITE_NOMEM, NULL, NULL);
+            text = "";
+        }
+    }
+    if (out_len)
+        *out_len = len;
+    return text;
+}
+
+int stmt_param_count(const struct stmt *stmt)
+{
+    return sqlite3_bind_parameter_count(stmt->handle);
+}
+
+bool stmt_is_readonly(const struct stmt *stmt)
+{
+    return sqlite3_stmt_readonly(stmt->handle) != 0;
+}

@@ -1,0 +1,601 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ *   STOPPED --start--> IDLE --take--> RUNNING --jobs done--> COMMITTING --+
+ *                       ^ ^             |  ^ |                 |          |
+ *                       | |             +--+ |                 |          |
+ *                       | |            again +----- lost ------+          |
+ *                       | +------- report ----------+                     |
+ *                       +---------- report -------------------------------+
+ *
+ *   STOPPED    -> IDLE         writer_start
+ *   IDLE       -> RUNNING      wait_for_jobs, begin
+ *   RUNNING    -> RUNNING      drop_culprit: one job ended the transaction, the others begin again
+ *   RUNNING    -> COMMITTING   run_batch
+ *   COMMITTING -> IDLE         report_batch
+ *   RUNNING, COMMITTING -> IDLE   lose_batch: disk full, no memory, somebody holds the file
+ *   any        -> FAILED       fail_writer: every job that waits is answered, the thread ends
+ *   IDLE, FAILED -> STOPPED    writer_stop
+ *
+ * In RUNNING and COMMITTING: a transaction is open; w->lock is NOT held, except to take urgent
+ * jobs; no job in the batch is reachable from the queues. In IDLE: no transaction is open, ran is
+ * empty, and rush and todo hold only what a batch that was cut short left over.
+ *
+ * A job is in exactly one list: urgent or normal (waiting), rush or todo (taken), ran (run, not
+ * reported), or none while it runs.
+ */
+#include "store/writer.h"
+
+#include "base/clock.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { IDLE_MS = 1000 }; /* that long without jobs, and the WAL is emptied */
+
+/* A token for clang: what is marked with it is called on the writer's thread only. */
+struct THREAD_ROLE("writer thread") writer_role {
+    char unused;
+};
+extern struct writer_role writer_thread;
+
+struct job_list {
+    struct writer_job *first, **end;
+    size_t count;
+};
+
+struct writer {
+    struct writer_opts opts;
+    pthread_t thread;
+
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct job_list urgent, normal; /* guarded by lock */
+    bool asleep;                    /* guarded by lock: the thread waits for wake */
+    bool stopping;                  /* guarded by lock */
+    bool failed;                    /* guarded by lock */
+    atomic_bool has_urgent;         /* urgent isn't empty; a hint that is read without the lock */
+
+    /* The writer thread's own, from here on. */
+    struct db *db;
+    struct stmt *begin, *commit, *rollback, *savepoint, *release, *undo;
+    struct job_list rush, todo, ran;
+    size_t runs; /* jobs run in the open transaction */
+    int64_t batch_end_ms;
+    struct err err; /* of the job or statement at hand */
+};
+
+/* What writer_run waits with. */
+struct writer_call {
+    sem_t done;
+    int rc;
+    struct err *err; /* the caller's; may be NULL */
+};
+
+/* ------------------------------------------------------------------- lists */
+
+static void list_init(struct job_list *list)
+{
+    list->first = NULL;
+    list->end = &list->first;
+    list->count = 0;
+}
+
+static void list_push(struct job_list *list, struct writer_job *job)
+{
+    job->next = NULL;
+    *list->end = job;
+    list->end = &job->next;
+    list->count++;
+}
+
+static struct writer_job *list_pop(struct job_list *list)
+{
+    struct writer_job *job = list->first;
+
+    if (!job)
+        return NULL;
+    list->first = job->next;
+    if (!list->first)
+        list->end = &list->first;
+    list->count--;
+    job->next = NULL;
+    return job;
+}
+
+/* All of from goes to the end of to. */
+static void list_append(struct job_list *to, struct job_list *from)
+{
+    if (!from->first)
+        return;
+    *to->end = from->first;
+    to->end = from->end;
+    to->count += from->count;
+    list_init(from);
+}
+
+static void list_prepend(struct job_list *to, struct job_list *from)
+{
+    list_append(from, to);
+    list_append(to, from);
+}
+
+/* -------------------------------------------------------------- submitting */
+
+static int check_open(const struct writer *w, struct err *err)
+{
+    if (w->failed)
+        return err_set(err, ERR_CLOSED, "the database was given up after an error");
+    if (w->stopping)
+        return err_set(err, ERR_CLOSED, "the database is closing");
+    return 0;
+}
+
+int writer_submit(struct writer *writer, struct writer_job *job, struct err *err)
+{
+    struct job_list *queue = job->urgent ? &writer->urgent : &writer->normal;
+    bool wake = false;
+    int rc;
+
+    job->rc = 0;
+    job->err = NULL;
+    pthread_mutex_lock(&writer->lock);
+    rc = check_open(writer, err);
+    if (rc == 0 && queue->count >= writer->opts.max_queue)
+        rc = err_set(err, ERR_BUSY, "the database has too many jobs waiting (%zu)", queue->count);
+    if (rc == 0) {
+        list_push(queue, job);
+        if (job->urgent)
+            atomic_store_explicit(&writer->has_urgent, true, memory_order_relaxed);
+        wake = writer->asleep;
+        writer->asleep = false; /* one wake-up is enough */
+    }
+    pthread_mutex_unlock(&writer->lock);
+    if (wake)
+        pthread_cond_signal(&writer->wake);
+    return rc;
+}
+
+static void finish_call(struct writer_job *job, int rc, const struct err *err)
+{
+    struct writer_call *call = job->call;
+
+    call->rc = rc < 0 ? err_set(call->err, rc, "%s", err->text) : 0;
+    sem_post(&call->done); /* job and call are gone from here on */
+}
+
+int writer_run(struct writer *writer, struct writer_job *job, struct err *err)
+{
+    struct writer_call call = {.err = err};
+    int rc;
+
+    assert(!pthread_equal(pthread_self(), writer->thread));
+    sem_init(&call.done, 0, 0);
+    job->call = &call;
+    job->done = finish_call;
+    rc = writer_submit(writer, job, err);
+    if (rc == 0) {
+        while (sem_wait(&call.done) < 0 && errno == EINTR)
+            ;
+        rc = call.rc;
+    }
+    sem_destroy(&call.done);
+    return rc;
+}
+
+/* --------------------------------------------------------------- reporting */
+
+static void report(struct writer_job *job, int rc, const struct err *err) ON_THREAD(writer_thread)
+{
+    free(job->err);
+    job->err = NULL;
+    job->done(job, rc, err);
+}
+
+/* With its own result. */
+static void report_result(struct writer_job *job) ON_THREAD(writer_thread)
+{
+    static const struct err none = {0};
+    struct err *own = job->err;
+    int rc = job->rc;
+    struct err unknown;
+
+    job->err = NULL;
+    if (rc < 0 && !own)
+        err_set(&unknown, rc, "the job failed, and there was no memory to say how");
+    report(job, rc, rc == 0 ? &none : own ? own : &unknown);
+    free(own);
+}
+
+static void report_all(struct job_list *list, const struct err *err) ON_THREAD(writer_thread)
+{
+    struct writer_job *job;
+
+    while ((job = list_pop(list)))
+        report(job, err->code, err);
+}
+
+static void report_batch(struct writer *w) ON_THREAD(writer_thread)
+{
+    struct writer_job *job;
+
+    while ((job = list_pop(&w->ran)))
+        report_result(job);
+}
+
+/* ----------------------------------------------------------------- a batch */
+
+static void take_urgent(struct writer *w) ON_THREAD(writer_thread)
+{
+    if (!atomic_load_explicit(&w->has_urgent, memory_order_relaxed))
+        return;
+    pthread_mutex_lock(&w->lock);
+    list_append(&w->rush, &w->urgent);
+    atomic_store_explicit(&w->has_urgent, false, memory_order_relaxed);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static int begin(struct writer *w) ON_THREAD(writer_thread)
+{
+    db_clear_trouble(w->db);
+    w->runs = 0;
+    return stmt_run(w->begin, &w->err);
+}
+
+/* Let go of what is left of the transaction. Where even that fails nothing can be trusted. */
+static int rollback(struct writer *w, struct err *err) ON_THREAD(writer_thread)
+{
+    if (!db_in_transaction(w->db))
+        return 0;
+    db_reset_statements(w->db);
+    if (stmt_run(w->rollback, err) == 0)
+        return 0;
+    err->code = ERR_FATAL;
+    return ERR_FATAL;
+}
+
+/* Nothing of the batch remains. All of it that was not reported gets why. */
+static int lose_batch(struct writer *w, struct err *why) ON_THREAD(writer_thread)
+{
+    rollback(w, why);
+    report_all(&w->ran, why);
+    report_all(&w->rush, why);
+    report_all(&w->todo, why);
+    return why->code;
+}
+
+/*
+ * The transaction was lost while job ran. Disk and memory are nobody's fault and everybody's
+ * loss. Else it was the job's own doing: it is reported, and the others begin again.
+ */
+static int drop_culprit(struct writer *w, struct writer_job *job) ON_THREAD(writer_thread)
+{
+    struct err why = w->err;
+    int code = db_trouble(w->db);
+
+    if (code)
+        err_set(&why, code, "%s", db_trouble_text(w->db));
+    else if (!why.code)
+        err_set(&why, ERR_INVALID, "the job ended the transaction that it ran in");
+    if (code == ERR_FULL || code == ERR_FATAL || code == ERR_NOMEM) {
+        list_push(&w->ran, job);
+        return lose_batch(w, &why);
+    }
+    if (rollback(w, &why) < 0) {
+        list_push(&w->ran, job);
+        return lose_batch(w, &why);
+    }
+    report(job, why.code, &why);
+    for (struct writer_job *other = w->ran.first; other; other = other->next) {
+        free(other->err);
+        other->err = NULL;
+    }
+    list_prepend(&w->todo, &w->ran);
+    if (begin(w) < 0) {
+        why = w->err;
+        return lose_batch(w, &why);
+    }
+    return 0;
+}
+
+static void keep_result(struct writer *w, struct writer_job *job, int rc, bool changed)
+    ON_THREAD(writer_thread)
+{
+    job->rc = rc;
+    if (rc < 0) {
+        job->err = malloc(sizeof(*job->err));
+        if (job->err)
+            err_set(job->err, rc, "%s", w->err.text);
+    }
+    if (job->urgent && (rc < 0 || !changed))
+        report_result(job);
+    else
+        list_push(&w->ran, job);
+}
+
+/* Returns 0, whatever the job's own result; or an error when the batch was lost. */
+static int run_job(struct writer *w, struct writer_job *job) ON_THREAD(writer_thread)
+{
+    int64_t changes = db_total_changes(w->db);
+    int rc;
+
+    w->runs++;
+    w->err.code = 0;
+    w->err.text[0] = '\0';
+    if (stmt_run(w->savepoint, &w->err) < 0)
+        return drop_culprit(w, job);
+    db_hold_transaction(w->db, true);
+    rc = job->run(job, w->db, &w->err);
+    db_reset_statements(w->db);
+    db_hold_transaction(w->db, false);
+    if (db_trouble(w->db) || !db_in_transaction(w->db))
+        return drop_culprit(w, job);
+    if (rc >= 0 && db_has_broken_references(w->db))
+        rc = err_set(&w->err, ERR_CONFLICT, "FOREIGN KEY constraint failed");
+    if (rc < 0) {
+        struct err undo_err;
+
+        if (stmt_run(w->undo, &undo_err) < 0) {
+            w->err = undo_err;
+            return drop_culprit(w, job);
+        }
+    }
+    if (stmt_run(w->release, rc < 0 ? NULL : &w->err) < 0)
+        return drop_culprit(w, job);
+    keep_result(w, job, rc < 0 ? rc : 0, db_total_changes(w->db) != changes);
+    return 0;
+}
+
+/* Always room for one job, so that every batch gets on. */
+static bool has_room(const struct writer *w) ON_THREAD(writer_thread)
+{
+    return w->runs == 0 || (w->runs < w->opts.max_batch && clock_mono_ms() < w->batch_end_ms);
+}
+
+/* After each round of urgent jobs a normal one has its turn. */
+static int run_jobs(struct writer *w) ON_THREAD(writer_thread)
+{
+    int rc = 0;
+
+    while (rc == 0 && has_room(w)) {
+        take_urgent(w);
+        if (!w->rush.first && !w->todo.first)
+            break;
+        while (rc == 0 && w->rush.first && has_room(w))
+            rc = run_job(w, list_pop(&w->rush));
+        if (rc == 0 && w->todo.first && has_room(w))
+            rc = run_job(w, list_pop(&w->todo));
+    }
+    return rc;
+}
+
+/* Returns 0 when the batch was committed; else it has been lost. */
+static int run_batch(struct writer *w) ON_THREAD(writer_thread)
+{
+    struct err why;
+    int rc;
+
+    w->batch_end_ms = clock_mono_ms() + w->opts.max_batch_ms;
+    rc = begin(w);
+    if (rc < 0) {
+        why = w->err;
+        return lose_batch(w, &why);
+    }
+    rc = run_jobs(w);
+    if (rc < 0)
+        return rc;
+    rc = stmt_run(w->commit, &why);
+    if (rc < 0)
+        return lose_batch(w, &why);
+    report_batch(w);
+    return 0;
+}
+
+/* -------------------------------------------------------------- the thread */
+
+static void enter_writer_thread(void) ENTERS_THREAD(writer_thread)
+{
+}
+
+static struct timespec after_ms(int64_t ms)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    ts.tv_sec += (time_t)(ms / 1000);
+    ts.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (ts.tv_nsec >= 1000000000) {
+        ts.tv_nsec -= 1000000000;
+        ts.tv_sec++;
+    }
+    return ts;
+}
+
+/* Called and left with the lock held. True when the time was up before anybody woke us. */
+static bool sleep_until(struct writer *w, const struct timespec *until) ON_THREAD(writer_thread)
+{
+    int rc = 0;
+
+    w->asleep = true;
+    while (w->asleep && rc != ETIMEDOUT)
+        rc = until ? pthread_cond_timedwait(&w->wake, &w->lock, until)
+                   : pthread_cond_wait(&w->wake, &w->lock);
+    rc = w->asleep ? ETIMEDOUT : 0;
+    w->asleep = false;
+    return rc == ETIMEDOUT;
+}
+
+/*
+ * Nobody came for a while: empty the WAL, which may hold what was erased from the file, and give
+ * memory back. A reader in the way, or a full disk: again a while later.
+ */
+static int tidy_up(struct writer *w) ON_THREAD(writer_thread)
+{
+    int rc = db_checkpoint(w->db, &w->err);
+
+    if (rc == 0)
+        db_shrink(w->db);
+    return rc == ERR_FATAL ? rc : 0;
+}
+
+/* Returns 1 with jobs in rush and todo, 0 when there will be none, or ERR_FATAL. */
+static int wait_for_jobs(struct writer *w) ON_THREAD(writer_thread)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&w->lock);
+    while (rc == 0 && !w->urgent.first && !w->normal.first && !w->todo.first && !w->rush.first &&
+           !w->stopping) {
+        struct timespec until = after_ms(IDLE_MS);
+
+        if (!sleep_until(w, db_wal_pages(w->db) > 0 ? &until : NULL))
+            continue;
+        pthread_mutex_unlock(&w->lock);
+        rc = tidy_up(w);
+        pthread_mutex_lock(&w->lock);
+    }
+    while (w->normal.first && w->todo.count < w->opts.max_batch)
+        list_push(&w->todo, list_pop(&w->normal));
+    pthread_mutex_unlock(&w->lock);
+    take_urgent(w);
+    if (rc < 0)
+        return rc;
+    return w->todo.first || w->rush.first;
+}
+
+static void fail_writer(struct writer *w) ON_THREAD(writer_thread)
+{
+    struct err why;
+
+    err_set(&why, ERR_FATAL, "%s", db_trouble(w->db) ? db_trouble_text(w->db) : w->err.text);
+    pthread_mutex_lock(&w->lock);
+    w->failed = true;
+    list_append(&w->rush, &w->urgent);
+    list_append(&w->todo, &w->normal);
+    pthread_mutex_unlock(&w->lock);
+    report_all(&w->rush, &why);
+    report_all(&w->todo, &why);
+    if (w->opts.on_fatal)
+        w->opts.on_fatal(w->opts.arg, &why);
+}
+
+static void *writer_main(void *arg)
+{
+    struct writer *w = arg;
+    int rc;
+
+    enter_writer_thread();
+    pthread_setname_np(pthread_self(), "writer");
+    while ((rc = wait_for_jobs(w)) > 0) {
+        rc = run_batch(w);
+        if (rc == 0)
+            rc = db_checkpoint_due(w->db, &w->err);
+        if (rc == ERR_FATAL)
+            break;
+    }
+    if (rc == ERR_FATAL)
+        fail_writer(w);
+    return NULL;
+}
+
+/* ----------------------------------------------------------- start and stop */
+
+static int prepare(struct writer *w, struct err *err)
+{
+    const struct {
+        struct stmt **stmt;
+        const char *sql;
+    } all[] = {
+        {&w->begin, "BEGIN IMMEDIATE"},
+        {&w->commit, "COMMIT"},
+        {&w->rollback, "ROLLBACK"},
+        {&w->savepoint, "SAVEPOINT \"writer job\""},
+        {&w->release, "RELEASE \"writer job\""},
+        {&w->undo, "ROLLBACK TO \"writer job\""},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        int rc = stmt_new(all[i].stmt, w->db, all[i].sql, err);
+
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* Signals are for the threads that ask for them. */
+static int start_thread(struct writer *w, struct err *err)
+{
+    sigset_t all, old;
+    int rc;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    rc = pthread_create(&w->thread, NULL, writer_main, w);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    errno = rc;
+    return rc ? err_errno(err, ERR_NOMEM, "cannot start the database's writer") : 0;
+}
+
+static void free_writer(struct writer *w)
+{
+    stmt_free(w->begin);
+    stmt_free(w->commit);
+    stmt_free(w->rollback);
+    stmt_free(w->savepoint);
+    stmt_free(w->release);
+    stmt_free(w->undo);
+    pthread_cond_destroy(&w->wake);
+    pthread_mutex_destroy(&w->lock);
+    free(w);
+}
+
+int writer_start(struct writer **out, const struct writer_opts *opts, struct err *err)
+{
+    struct writer *w = calloc(1, sizeof(*w));
+    pthread_condattr_t attr;
+    int rc;
+
+    assert(opts->max_queue > 0 && opts->max_batch > 0);
+    if (!w)
+        return err_set(err, ERR_NOMEM, "cannot start the database's writer: out of memory");
+    w->opts = *opts;
+    w->db = opts->db;
+    list_init(&w->urgent);
+    list_init(&w->normal);
+    list_init(&w->rush);
+    list_init(&w->todo);
+    list_init(&w->ran);
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&w->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    rc = prepare(w, err);
+    if (rc == 0)
+        rc = start_thread(w, err);
+    if (rc < 0) {
+        free_writer(w);
+        return rc;
+    }
+    *out = w;
+    return 0;
+}
+
+void writer_stop(struct writer *writer)
+{
+    if (!writer)
+        return;
+    pthread_mutex_lock(&writer->lock);
+    writer->stopping = true;
+    writer->asleep = false;
+    pthread_mutex_unlock(&writer->lock);
+    pthread_cond_signal(&writer->wake);
+    pthread_join(writer->thread, NULL);
+    free_writer(writer);
+}

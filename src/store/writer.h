@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * writer - the one thread that writes.
+ *
+ * Every change to the database is a job given to this thread. It takes what is queued (at most
+ * max_batch jobs), runs the jobs in one transaction, each in a savepoint of its own, commits once,
+ * and then reports each job's result. A result of 0 therefore means: on disk. While a commit waits
+ * for the disk the next batch gathers by itself.
+ *
+ *    writer_submit()  --> [ urgent | normal ] -->  BEGIN IMMEDIATE  job*  COMMIT  --> done each
+ *    any thread             bounded queues            writer thread
+ *
+ * Urgent jobs go first, also between the jobs of a batch that has begun. One that changed nothing
+ * is reported at once, without waiting for the disk; what it read may then be of the batch that is
+ * still open. A batch that has run for max_batch_ms is committed early, so that one slow job
+ * doesn't hold up the answers of many.
+ *
+ * The writer also keeps the WAL small: it checkpoints after a batch, once the answers are out, when
+ * some megabytes have gathered, and empties the WAL when nobody has come for a second.
+ *
+ * Threads    writer_submit: any, also from job->done. writer_run: any but the writer's own.
+ *            writer_start, _stop: main, with nobody in writer_submit or _run any more.
+ *            job->run, job->done, on_fatal: the writer thread only.
+ * Ownership  writer_submit borrows the job until job->done is called, exactly once for each job
+ *            that was accepted (writer_submit returned 0). done may free the job.
+ * Errors     A job whose run fails is rolled back to its savepoint; its neighbours still commit. So
+ *            is one that leaves a reference broken (ERR_CONFLICT).
+ *            If the transaction itself is lost (disk full, I/O error, COMMIT failed), every job of
+ *            the batch that was not yet reported gets that error and nothing of the batch remains.
+ *            Some errors of one job end the transaction of all (an UPDATE that was interrupted):
+ *            that job is reported with its error, and the others of the batch are run again.
+ *            After ERR_FATAL the writer takes no more jobs (ERR_CLOSED), reports those that wait
+ *            with ERR_FATAL, and then calls opts.on_fatal once.
+ * Limits     A full queue answers ERR_BUSY at once; submitting never blocks. There are two queues:
+ *            a flood of normal jobs turns no urgent one away.
+ * Not here   SQL and schema, events: a job is a function and its argument.
+ */
+#ifndef STORE_WRITER_H
+#define STORE_WRITER_H
+
+#include "base/err.h"
+#include "store/db.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct writer_job {
+    /* Called inside the transaction, which it may not end; statements that it leaves standing are
+     * reset. 0 keeps what it wrote, an ERR_* undoes it. It may be called again, when all that the
+     * batch wrote was undone because of another job: keep nothing from the first time. */
+    int (*run)(struct writer_job *job, struct db *db, struct err *err);
+
+    /* Called after the COMMIT, or after all is lost: rc is run's result, or the batch's error. err
+     * is never NULL. Be quick: everybody waits. */
+    void (*done)(struct writer_job *job, int rc, const struct err *err);
+
+    bool urgent;
+
+    /* The writer's own, between submit and done. */
+    struct writer_job *next;
+    int rc;
+    struct err *err;
+    struct writer_call *call;
+};
+
+struct writer_opts {
+    struct db *db; /* open for writing; the writer's from start to stop, then the caller's again */
+    size_t max_queue; /* jobs that may wait, of each kind */
+    size_t max_batch;
+    int max_batch_ms;
+    void (*on_fatal)(void *arg, const struct err *err); /* writer thread; may be NULL */
+    void *arg;
+};
+
+struct writer;
+
+int writer_start(struct writer **out, const struct writer_opts *opts, struct err *err) MUST_CHECK;
+int writer_submit(struct writer *writer, struct writer_job *job, struct err *err) MUST_CHECK;
+
+/* Submit and wait for done's result; job->done is the writer's here and need not be set. */
+int writer_run(struct writer *writer, struct writer_job *job, struct err *err) MUST_CHECK;
+
+/* Refuse new jobs, run those that wait, commit, join the thread, free. NULL is fine. */
+void writer_stop(struct writer *writer);
+
+#endif

@@ -1,0 +1,782 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/writer.h"
+
+#include "base/clock.h"
+#include "fault_vfs.h"
+#include "temp_dir.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/*
+ * A job for every occasion. What happened is written down in the bench's diary, "run:a done:a …",
+ * by the writer's thread; the test reads it after the last sem_wait on the job's finished.
+ */
+struct test_job {
+    struct writer_job job; /* first, so that the job is the test_job */
+    const char *name;
+    const char *sql;              /* run; its error is the job's result, unless fails is set */
+    const char *sql_after;        /* run too, whatever became of sql */
+    int fails;                    /* an ERR_* to return in any case */
+    bool interrupts;              /* sql is interrupted as soon as SQLite asks */
+    bool leaves_standing;         /* sql is stepped once */
+    int spins_ms;                 /* time to use up */
+    sem_t *entered, *may_go_on;   /* posted and waited for in run, when set */
+    struct writer_job *submits;   /* from done */
+    struct bench *bench;
+
+    int runs;
+    int rc;
+    int after_rc;
+    char text[ERR_TEXT_MAX];
+    sem_t finished;
+};
+
+struct bench {
+    struct db *db;
+    struct writer *writer;
+    char diary[4096];
+    int fatals;
+    char fatal_text[ERR_TEXT_MAX];
+    sem_t fatal;
+};
+
+static void write_down(struct bench *b, const char *what, const char *name)
+{
+    size_t len = strlen(b->diary);
+
+    if (name)
+        snprintf(b->diary + len, sizeof(b->diary) - len, "%s%s:%s", len ? " " : "", what, name);
+}
+
+static bool say_yes(void *arg)
+{
+    (void)arg;
+    return true;
+}
+
+static int step_once(struct db *db, const char *sql, struct err *err)
+{
+    struct stmt *stmt = NULL;
+    int rc = stmt_new(&stmt, db, sql, err);
+
+    if (rc == 0)
+        rc = stmt_step(stmt, err); /* the statement stays until db_close */
+    return rc < 0 ? rc : 0;
+}
+
+static int run_test_job(struct writer_job *job, struct db *db, struct err *err)
+{
+    struct test_job *t = (struct test_job *)job;
+    int64_t start = clock_mono_ms();
+    int rc = 0;
+
+    write_down(t->bench, "run", t->name);
+    t->runs++;
+    if (t->entered)
+        sem_post(t->entered);
+    if (t->may_go_on)
+        sem_wait(t->may_go_on);
+    while (t->spins_ms && clock_mono_ms() < start + t->spins_ms)
+        ;
+    if (t->interrupts)
+        db_set_interrupt(db, say_yes, NULL);
+    if (t->sql)
+        rc = t->leaves_standing ? step_once(db, t->sql, err) : db_exec(db, t->sql, err);
+    db_set_interrupt(db, NULL, NULL);
+    if (t->sql_after) {
+        t->after_rc = db_exec(db, t->sql_after, NULL);
+        rc = 0; /* a job that doesn't look at what happened */
+    }
+    if (t->fails)
+        rc = err_set(err, t->fails, "%s failed", t->name);
+    return rc;
+}
+
+static void finish_test_job(struct writer_job *job, int rc, const struct err *err)
+{
+    struct test_job *t = (struct test_job *)job;
+
+    write_down(t->bench, "done", t->name);
+    t->rc = rc;
+    snprintf(t->text, sizeof(t->text), "%s", err->text);
+    if (t->submits && writer_submit(t->bench->writer, t->submits, NULL) < 0)
+        abort();
+    sem_post(&t->finished);
+}
+
+static void note_fatal(void *arg, const struct err *err)
+{
+    struct bench *b = arg;
+
+    write_down(b, "fatal", "!");
+    b->fatals++;
+    snprintf(b->fatal_text, sizeof(b->fatal_text), "%s", err->text);
+    sem_post(&b->fatal);
+}
+
+static struct test_job *init_job(struct bench *b, struct test_job *t)
+{
+    t->job.run = run_test_job;
+    t->job.done = finish_test_job;
+    t->bench = b;
+    sem_init(&t->finished, 0, 0);
+    return t;
+}
+
+#define JOB(bench, ...) (init_job(bench, &(struct test_job){__VA_ARGS__}))
+
+static void submit(struct test_job *t)
+{
+    struct err err = {0};
+
+    if (writer_submit(t->bench->writer, &t->job, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+static int result(struct test_job *t)
+{
+    while (sem_wait(&t->finished) < 0)
+        ;
+    return t->rc;
+}
+
+static int do_job(struct test_job *t)
+{
+    submit(t);
+    return result(t);
+}
+
+static const struct writer_opts plain = {.max_queue = 100, .max_batch = 100, .max_batch_ms = 60000};
+
+static void start(struct bench *b, struct writer_opts opts)
+{
+    struct err err = {0};
+
+    fault_none();
+    *b = (struct bench){0};
+    sem_init(&b->fatal, 0, 0);
+    if (db_open(&b->db, "a.db", DB_WRITER, &err) < 0 ||
+        db_exec(b->db,
+                "CREATE TABLE IF NOT EXISTS t (n INTEGER PRIMARY KEY, name TEXT UNIQUE, b BLOB)",
+                &err) < 0)
+        fail_msg("%s", err.text);
+    opts.db = b->db;
+    opts.on_fatal = note_fatal;
+    opts.arg = b;
+    if (writer_start(&b->writer, &opts, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+static void stop(struct bench *b)
+{
+    writer_stop(b->writer);
+    db_close(b->db);
+    fault_none();
+}
+
+/* As another process would see it. */
+static int64_t count(const char *where)
+{
+    struct db *db = NULL;
+    struct stmt *stmt = NULL;
+    char sql[200];
+    int64_t n;
+
+    snprintf(sql, sizeof(sql), "SELECT count(*) FROM t WHERE %s", where);
+    assert_int_equal(db_open(&db, "a.db", DB_READER, NULL), 0);
+    assert_int_equal(stmt_new(&stmt, db, sql, NULL), 0);
+    assert_int_equal(stmt_step(stmt, NULL), 1);
+    n = stmt_int(stmt, 0);
+    db_close(db);
+    return n;
+}
+
+/*
+ * Keeps the writer in a job's run, so that what is submitted meanwhile makes one batch. The job
+ * itself is a batch of its own, with nothing written.
+ */
+struct gate {
+    struct test_job job;
+    sem_t entered, may_go_on;
+};
+
+static void close_gate(struct bench *b, struct gate *gate, bool urgent)
+{
+    *gate = (struct gate){0};
+    sem_init(&gate->entered, 0, 0);
+    sem_init(&gate->may_go_on, 0, 0);
+    gate->job.entered = &gate->entered;
+    gate->job.may_go_on = &gate->may_go_on;
+    gate->job.job.urgent = urgent;
+    submit(init_job(b, &gate->job));
+    sem_wait(&gate->entered);
+}
+
+static void open_gate(struct gate *gate)
+{
+    sem_post(&gate->may_go_on);
+    result(&gate->job);
+}
+
+/*
+ * Runs the n jobs as one batch of their own: the gate's batch has room for the gate only, by the
+ * time it takes.
+ */
+static void submit_as_batch(struct bench *b, struct test_job *const *jobs, size_t n)
+{
+    struct gate gate;
+
+    close_gate(b, &gate, false);
+    for (size_t i = 0; i < n; i++)
+        submit(jobs[i]);
+    open_gate(&gate);
+}
+
+/* -------------------------------------------------------------- the promise */
+
+static void writer__zero_means_committed(void **state)
+{
+    struct bench b;
+    struct test_job *job;
+    struct err err;
+
+    (void)state;
+    start(&b, plain);
+    job = JOB(&b, .sql = "INSERT INTO t (name) VALUES ('a')");
+    assert_int_equal(writer_run(b.writer, &job->job, &err), 0);
+    assert_int_equal(count("name = 'a'"), 1);
+    stop(&b);
+}
+
+static void writer__run_reports_the_jobs_error(void **state)
+{
+    struct bench b;
+    struct test_job *job;
+    struct err err = {0};
+
+    (void)state;
+    start(&b, plain);
+    job = JOB(&b, .name = "x", .sql = "INSERT INTO t (name) VALUES ('a')", .fails = ERR_SCRIPT);
+    assert_int_equal(writer_run(b.writer, &job->job, &err), ERR_SCRIPT);
+    assert_int_equal(err.code, ERR_SCRIPT);
+    assert_string_equal(err.text, "x failed");
+    assert_int_equal(writer_run(b.writer, &job->job, NULL), ERR_SCRIPT);
+    assert_int_equal(count("1"), 0);
+    stop(&b);
+}
+
+static void writer__failed_job_leaves_neighbours_alone(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[3];
+
+    (void)state;
+    start(&b, plain);
+    jobs[0] = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')");
+    jobs[1] = JOB(&b, .name = "b", .sql = "INSERT INTO t (name) VALUES ('b'), ('a')");
+    jobs[2] = JOB(&b, .name = "c", .sql = "INSERT INTO t (name) VALUES ('c')");
+    submit_as_batch(&b, jobs, 3);
+    assert_int_equal(result(jobs[0]), 0);
+    assert_int_equal(result(jobs[1]), ERR_CONFLICT);
+    assert_string_equal(jobs[1]->text, "UNIQUE constraint failed: t.name");
+    assert_int_equal(result(jobs[2]), 0);
+    assert_string_equal(jobs[2]->text, "");
+    assert_string_equal(b.diary, "run:a run:b run:c done:a done:b done:c");
+    assert_int_equal(count("name IN ('a', 'c')"), 2);
+    assert_int_equal(count("1"), 2);
+    stop(&b);
+}
+
+static void writer__broken_reference_fails_its_job_only(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[2];
+
+    (void)state;
+    start(&b, plain);
+    assert_int_equal(do_job(JOB(&b, .sql = "CREATE TABLE r (n REFERENCES t (n) DEFERRABLE "
+                                           "INITIALLY DEFERRED)")), 0);
+    jobs[0] = JOB(&b, .name = "a", .sql = "INSERT INTO r VALUES (77)");
+    jobs[1] = JOB(&b, .name = "b", .sql = "INSERT INTO t (n) VALUES (1); INSERT INTO r VALUES (1)");
+    submit_as_batch(&b, jobs, 2);
+    assert_int_equal(result(jobs[0]), ERR_CONFLICT);
+    assert_string_equal(jobs[0]->text, "FOREIGN KEY constraint failed");
+    assert_int_equal(result(jobs[1]), 0);
+    stop(&b);
+}
+
+static void writer__standing_statement_does_no_harm(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[2];
+
+    (void)state;
+    start(&b, plain);
+    jobs[0] = JOB(&b, .sql = "INSERT INTO t VALUES (1, 'a', 0), (2, 'b', 0) RETURNING n",
+                  .leaves_standing = true);
+    jobs[1] = JOB(&b, .sql = "SELECT * FROM t", .leaves_standing = true);
+    submit_as_batch(&b, jobs, 2);
+    assert_int_equal(result(jobs[0]), 0);
+    assert_int_equal(result(jobs[1]), 0);
+    assert_int_equal(count("1"), 2);
+    stop(&b);
+}
+
+static void writer__done_may_submit(void **state)
+{
+    struct bench b;
+    struct test_job *first, *second;
+
+    (void)state;
+    start(&b, plain);
+    second = JOB(&b, .name = "b", .sql = "INSERT INTO t (name) VALUES ('b')");
+    first = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')",
+                .submits = &second->job);
+    assert_int_equal(do_job(first), 0);
+    assert_int_equal(result(second), 0);
+    assert_string_equal(b.diary, "run:a done:a run:b done:b");
+    stop(&b);
+}
+
+/* ------------------------------------------------------------ order, limits */
+
+static void writer__full_queue_is_busy(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[5];
+    struct gate gate;
+    struct err err;
+
+    (void)state;
+    start(&b, (struct writer_opts){.max_queue = 2, .max_batch = 10, .max_batch_ms = 60000});
+    for (int i = 0; i < 5; i++)
+        jobs[i] = init_job(&b, test_calloc(1, sizeof(*jobs[i])));
+    jobs[3]->job.urgent = true;
+    close_gate(&b, &gate, false);
+    submit(jobs[0]);
+    submit(jobs[1]);
+    assert_int_equal(writer_submit(b.writer, &jobs[2]->job, &err), ERR_BUSY);
+    assert_int_equal(writer_run(b.writer, &jobs[2]->job, &err), ERR_BUSY);
+    submit(jobs[3]); /* urgent jobs have a queue of their own */
+    open_gate(&gate);
+    assert_int_equal(result(jobs[0]), 0);
+    assert_int_equal(result(jobs[1]), 0);
+    assert_int_equal(result(jobs[3]), 0);
+    assert_int_equal(do_job(jobs[4]), 0);
+    assert_int_equal(jobs[2]->runs, 0);
+    stop(&b);
+    for (int i = 0; i < 5; i++)
+        test_free(jobs[i]);
+}
+
+static void writer__urgent_goes_first(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[3];
+
+    (void)state;
+    start(&b, plain);
+    jobs[0] = JOB(&b, .name = "a");
+    jobs[1] = JOB(&b, .name = "b");
+    jobs[2] = JOB(&b, .name = "u", .job.urgent = true);
+    submit_as_batch(&b, jobs, 3);
+    result(jobs[0]);
+    result(jobs[1]);
+    result(jobs[2]);
+    assert_string_equal(b.diary, "run:u done:u run:a run:b done:a done:b");
+    stop(&b);
+}
+
+/* The second of three jobs of a batch waits until urgent ones have come. */
+static void writer__urgent_runs_between_the_jobs_of_a_batch(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[3], *reads, *writes, *fails;
+    sem_t entered, may_go_on;
+
+    (void)state;
+    start(&b, plain);
+    sem_init(&entered, 0, 0);
+    sem_init(&may_go_on, 0, 0);
+    jobs[0] = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')");
+    jobs[1] = JOB(&b, .name = "b", .entered = &entered, .may_go_on = &may_go_on);
+    jobs[2] = JOB(&b, .name = "c");
+    reads = JOB(&b, .name = "reads", .job.urgent = true, .sql = "SELECT * FROM t");
+    writes = JOB(&b, .name = "writes", .job.urgent = true, .sql = "UPDATE t SET b = 1");
+    fails = JOB(&b, .name = "fails", .job.urgent = true, .sql = "UPDATE t SET b = 2",
+                .fails = ERR_SCRIPT);
+    submit_as_batch(&b, jobs, 3);
+    sem_wait(&entered);
+    submit(reads);
+    submit(writes);
+    submit(fails);
+    sem_post(&may_go_on);
+    assert_int_equal(result(jobs[2]), 0);
+    assert_int_equal(result(reads), 0);
+    assert_int_equal(result(writes), 0);
+    assert_int_equal(result(fails), ERR_SCRIPT);
+    /* What changed nothing, or failed, is reported at once; the rest after the commit. */
+    assert_string_equal(b.diary, "run:a run:b run:reads done:reads run:writes run:fails done:fails "
+                                 "run:c done:a done:b done:writes done:c");
+    assert_int_equal(count("b = 1"), 1);
+    result(jobs[0]);
+    result(jobs[1]);
+    stop(&b);
+}
+
+static void writer__batch_has_a_size(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[3];
+
+    (void)state;
+    start(&b, (struct writer_opts){.max_queue = 10, .max_batch = 2, .max_batch_ms = 60000});
+    jobs[0] = JOB(&b, .name = "a");
+    jobs[1] = JOB(&b, .name = "b");
+    jobs[2] = JOB(&b, .name = "c");
+    submit_as_batch(&b, jobs, 3);
+    result(jobs[2]);
+    assert_string_equal(b.diary, "run:a run:b done:a done:b run:c done:c");
+    stop(&b);
+}
+
+static void writer__slow_batch_is_committed_early(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[3];
+
+    (void)state;
+    start(&b, (struct writer_opts){.max_queue = 10, .max_batch = 10, .max_batch_ms = 20});
+    jobs[0] = JOB(&b, .name = "a", .spins_ms = 30);
+    jobs[1] = JOB(&b, .name = "b", .spins_ms = 30);
+    jobs[2] = JOB(&b, .name = "c", .spins_ms = 30);
+    submit_as_batch(&b, jobs, 3);
+    result(jobs[2]);
+    assert_string_equal(b.diary, "run:a done:a run:b done:b run:c done:c");
+    stop(&b);
+}
+
+static void *open_gate_on_thread(void *arg)
+{
+    struct gate *gate = arg;
+
+    sem_post(&gate->may_go_on);
+    return NULL;
+}
+
+static void writer__stop_runs_what_waits(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[2];
+    struct gate gate;
+    pthread_t thread;
+
+    (void)state;
+    start(&b, (struct writer_opts){.max_queue = 10, .max_batch = 1, .max_batch_ms = 60000});
+    close_gate(&b, &gate, false);
+    jobs[0] = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')");
+    jobs[1] = JOB(&b, .name = "b", .sql = "INSERT INTO t (name) VALUES ('b')");
+    submit(jobs[0]);
+    submit(jobs[1]);
+    pthread_create(&thread, NULL, open_gate_on_thread, &gate);
+    writer_stop(b.writer);
+    pthread_join(thread, NULL);
+    assert_string_equal(b.diary, "run:a done:a run:b done:b");
+    assert_int_equal(count("1"), 2);
+    assert_false(db_in_transaction(b.db)); /* ours again */
+    assert_int_equal(db_exec(b.db, "DELETE FROM t", NULL), 0);
+    db_close(b.db);
+    writer_stop(NULL);
+}
+
+/* ------------------------------------- one job that takes all down with it */
+
+static const char endless_insert[] =
+    "WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) INSERT INTO t (n) "
+    "SELECT n + 1000 FROM r";
+
+/* Symptom: SQLite rolls back the whole transaction when an INSERT is interrupted. */
+static void writer__interrupted_job_costs_nobody_else(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[4];
+
+    (void)state;
+    start(&b, plain);
+    jobs[0] = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')");
+    jobs[1] = JOB(&b, .name = "b", .sql = "INSERT INTO t (name) VALUES ('a')");
+    jobs[2] = JOB(&b, .name = "x", .sql = endless_insert, .interrupts = true,
+                  .sql_after = "INSERT INTO t (name) VALUES ('on its own')");
+    jobs[3] = JOB(&b, .name = "c", .sql = "INSERT INTO t (name) VALUES ('c')");
+    submit_as_batch(&b, jobs, 4);
+    assert_int_equal(result(jobs[0]), 0);
+    assert_int_equal(result(jobs[1]), ERR_CONFLICT);
+    assert_int_equal(result(jobs[2]), ERR_LIMIT);
+    assert_int_equal(jobs[2]->after_rc, ERR_LIMIT);
+    assert_int_equal(result(jobs[3]), 0);
+    assert_string_equal(b.diary, "run:a run:b run:x done:x run:a run:b run:c done:a done:b done:c");
+    assert_int_equal(count("name IN ('a', 'c')"), 2);
+    assert_int_equal(count("1"), 2);
+    stop(&b);
+}
+
+static void writer__jobs_own_rollback_costs_nobody_else(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[4];
+
+    (void)state;
+    start(&b, plain);
+    jobs[0] = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')");
+    jobs[1] = JOB(&b, .name = "x", .sql = "INSERT OR ROLLBACK INTO t (name) VALUES ('a')");
+    jobs[2] = JOB(&b, .name = "y", .sql = "INSERT INTO t (name) VALUES ('y'); COMMIT");
+    jobs[3] = JOB(&b, .name = "z", .sql = "RELEASE \"writer job\"");
+    submit_as_batch(&b, jobs, 4);
+    assert_int_equal(result(jobs[0]), 0);
+    assert_int_equal(result(jobs[1]), ERR_CONFLICT);
+    assert_int_equal(result(jobs[2]), ERR_INVALID);
+    assert_non_null(strstr(jobs[2]->text, "a transaction can't be begun or ended here"));
+    assert_int_equal(result(jobs[3]), ERR_INVALID);
+    assert_int_equal(count("1"), 1);
+    stop(&b);
+}
+
+/* --------------------------------------------------- when everything is lost */
+
+static void writer__full_disk_fails_the_batch(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[3];
+    struct gate gate;
+
+    (void)state;
+    start(&b, plain);
+    jobs[0] = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')");
+    jobs[1] = JOB(&b, .name = "b", .fails = ERR_SCRIPT);
+    jobs[2] = JOB(&b, .name = "c", .sql = "INSERT INTO t (name) VALUES ('c')");
+    close_gate(&b, &gate, false);
+    for (int i = 0; i < 3; i++)
+        submit(jobs[i]);
+    atomic_store(&fault_writes, 1); /* the second write of the COMMIT */
+    open_gate(&gate);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(result(jobs[i]), ERR_FULL);
+        assert_non_null(strstr(jobs[i]->text, "database or disk is full"));
+    }
+    assert_int_equal(count("1"), 0);
+    assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (name) VALUES ('d')")), ERR_FULL);
+    fault_none();
+    assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (name) VALUES ('e')")), 0);
+    assert_int_equal(count("name = 'e'"), 1);
+    assert_int_equal(count("1"), 1);
+    assert_int_equal(b.fatals, 0);
+    stop(&b);
+}
+
+/* The job is too big for the cache, so that it meets the full disk itself; it hides that. */
+static void writer__full_disk_within_a_job_fails_the_batch(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[3];
+    struct gate gate;
+
+    (void)state;
+    start(&b, plain);
+    jobs[0] = JOB(&b, .sql = "INSERT INTO t (name) VALUES ('a')");
+    jobs[1] = JOB(&b, .sql = "INSERT INTO t (b) VALUES (zeroblob(30000000))",
+                  .sql_after = "INSERT INTO t (name) VALUES ('on its own')");
+    jobs[2] = JOB(&b, .sql = "INSERT INTO t (name) VALUES ('c')");
+    close_gate(&b, &gate, false);
+    for (int i = 0; i < 3; i++)
+        submit(jobs[i]);
+    atomic_store(&fault_writes, 100);
+    open_gate(&gate);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(result(jobs[i]), ERR_FULL);
+    fault_none();
+    assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (name) VALUES ('e')")), 0);
+    assert_int_equal(count("1"), 1);
+    stop(&b);
+}
+
+static void writer__failed_fsync_is_fatal(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[4], *later;
+    struct gate gate;
+    struct err err;
+
+    (void)state;
+    start(&b, (struct writer_opts){.max_queue = 10, .max_batch = 2, .max_batch_ms = 60000});
+    jobs[0] = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')");
+    jobs[1] = JOB(&b, .name = "b", .sql = "INSERT INTO t (name) VALUES ('b')");
+    jobs[2] = JOB(&b, .name = "c"); /* waits when it happens */
+    jobs[3] = JOB(&b, .name = "d");
+    later = JOB(&b, .name = "e");
+    close_gate(&b, &gate, false);
+    for (int i = 0; i < 4; i++)
+        submit(jobs[i]);
+    atomic_store(&fault_syncs, 0);
+    open_gate(&gate);
+    sem_wait(&b.fatal);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(result(jobs[i]), ERR_FATAL);
+        assert_non_null(strstr(jobs[i]->text, "a.db': disk I/O error: fsync failed"));
+    }
+    assert_string_equal(b.diary, "run:a run:b done:a done:b done:c done:d fatal:!");
+    assert_string_equal(b.fatal_text, jobs[0]->text);
+    assert_int_equal(writer_submit(b.writer, &later->job, &err), ERR_CLOSED);
+    assert_int_equal(writer_run(b.writer, &later->job, &err), ERR_CLOSED);
+    assert_int_equal(b.fatals, 1);
+    stop(&b);
+}
+
+/* Symptom: SQLite's automatic checkpoint says nothing when its fsync fails. */
+static void writer__failed_checkpoint_is_fatal_but_the_job_is_committed(void **state)
+{
+    struct bench b;
+    struct test_job *job;
+
+    (void)state;
+    start(&b, plain);
+    /* The COMMIT syncs the WAL, then the checkpoint (20 MB are plenty) syncs the WAL again. */
+    atomic_store(&fault_syncs, 1);
+    job = JOB(&b, .sql = "INSERT INTO t (b) VALUES (zeroblob(20000000))");
+    assert_int_equal(do_job(job), 0);
+    writer_stop(b.writer); /* before it is idle, and tidies up */
+    assert_int_equal(b.fatals, 1);
+    assert_non_null(strstr(b.fatal_text, "fsync failed"));
+    assert_int_equal(count("1"), 1);
+    db_close(b.db);
+}
+
+static void writer__locked_file_is_busy(void **state)
+{
+    struct bench b;
+    struct db *other = NULL;
+    struct test_job *job;
+
+    (void)state;
+    start(&b, plain);
+    assert_int_equal(do_job(JOB(&b, .sql = "PRAGMA busy_timeout = 0")), 0);
+    assert_int_equal(db_open(&other, "a.db", DB_WRITER, NULL), 0);
+    assert_int_equal(db_exec(other, "BEGIN IMMEDIATE", NULL), 0);
+    job = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')");
+    assert_int_equal(do_job(job), ERR_BUSY);
+    assert_int_equal(job->runs, 0);
+    assert_int_equal(db_exec(other, "COMMIT", NULL), 0);
+    assert_int_equal(do_job(job), 0);
+    db_close(other);
+    stop(&b);
+}
+
+/* -------------------------------------------------------------------- others */
+
+static void writer__idle_empties_the_wal(void **state)
+{
+    struct bench b;
+    int64_t deadline = clock_mono_ms() + 20000;
+
+    (void)state;
+    start(&b, plain);
+    assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (name) VALUES ('a')")), 0);
+    assert_true(file_size("a.db-wal") > 0);
+    while (file_size("a.db-wal") > 0 && clock_mono_ms() < deadline)
+        poll(NULL, 0, 20);
+    assert_int_equal(file_size("a.db-wal"), 0);
+    assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (name) VALUES ('b')")), 0);
+    assert_int_equal(count("1"), 2);
+    stop(&b);
+}
+
+enum { CROWD = 8, CROWD_JOBS = 150 };
+
+struct crowd {
+    struct bench *bench;
+    int number;
+    int wrong;
+};
+
+static void *work_in_crowd(void *arg)
+{
+    struct crowd *c = arg;
+
+    for (int i = 0; i < CROWD_JOBS; i++) {
+        char sql[100];
+        struct test_job job = {.job.urgent = i % 5 == 0, .sql = sql};
+
+        /* Every seventh fails; a third of the urgent ones reads only. */
+        snprintf(sql, sizeof(sql), "%s INTO t (name) VALUES ('%d/%d'); %s",
+                 i % 15 == 0 ? "SELECT 1; --" : "INSERT", c->number, i, i % 7 == 0 ? "x" : "");
+        job.job.run = run_test_job;
+        job.bench = c->bench;
+        c->wrong += writer_run(c->bench->writer, &job.job, NULL) !=
+                    (i % 7 == 0 && i % 15 != 0 ? ERR_INVALID : 0);
+    }
+    return NULL;
+}
+
+static void writer__serves_many_threads(void **state)
+{
+    struct bench b;
+    struct crowd crowd[CROWD];
+    pthread_t threads[CROWD];
+    int expected = 0;
+
+    (void)state;
+    start(&b, (struct writer_opts){.max_queue = 100, .max_batch = 5, .max_batch_ms = 1});
+    for (int i = 0; i < CROWD; i++) {
+        crowd[i] = (struct crowd){.bench = &b, .number = i};
+        assert_int_equal(pthread_create(&threads[i], NULL, work_in_crowd, &crowd[i]), 0);
+    }
+    for (int i = 0; i < CROWD; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(crowd[i].wrong, 0);
+    }
+    for (int i = 0; i < CROWD_JOBS; i++)
+        expected += i % 15 != 0 && i % 7 != 0;
+    assert_int_equal(count("1"), CROWD * expected);
+    stop(&b);
+}
+
+#define IN_TEMP_DIR(test) cmocka_unit_test_setup_teardown(test, enter_temp_dir, leave_temp_dir)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        IN_TEMP_DIR(writer__zero_means_committed),
+        IN_TEMP_DIR(writer__run_reports_the_jobs_error),
+        IN_TEMP_DIR(writer__failed_job_leaves_neighbours_alone),
+        IN_TEMP_DIR(writer__broken_reference_fails_its_job_only),
+        IN_TEMP_DIR(writer__standing_statement_does_no_harm),
+        IN_TEMP_DIR(writer__done_may_submit),
+        IN_TEMP_DIR(writer__full_queue_is_busy),
+        IN_TEMP_DIR(writer__urgent_goes_first),
+        IN_TEMP_DIR(writer__urgent_runs_between_the_jobs_of_a_batch),
+        IN_TEMP_DIR(writer__batch_has_a_size),
+        IN_TEMP_DIR(writer__slow_batch_is_committed_early),
+        IN_TEMP_DIR(writer__stop_runs_what_waits),
+        IN_TEMP_DIR(writer__interrupted_job_costs_nobody_else),
+        IN_TEMP_DIR(writer__jobs_own_rollback_costs_nobody_else),
+        IN_TEMP_DIR(writer__full_disk_fails_the_batch),
+        IN_TEMP_DIR(writer__full_disk_within_a_job_fails_the_batch),
+        IN_TEMP_DIR(writer__failed_fsync_is_fatal),
+        IN_TEMP_DIR(writer__failed_checkpoint_is_fatal_but_the_job_is_committed),
+        IN_TEMP_DIR(writer__locked_file_is_busy),
+        IN_TEMP_DIR(writer__idle_empties_the_wal),
+        IN_TEMP_DIR(writer__serves_many_threads),
+    };
+
+    fault_vfs_install();
+    return cmocka_run_group_tests_name("writer", tests, NULL, NULL);
+}
