@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Everything from here to the include is civetweb's own, with its warnings: this file is compiled
+ * without ours. Its system headers come first, so that bind and listen are declared in peace.
+ */
+#include "http/civetweb_unit.h"
+
+#include <arpa/inet.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* Stack of a worker: Lua and SQLite run on it. */
+#define USE_STACK_SIZE (1024 * 1024)
+
+/* civetweb reads its stop flag without a lock, which is fine, but nothing that TSan can know. */
+#if defined(__SANITIZE_THREAD__)
+#define STOP_FLAG_NEEDS_LOCK
+#endif
+
+/*
+ * civetweb refuses to start without a listening socket, but it isn't to have one: it makes a socket
+ * that is bound to nothing, and cw_replace_listener takes that away before any thread has seen it.
+ */
+#define bind(fd, address, len) (0)
+#define listen(fd, backlog) (0)
+
+#include "civetweb.c"
+
+#undef bind
+#undef listen
+
+void cw_replace_listener(struct mg_context *ctx, int fd)
+{
+    closesocket(ctx->listening_sockets[0].sock);
+    ctx->listening_sockets[0].sock = fd;
+}
+
+/* --- the queue -------------------------------------------------------------------------------- */
+
+/* The tag travels in the padding of the local address, of which civetweb reads only the port. */
+_Static_assert(sizeof(((struct sockaddr_in *)0)->sin_zero) >= sizeof(void *), "room for the tag");
+
+void cw_queue(struct mg_context *ctx, int fd, const struct sockaddr *peer, void *tag)
+{
+    struct socket so;
+
+    memset(&so, 0, sizeof(so));
+    so.sock = fd;
+    so.lsa.sin.sin_family = AF_INET;
+    memcpy(so.lsa.sin.sin_zero, &tag, sizeof(tag));
+    if (peer->sa_family == AF_INET6)
+        memcpy(&so.rsa.sin6, peer, sizeof(so.rsa.sin6));
+    else
+        memcpy(&so.rsa.sin, peer, sizeof(so.rsa.sin));
+    /* is_ssl stays 0: handshakes are made by cw_tls_handshake, which doesn't block. */
+    produce_socket(ctx, &so);
+}
+
+void *cw_tag(const struct mg_connection *conn)
+{
+    void *tag;
+
+    memcpy(&tag, conn->client.lsa.sin.sin_zero, sizeof(tag));
+    return tag;
+}
+
+size_t cw_begin(struct mg_connection *conn, void *tls, const char *bytes, size_t len)
+{
+    if (len > (size_t)conn->buf_size)
+        len = (size_t)conn->buf_size;
+    conn->ssl = tls;
+    if (len > 0)
+        memcpy(conn->buf, bytes, len);
+    conn->data_len = (int)len;
+    return len;
+}
+
+void cw_begin_nothing(struct mg_connection *conn)
+{
+    conn->buf[0] = 1; /* no request begins so: it is malformed at once, and nothing is read */
+    conn->data_len = 1;
+}
+
+void cw_let_go(struct mg_connection *conn)
+{
+    conn->ssl = NULL;
+    conn->client.sock = INVALID_SOCKET;
+}
+
+/* --- the request ------------------------------------------------------------------------------ */
+
+bool cw_was_asked(const struct mg_connection *conn)
+{
+    return conn->request_len > 0;
+}
+
+bool cw_is_overfull(const struct mg_connection *conn)
+{
+    return conn->request_len <= 0 && conn->data_len >= conn->buf_size;
+}
+
+/*
+ * civetweb has written a '\0' over what ended each piece: two stand where a CRLF was. The line that
+ * ends the block has kept its CR, unless there are no headers.
+ */
+bool cw_is_strict(const struct mg_connection *conn)
+{
+    const struct mg_request_info *ri = &conn->request_info;
+    const char *end = conn->buf + conn->request_len;
+    const char *p = conn->buf;
+
+    if (conn->request_len < 4)
+        return false;
+    if (p[0] == '\r' && p[1] == '\n')
+        p += 2; /* one empty line in front is to be tolerated (RFC 9112, 2.2) */
+    if (ri->request_method != p)
+        return false;
+    p += strlen(p) + 1;
+    if (ri->request_uri != p)
+        return false;
+    p += strlen(p) + 1;
+    if (ri->query_string) {
+        if (ri->query_string != p)
+            return false;
+        p += strlen(p) + 1;
+    }
+    if (ri->http_version != p + strlen("HTTP/"))
+        return false;
+    p += strlen(p) + 2;
+    for (int i = 0; i < ri->num_headers; i++) {
+        if (p > end - 2 || p[-1] != '\0' || ri->http_headers[i].name != p ||
+            strpbrk(p, "\"(),/;<=>?@[\\]{}"))
+            return false;
+        p += strlen(p) + 1;
+        while (p < end && *p == ' ')
+            p++;
+        if (ri->http_headers[i].value != p)
+            return false;
+        p += strlen(p) + 2;
+    }
+    return p == end - 2 && p[-1] == '\0' && p[0] == (ri->num_headers ? '\r' : '\0') && p[1] == '\0';
+}
+
+bool cw_may_keep_alive(const struct mg_connection *conn)
+{
+    return conn->protocol_type == PROTOCOL_TYPE_HTTP1 && should_keep_alive(conn);
+}
+
+void cw_must_close(struct mg_connection *conn)
+{
+    conn->must_close = 1;
+}
+
+size_t cw_read_buffered(struct mg_connection *conn, char *out, size_t len)
+{
+    int64_t begin = conn->request_len + conn->consumed_content;
+    int64_t have = conn->data_len - begin;
+
+    if (have <= 0)
+        return 0;
+    if (len > (size_t)have)
+        len = (size_t)have;
+    memcpy(out, conn->buf + begin, len);
+    conn->consumed_content += (int64_t)len;
+    return len;
+}
+
+void cw_count_body(struct mg_connection *conn, size_t len)
+{
+    conn->consumed_content += (int64_t)len;
+}
+
+const char *cw_ahead(const struct mg_connection *conn, size_t *out_len)
+{
+    int64_t used = 0;
+
+    *out_len = 0;
+    if (conn->request_len > 0) {
+        if (conn->content_len >= conn->data_len - conn->request_len)
+            return conn->buf; /* its body takes all there is, or would */
+        used = conn->request_len + conn->content_len;
+    }
+    *out_len = (size_t)(conn->data_len - used);
+    return conn->buf + used;
+}
+
+/* --- bytes ------------------------------------------------------------------------------------ */
+
+static ssize_t tls_result(SSL *ssl, int n, short *out_events)
+{
+    ssize_t result = -1;
+
+    switch (SSL_get_error(ssl, n)) {
+    case SSL_ERROR_NONE:
+        result = n;
+        break;
+    case SSL_ERROR_WANT_READ:
+        *out_events = POLLIN;
+        result = 0;
+        break;
+    case SSL_ERROR_WANT_WRITE:
+        *out_events = POLLOUT;
+        result = 0;
+        break;
+    }
+    ERR_clear_error();
+    return result;
+}
+
+static ssize_t plain_result(ssize_t n, short events, short *out_events)
+{
+    if (n > 0)
+        return n;
+    if (n == 0 || (errno != EAGAIN && errno != EINTR))
+        return -1;
+    *out_events = events;
+    return 0;
+}
+
+ssize_t cw_read(int fd, void *tls, char *out, size_t len, short *out_events)
+{
+    if (len > INT_MAX)
+        len = INT_MAX;
+    if (!tls)
+        return plain_result(recv(fd, out, len, MSG_DONTWAIT), POLLIN, out_events);
+    ERR_clear_error();
+    return tls_result(tls, SSL_read(tls, out, (int)len), out_events);
+}
+
+ssize_t cw_write(int fd, void *tls, const char *bytes, size_t len, short *out_events)
+{
+    if (len > INT_MAX)
+        len = INT_MAX;
+    if (!tls)
+        return plain_result(send(fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL), POLLOUT, out_events);
+    ERR_clear_error();
+    return tls_result(tls, SSL_write(tls, bytes, (int)len), out_events);
+}
+
+void *cw_tls_new(struct mg_context *ctx, int fd)
+{
+    SSL *ssl = SSL_new(ctx->dd.ssl_ctx);
+
+    if (ssl && SSL_set_fd(ssl, fd) != 1) {
+        SSL_free(ssl);
+        ssl = NULL;
+    }
+    if (ssl)
+        SSL_set_accept_state(ssl);
+    ERR_clear_error();
+    return ssl;
+}
+
+int cw_tls_handshake(void *tls, short *out_events)
+{
+    if (SSL_is_init_finished(tls))
+        return 1;
+    ERR_clear_error();
+    return (int)tls_result(tls, SSL_do_handshake(tls), out_events);
+}
+
+bool cw_tls_has_pending(void *tls)
+{
+    return SSL_has_pending(tls) == 1;
+}
+
+static bool expect_host(SSL *ssl, const char *host)
+{
+    unsigned char address[sizeof(struct in6_addr)];
+
+    if (inet_pton(AF_INET, host, address) == 1 || inet_pton(AF_INET6, host, address) == 1)
+        return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) == 1;
+    return SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1;
+}
+
+void *cw_tls_client_new(int fd, const char *host, bool verify)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    SSL *ssl = NULL;
+
+    if (!ctx)
+        return NULL;
+    SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
+    SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_default_verify_paths(ctx);
+    SSL_CTX_set_verify(ctx, verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
+    ssl = SSL_new(ctx);
+    SSL_CTX_free(ctx); /* ssl keeps it */
+    if (ssl && (SSL_set_fd(ssl, fd) != 1 || !expect_host(ssl, host))) {
+        SSL_free(ssl);
+        ssl = NULL;
+    }
+    if (ssl)
+        SSL_set_connect_state(ssl);
+    ERR_clear_error();
+    return ssl;
+}
+
+const char *cw_tls_client_error(void *tls)
+{
+    long result = SSL_get_verify_result(tls);
+
+    return result == X509_V_OK ? "the TLS handshake failed" : X509_verify_cert_error_string(result);
+}
+
+void cw_tls_free(void *tls)
+{
+    ERR_clear_error();
+    if (SSL_is_init_finished(tls))
+        SSL_shutdown(tls);
+    SSL_free(tls);
+    ERR_clear_error();
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * civetweb_unit - civetweb, and the few of its inner parts that we have to reach.
+ *
+ * civetweb.c is compiled as part of civetweb_unit.c, so that the functions below can stand behind it.
+ * They make civetweb a pool of workers that parses requests, while the connections stay ours: we
+ * listen, we accept, we queue a connection when there is something to do, and we take it away
+ * again before civetweb closes it.
+ *
+ * Threads    cw_replace_listener: init_context callback. cw_queue: any. The rest: the worker that
+ *            has the connection.
+ * Ownership  a descriptor given to cw_queue stays the caller's, as long as cw_let_go is called in
+ *            the connection_close callback.
+ * Limits     this is civetweb 1.15; look through civetweb_unit.c with any other.
+ */
+#ifndef HTTP_CIVETWEB_UNIT_H
+#define HTTP_CIVETWEB_UNIT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+struct mg_context;
+struct mg_connection;
+
+/* civetweb's master thread polls fd, which it owns then, instead of a listening socket. */
+void cw_replace_listener(struct mg_context *ctx, int fd);
+
+/* Queue a connection for the workers. The queue must have room: civetweb would wait for it. */
+void cw_queue(struct mg_context *ctx, int fd, const struct sockaddr *peer, void *tag);
+
+/* What cw_queue was given. */
+void *cw_tag(const struct mg_connection *conn);
+
+/* In init_connection: these bytes were read already, and reads go on through tls, if it isn't NULL.
+ * Returns how many were taken: no more than fit into civetweb's buffer. */
+size_t cw_begin(struct mg_connection *conn, void *tls, const char *bytes, size_t len);
+
+/* In init_connection: there is nothing to do yet. civetweb comes to http_error, and closes. */
+void cw_begin_nothing(struct mg_connection *conn);
+
+/* In connection_close: neither the descriptor nor the TLS state is civetweb's to close. */
+void cw_let_go(struct mg_connection *conn);
+
+/* A request was parsed, whatever came of it then. */
+bool cw_was_asked(const struct mg_connection *conn);
+
+/* The headers fill the buffer, and there is no end to them. */
+bool cw_is_overfull(const struct mg_connection *conn);
+
+/*
+ * Was every byte of the header block what civetweb took it for? It skips leading empty lines, reads
+ * past surplus blanks and bare LFs, and stops at a folded line without a word: all of these can make
+ * a proxy see another request than we do. Checks that its pieces lie side by side as they must.
+ */
+bool cw_is_strict(const struct mg_connection *conn);
+
+bool cw_may_keep_alive(const struct mg_connection *conn);
+void cw_must_close(struct mg_connection *conn);
+
+/* Bytes of the body that came together with the headers: copied to out, and counted as read. */
+size_t cw_read_buffered(struct mg_connection *conn, char *out, size_t len);
+
+/* Tell civetweb that len bytes of the body have been read elsewhere. */
+void cw_count_body(struct mg_connection *conn, size_t len);
+
+/* What was read behind the end of the current request. Borrowed. */
+const char *cw_ahead(const struct mg_connection *conn, size_t *out_len);
+
+/*
+ * One attempt that doesn't block: the number of bytes, 0 when it has to wait for *out_events (POLLIN
+ * or POLLOUT), or -1 when the connection is over. tls may be NULL.
+ */
+ssize_t cw_read(int fd, void *tls, char *out, size_t len, short *out_events);
+ssize_t cw_write(int fd, void *tls, const char *bytes, size_t len, short *out_events);
+
+void *cw_tls_new(struct mg_context *ctx, int fd);
+
+/* 1: done; 0: wait for *out_events; -1: failed. */
+int cw_tls_handshake(void *tls, short *out_events);
+
+/* Bytes have been received that no cw_read has returned yet. */
+bool cw_tls_has_pending(void *tls);
+
+/*
+ * The other end: a client's. With verify the certificate must be signed by one of the system's
+ * authorities, and be host's (a name, or an address without brackets). NULL: no memory.
+ */
+void *cw_tls_client_new(int fd, const char *host, bool verify);
+
+/* Why a handshake failed, in words. Right after it. */
+const char *cw_tls_client_error(void *tls);
+
+/* Says good-bye, if there ever was a hello. Doesn't block. */
+void cw_tls_free(void *tls);
+
+#endif

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * message - a request that came in and the response that goes out, as plain data.
+ *
+ * Threads    a message belongs to the HTTP thread that serves it.
+ * Ownership  everything in a request is borrowed and lives until the callback returns. The
+ *            response is the server's: the callback fills it, the server releases it.
+ * Not here   how they travel (server.h, client.h).
+ */
+#ifndef HTTP_MESSAGE_H
+#define HTTP_MESSAGE_H
+
+#include "base/buf.h"
+
+#include <stddef.h>
+
+enum { HTTP_HEADERS_MAX = 64, HTTP_RESPONSE_MAX_BYTES = 16 * 1024 * 1024 };
+
+struct http_header {
+    const char *name; /* as it was sent */
+    const char *value;
+};
+
+struct http_request {
+    const char *method; /* as sent: "POST" */
+    const char *path;   /* as sent, not decoded, without the query: compare it with strcmp */
+    const char *query;  /* behind the '?', not decoded; NULL when there is none */
+    const struct http_header *headers;
+    size_t header_count;
+    const char *body; /* raw bytes, a '\0' behind them; "" when there is none */
+    size_t body_len;
+    const char *remote_addr; /* the peer's address without its port */
+};
+
+struct http_response {
+    int status;               /* starts as 200 */
+    const char *content_type; /* static or borrowed until the callback returns; NULL: JSON */
+    struct buf body;
+    struct buf headers; /* further header lines, each ended by "\r\n"; usually empty */
+};
+
+/* The value of the header, whatever the case of its name; NULL when it is missing. */
+const char *http_request_header(const struct http_request *request, const char *name);
+
+/* How many headers have that name. */
+size_t http_request_header_count(const struct http_request *request, const char *name);
+
+/*
+ * Make the response an error of the one form that we have:
+ * {"error":{"code":"signature_mismatch","message":"…"}}. What was in the body is forgotten.
+ */
+void http_response_error(struct http_response *response, int status, const char *code,
+                         const char *message);
+
+/* Add "name: value\r\n". A value with a control character in it is refused: returns ERR_INVALID. */
+int http_response_header(struct http_response *response, const char *name,
+                         const char *value) MUST_CHECK;
+
+#endif

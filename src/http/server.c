@@ -1,0 +1,792 @@
+/* SPDX-License-Identifier: MIT */
+#include "http/server.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "http/civetweb_unit.h"
+#include "http/frame.h"
+#include "http/gate.h"
+#include "http/listen.h"
+
+#include <civetweb.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum {
+    STAY_MS = 4,         /* how long a worker waits for the next request of its connection */
+    PATIENCE_MS = 500,   /* how long it waits for a slow client while others wait for a worker */
+    WAIT_SLICE_MS = 50,  /* how often it looks whether they do */
+    ONE_WRITE_MAX = 64 * 1024, /* header and body up to this are sent in one piece */
+    HEADERS_MAX_BYTES = 16 * 1024,
+};
+
+struct http_server {
+    struct http_server_opts opts;
+    char address[HTTP_ADDRESS_MAX];
+    struct gate *gate;
+    struct mg_context *civetweb;
+    int listen_fd;        /* until the gate has it */
+    int wake_fd;          /* wakes civetweb's master thread, so that it sees that it should stop */
+    atomic_int queued;    /* connections that wait for a worker */
+    atomic_size_t bodies; /* bytes of request bodies in memory */
+    atomic_bool draining;
+};
+
+/*
+ * What the worker does, one connection after the other. conn is set from init_connection to
+ * connection_close; fate, once it is known, is what connection_close tells the gate.
+ */
+static _Thread_local struct worker {
+    struct gate_conn *conn;
+    bool has_fate;
+    enum gate_fate fate;
+    struct buf out;
+} worker;
+
+static void set_fate(enum gate_fate fate)
+{
+    worker.fate = fate;
+    worker.has_fate = true;
+}
+
+static struct http_server *server_of(const struct mg_connection *conn)
+{
+    return mg_get_user_data(mg_get_context(conn));
+}
+
+/* --- waiting for a client --------------------------------------------------------------------- */
+
+struct patience {
+    const struct http_server *server;
+    int64_t deadline_ms;
+    int64_t waited_ms;
+};
+
+static struct patience patience_for(const struct http_server *server)
+{
+    return (struct patience){
+        .server = server,
+        .deadline_ms = clock_mono_ms() + server->opts.request_timeout_ms,
+    };
+}
+
+/* False when the client has had its time: all of it, or what a slow one gets while others wait. */
+static bool wait_for_client(struct patience *p, int fd, short events)
+{
+    struct pollfd pollfd = {.fd = fd, .events = events};
+
+    for (;;) {
+        int64_t now = clock_mono_ms();
+        bool others = atomic_load(&p->server->queued) > 0 || atomic_load(&p->server->draining);
+        int64_t left = p->deadline_ms - now;
+        int n;
+
+        if (left <= 0 || (others && p->waited_ms >= PATIENCE_MS))
+            return false;
+        n = poll(&pollfd, 1, left < WAIT_SLICE_MS ? (int)left : WAIT_SLICE_MS);
+        p->waited_ms += clock_mono_ms() - now;
+        if (n > 0)
+            return true;
+        if (n < 0 && errno != EINTR)
+            return false;
+    }
+}
+
+static bool write_all(struct patience *p, const char *bytes, size_t len)
+{
+    while (len > 0) {
+        short events = POLLOUT;
+        ssize_t n = cw_write(worker.conn->fd, worker.conn->tls, bytes, len, &events);
+
+        if (n < 0 || (n == 0 && !wait_for_client(p, worker.conn->fd, events)))
+            return false;
+        bytes += n;
+        len -= (size_t)n;
+    }
+    return true;
+}
+
+/* --- the answer ------------------------------------------------------------------------------- */
+
+static void put_head(struct buf *out, const struct http_server *server,
+                     const struct mg_connection *conn, const struct http_response *r, bool keep)
+{
+    int keep_s = server->opts.idle_timeout_ms / 1000;
+    bool has_content = r->status != 204 && r->status != 304;
+
+    buf_printf(out, "HTTP/1.1 %d %s\r\n", r->status, mg_get_response_code_text(conn, r->status));
+    if (has_content)
+        buf_printf(out, "Content-Type: %s\r\nContent-Length: %zu\r\n",
+                   r->content_type ? r->content_type : "application/json", r->body.len);
+    buf_puts(out, keep ? "Connection: keep-alive\r\n" : "Connection: close\r\n");
+    if (keep && keep_s > 0)
+        buf_printf(out, "Keep-Alive: timeout=%d\r\n", keep_s);
+    buf_puts(out, "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
+    buf_put(out, buf_text(&r->headers), r->headers.len);
+    buf_puts(out, "\r\n");
+}
+
+/* Returns false when the client didn't take it. */
+static bool send_response(struct mg_connection *conn, const struct http_response *r, bool keep)
+{
+    struct http_server *server = server_of(conn);
+    const struct mg_request_info *ri = mg_get_request_info(conn);
+    bool is_head = ri->request_method && strcmp(ri->request_method, "HEAD") == 0;
+    bool has_body = !is_head && r->status != 204 && r->status != 304;
+    struct patience patience = patience_for(server);
+    struct buf *out = &worker.out;
+
+    buf_reset(out);
+    put_head(out, server, conn, r, keep);
+    if (has_body && r->body.len <= ONE_WRITE_MAX) {
+        buf_put(out, buf_text(&r->body), r->body.len);
+        has_body = false;
+    }
+    return buf_ok(out) && write_all(&patience, out->data, out->len) &&
+           (!has_body || write_all(&patience, r->body.data, r->body.len));
+}
+
+struct refusal {
+    int status;
+    const char *code;
+    const char *message;
+};
+
+/* Answer a request that isn't to be served, and be done with the connection. */
+static void refuse(struct mg_connection *conn, const struct refusal *refusal)
+{
+    struct http_response response = {
+        .body = BUF_INIT(1024),
+        .headers = BUF_INIT(64),
+    };
+
+    http_response_error(&response, refusal->status, refusal->code, refusal->message);
+    if (refusal->status == 503)
+        buf_puts(&response.headers, "Retry-After: 1\r\n");
+    set_fate(send_response(conn, &response, false) ? GATE_LINGER : GATE_DROP);
+    cw_must_close(conn);
+    buf_release(&response.body);
+    buf_release(&response.headers);
+}
+
+/* --- what a request must be ------------------------------------------------------------------- */
+
+static const struct refusal bad_syntax = {400, "bad_request", "the request is not well-formed"};
+static const struct refusal bad_target = {400, "bad_request", "the request target must be a path"};
+static const struct refusal bad_path = {400, "bad_request", "the path must not contain %00"};
+static const struct refusal bad_host = {400, "bad_request", "exactly one Host header is needed"};
+static const struct refusal bad_length = {400, "bad_request", "the Content-Length is not valid"};
+static const struct refusal both_lengths = {
+    400, "bad_request", "Content-Length and Transfer-Encoding exclude each other"};
+static const struct refusal request_slow = {
+    408, "request_timeout", "the request took too long to arrive"};
+static const struct refusal no_length = {411, "length_required", "a Content-Length is needed"};
+static const struct refusal no_chunks = {
+    411, "length_required", "chunked bodies are not taken; send a Content-Length"};
+static const struct refusal body_large = {413, "body_too_large", "the body is too large"};
+static const struct refusal no_expectation = {
+    417, "expectation_failed", "only 100-continue can be expected"};
+static const struct refusal headers_large = {
+    431, "headers_too_large", "the headers are too large or too many"};
+static const struct refusal no_encoding = {
+    501, "not_implemented", "transfer encodings are not supported"};
+static const struct refusal busy = {503, "busy", "too much is going on; try again in a moment"};
+static const struct refusal bad_version = {
+    505, "version_not_supported", "only HTTP/1.0 and HTTP/1.1 are spoken here"};
+
+static bool has_body_method(const char *method)
+{
+    return strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 || strcmp(method, "PATCH") == 0;
+}
+
+static bool has_encoded_nul(const char *path)
+{
+    return strstr(path, "%00") != NULL;
+}
+
+/* How long the body is. Returns why the request can't be served, or NULL. */
+static const struct refusal *check_length(const struct http_request *request, size_t max_body_bytes,
+                                          size_t *out_len)
+{
+    const char *length = http_request_header(request, "Content-Length");
+    const char *encoding = http_request_header(request, "Transfer-Encoding");
+    uint64_t number;
+
+    if (encoding && length)
+        return &both_lengths;
+    if (encoding)
+        return strcasecmp(encoding, "chunked") == 0 ? &no_chunks : &no_encoding;
+    *out_len = 0;
+    if (!length)
+        return has_body_method(request->method) ? &no_length : NULL;
+    if (http_request_header_count(request, "Content-Length") > 1 || *length == '\0' ||
+        length[strspn(length, "0123456789")] != '\0')
+        return &bad_length;
+    if (!text_to_u64(length, strlen(length), max_body_bytes, &number))
+        return &body_large;
+    *out_len = (size_t)number;
+    return NULL;
+}
+
+/* HTTP/1.0 clients may lack a Host, and know no 100. */
+static const struct refusal *check_headers(const struct http_request *request, bool is_1_1,
+                                           size_t max_body_bytes, size_t *out_body_len)
+{
+    size_t hosts = http_request_header_count(request, "Host");
+    const char *expect = http_request_header(request, "Expect");
+    const struct refusal *refusal;
+
+    if (hosts > 1 || (hosts == 0 && is_1_1))
+        return &bad_host;
+    refusal = check_length(request, max_body_bytes, out_body_len);
+    if (refusal)
+        return refusal;
+    if (expect && is_1_1 &&
+        (strcasecmp(expect, "100-continue") != 0 ||
+         http_request_header_count(request, "Expect") > 1))
+        return &no_expectation;
+    return NULL;
+}
+
+static void describe(struct http_request *request, const struct mg_request_info *ri,
+                     struct http_header headers[HTTP_HEADERS_MAX])
+{
+    size_t count = ri->num_headers > 0 ? (size_t)ri->num_headers : 0;
+
+    for (size_t i = 0; i < count; i++)
+        headers[i] = (struct http_header){ri->http_headers[i].name, ri->http_headers[i].value};
+    *request = (struct http_request){
+        .method = ri->request_method,
+        .path = ri->request_uri,
+        .query = ri->query_string,
+        .headers = headers,
+        .header_count = count,
+        .body = "",
+        .remote_addr = ri->remote_addr,
+    };
+}
+
+static const struct refusal *check_request(const struct mg_connection *conn,
+                                           const struct http_request *request,
+                                           size_t max_body_bytes, size_t *out_body_len)
+{
+    const struct mg_request_info *ri = mg_get_request_info(conn);
+
+    /* civetweb drops what comes behind the 64th header: then nothing is known of the rest. */
+    if (request->header_count >= HTTP_HEADERS_MAX)
+        return &headers_large;
+    if (!cw_is_strict(conn))
+        return &bad_syntax;
+    if (request->path[0] != '/')
+        return &bad_target;
+    if (has_encoded_nul(request->path))
+        return &bad_path;
+    return check_headers(request, strcmp(ri->http_version, "1.1") == 0, max_body_bytes,
+                         out_body_len);
+}
+
+/* --- the body --------------------------------------------------------------------------------- */
+
+static size_t take_from_carry(char *out, size_t len)
+{
+    struct buf *carry = &worker.conn->carry;
+
+    if (len > carry->len)
+        len = carry->len;
+    if (len == 0)
+        return 0;
+    memcpy(out, carry->data, len);
+    carry->len -= len;
+    memmove(carry->data, carry->data + len, carry->len);
+    return len;
+}
+
+static bool send_continue(struct mg_connection *conn, const struct http_request *request,
+                          struct patience *patience)
+{
+    static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    const struct mg_request_info *ri = mg_get_request_info(conn);
+
+    if (!http_request_header(request, "Expect") || strcmp(ri->http_version, "1.1") != 0)
+        return true;
+    return write_all(patience, text, sizeof(text) - 1);
+}
+
+/* Returns false when there is nothing to serve: refused, or the client is gone. */
+static bool read_body(struct mg_connection *conn, const struct http_request *request, char *body,
+                      size_t len)
+{
+    struct patience patience = patience_for(server_of(conn));
+    size_t have = cw_read_buffered(conn, body, len);
+    size_t carried = take_from_carry(body + have, len - have);
+
+    cw_count_body(conn, carried);
+    have += carried;
+    if (have == 0 && len > 0 && !send_continue(conn, request, &patience)) {
+        set_fate(GATE_DROP);
+        return false;
+    }
+    while (have < len) {
+        short events = POLLIN;
+        ssize_t n = cw_read(worker.conn->fd, worker.conn->tls, body + have, len - have, &events);
+
+        if (n < 0) {
+            set_fate(GATE_DROP);
+            return false;
+        }
+        if (n == 0 && !wait_for_client(&patience, worker.conn->fd, events)) {
+            refuse(conn, &request_slow);
+            return false;
+        }
+        cw_count_body(conn, (size_t)n);
+        have += (size_t)n;
+    }
+    body[len] = '\0';
+    return true;
+}
+
+/* civetweb reads only the first Connection header, and in that keep-alive before close. */
+static bool asks_to_close(const struct http_request *request)
+{
+    for (size_t i = 0; i < request->header_count; i++)
+        if (strcasecmp(request->headers[i].name, "Connection") == 0 &&
+            strcasestr(request->headers[i].value, "close"))
+            return true;
+    return false;
+}
+
+/* --- one request ------------------------------------------------------------------------------ */
+
+static void serve(struct mg_connection *conn, const struct http_request *request)
+{
+    struct http_server *server = server_of(conn);
+    struct http_response response = {
+        .status = 200,
+        .body = BUF_INIT(HTTP_RESPONSE_MAX_BYTES),
+        .headers = BUF_INIT(HEADERS_MAX_BYTES),
+    };
+    bool keep;
+
+    server->opts.handle(server->opts.arg, request, &response);
+    if (!buf_ok(&response.body) || !buf_ok(&response.headers)) {
+        buf_reset(&response.headers);
+        http_response_error(&response, 500, "internal", "the answer is too large");
+    }
+    keep = cw_may_keep_alive(conn) && !asks_to_close(request) && !atomic_load(&server->draining);
+    if (!send_response(conn, &response, keep))
+        set_fate(GATE_DROP);
+    else if (!keep)
+        set_fate(GATE_CLOSE);
+    buf_release(&response.body);
+    buf_release(&response.headers);
+}
+
+static void serve_with_body(struct mg_connection *conn, struct http_request *request, size_t len)
+{
+    struct http_server *server = server_of(conn);
+    char *body = NULL;
+
+    if (atomic_fetch_add(&server->bodies, len) + len > server->opts.body_budget_bytes ||
+        !(body = malloc(len + 1))) {
+        refuse(conn, &busy);
+    } else if (read_body(conn, request, body, len)) {
+        request->body = body;
+        request->body_len = len;
+        serve(conn, request);
+    }
+    free(body);
+    atomic_fetch_sub(&server->bodies, len);
+}
+
+/* callbacks.begin_request: civetweb has parsed the headers, and decided nothing yet. */
+static int on_request(struct mg_connection *conn)
+{
+    struct http_header headers[HTTP_HEADERS_MAX];
+    struct http_request request;
+    const struct refusal *refusal;
+    size_t body_len = 0;
+
+    describe(&request, mg_get_request_info(conn), headers);
+    refusal = check_request(conn, &request, server_of(conn)->opts.max_body_bytes, &body_len);
+    if (refusal)
+        refuse(conn, refusal);
+    else if (body_len > 0)
+        serve_with_body(conn, &request, body_len);
+    else
+        serve(conn, &request);
+    if (worker.has_fate)
+        cw_must_close(conn);
+    return 200; /* served: civetweb does nothing more with it */
+}
+
+/* callbacks.http_error: civetweb couldn't make a request of what it has read. */
+static int on_civetweb_error(struct mg_connection *conn, int status, const char *message)
+{
+    const struct mg_request_info *ri = mg_get_request_info(conn);
+    struct http_header headers[HTTP_HEADERS_MAX];
+    struct http_request request;
+    const struct refusal *refusal = NULL;
+    size_t body_len;
+
+    (void)message;
+    if (worker.has_fate)
+        return 0; /* cw_begin_nothing */
+    if (cw_is_overfull(conn))
+        refusal = &headers_large;
+    else if (status == 505)
+        refusal = &bad_version;
+    else if (ri->num_headers > 0 && ri->request_method && cw_was_asked(conn)) {
+        describe(&request, ri, headers);
+        refusal = check_headers(&request, false, server_of(conn)->opts.max_body_bytes, &body_len);
+    }
+    refuse(conn, refusal ? refusal : &bad_syntax);
+    return 0;
+}
+
+/* --- from the gate to a worker, and back ------------------------------------------------------ */
+
+/* gate_opts.ready. Thread: the gate's, or a worker. */
+static void on_ready(void *arg, struct gate_conn *conn)
+{
+    struct http_server *server = arg;
+
+    atomic_fetch_add(&server->queued, 1);
+    cw_queue(server->civetweb, conn->fd, &conn->peer.any, conn);
+}
+
+static bool is_ready(const struct http_server *server, const char *bytes, size_t len)
+{
+    size_t needed;
+
+    return http_frame_is_ready(bytes, len, server->opts.max_body_bytes, &needed);
+}
+
+/*
+ * Read what there is, until a whole request is in carry: over TLS, and when the first bytes of a
+ * request came together with the request before it. Returns false when there isn't one; then the
+ * connection's fate is known.
+ */
+static bool fill_carry(struct http_server *server, struct gate_conn *c)
+{
+    short events;
+    int hello;
+
+    if (server->opts.tls_ctx) {
+        if (!c->tls)
+            c->tls = cw_tls_new(server->civetweb, c->fd);
+        hello = c->tls ? cw_tls_handshake(c->tls, &events) : -1;
+        if (hello <= 0) {
+            set_fate(hello < 0 ? GATE_DROP : GATE_MORE);
+            return false;
+        }
+    }
+    while (c->carry.len == 0 || !is_ready(server, c->carry.data, c->carry.len)) {
+        enum { STEP = 4096 };
+        char *room = buf_reserve(&c->carry, STEP);
+        ssize_t n = room ? cw_read(c->fd, c->tls, room, STEP, &events) : -1;
+
+        if (n <= 0) {
+            set_fate(n < 0 ? GATE_DROP : GATE_MORE);
+            return false;
+        }
+        buf_added(&c->carry, (size_t)n);
+    }
+    return true;
+}
+
+/* callbacks.init_connection: a worker has taken it from the queue. */
+static int on_taken(const struct mg_connection *const_conn, void **conn_data)
+{
+    struct mg_connection *conn = (struct mg_connection *)const_conn;
+    struct http_server *server = server_of(conn);
+    struct gate_conn *c = cw_tag(conn);
+    size_t taken;
+
+    *conn_data = NULL;
+    atomic_fetch_sub(&server->queued, 1);
+    worker.conn = c;
+    worker.has_fate = false;
+    if (!server->opts.tls_ctx && c->carry.len == 0)
+        return 0; /* the gate has seen a whole request: civetweb reads it */
+    if (!fill_carry(server, c)) {
+        cw_begin_nothing(conn);
+        return 0;
+    }
+    gate_whole(server->gate, c);
+    taken = cw_begin(conn, c->tls, c->carry.data, c->carry.len);
+    c->carry.len -= taken;
+    memmove(c->carry.data, c->carry.data + taken, c->carry.len);
+    return 0;
+}
+
+/* A whole request can be read without waiting. */
+static bool next_is_here(const struct http_server *server, int fd)
+{
+    struct pollfd pollfd = {.fd = fd, .events = POLLIN};
+    char bytes[HTTP_READY_BYTES];
+    ssize_t n;
+
+    if (poll(&pollfd, 1, STAY_MS) <= 0)
+        return false;
+    n = recv(fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
+    return n > 0 && is_ready(server, bytes, (size_t)n);
+}
+
+/*
+ * callbacks.end_request: the answer is out. The worker goes on with this connection only when the
+ * next request is whole, so that it never waits for headers, and nobody else waits.
+ */
+static void on_answered(const struct mg_connection *conn, int status)
+{
+    struct http_server *server = server_of(conn);
+    struct gate_conn *c = worker.conn;
+    const char *ahead;
+    size_t len;
+
+    (void)status;
+    if (worker.has_fate)
+        return;
+    ahead = cw_ahead(conn, &len);
+    if (atomic_load(&server->queued) == 0 && c->carry.len == 0) {
+        if (len > 0 ? is_ready(server, ahead, len) : !c->tls && next_is_here(server, c->fd))
+            return;
+    }
+    /* What OpenSSL has read already makes no socket readable. */
+    set_fate(c->tls && cw_tls_has_pending(c->tls) ? GATE_AGAIN : GATE_PARK);
+    cw_must_close((struct mg_connection *)conn);
+}
+
+/* What was read of the next request waits with the connection. */
+static bool carry_ahead(const struct mg_connection *conn, struct gate_conn *c)
+{
+    struct buf carry = BUF_INIT(HTTP_HEADER_BLOCK_MAX + HTTP_READY_BYTES);
+    size_t len;
+    const char *ahead = cw_ahead(conn, &len);
+
+    if (len == 0)
+        return true;
+    buf_put(&carry, ahead, len);
+    buf_put(&carry, buf_text(&c->carry), c->carry.len);
+    buf_release(&c->carry);
+    c->carry = carry;
+    return buf_ok(&c->carry);
+}
+
+/* callbacks.connection_close: the worker is done with it. */
+static void on_done(const struct mg_connection *const_conn)
+{
+    struct mg_connection *conn = (struct mg_connection *)const_conn;
+    struct http_server *server = server_of(conn);
+    struct gate_conn *c = worker.conn;
+
+    if (!worker.has_fate) {
+        /* "OPTIONS *", or the URL of another server: civetweb would close without a word. */
+        if (cw_was_asked(conn) && !mg_get_request_info(conn)->local_uri)
+            refuse(conn, &bad_target);
+        else
+            set_fate(GATE_DROP);
+    }
+    if ((worker.fate == GATE_PARK || worker.fate == GATE_AGAIN) && !carry_ahead(conn, c))
+        set_fate(GATE_DROP);
+    if (c->carry.len == 0)
+        buf_release(&c->carry);
+    worker.conn = NULL;
+    cw_let_go(conn);
+    gate_give_back(server->gate, c, worker.fate);
+}
+
+static void on_thread_exit(const struct mg_context *ctx, int type, void *pointer)
+{
+    (void)ctx;
+    (void)type;
+    (void)pointer;
+    buf_release(&worker.out);
+}
+
+static void *on_thread_start(const struct mg_context *ctx, int type)
+{
+    (void)ctx;
+    (void)type;
+    worker.out = BUF_INIT(HEADERS_MAX_BYTES + ONE_WRITE_MAX + 4096);
+    return NULL;
+}
+
+static int on_log(const struct mg_connection *conn, const char *message)
+{
+    (void)conn;
+    log_debug("civetweb", log_str("text", message));
+    return 1;
+}
+
+static int on_tls(void **ssl_ctx, void *arg)
+{
+    struct http_server *server = arg;
+
+    *ssl_ctx = server->opts.tls_ctx;
+    return 1; /* ours: civetweb neither sets it up nor frees it */
+}
+
+static void on_context(const struct mg_context *ctx)
+{
+    struct http_server *server = mg_get_user_data(ctx);
+
+    cw_replace_listener((struct mg_context *)ctx, dup(server->wake_fd));
+}
+
+/* --- start and stop --------------------------------------------------------------------------- */
+
+static void init_civetweb(void)
+{
+    mg_init_library(MG_FEATURES_TLS);
+}
+
+static int start_civetweb(struct http_server *server, struct err *err)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    static const struct mg_callbacks callbacks = {
+        .begin_request = on_request,
+        .end_request = on_answered,
+        .log_message = on_log,
+        .external_ssl_ctx = on_tls,
+        .connection_close = on_done,
+        .http_error = on_civetweb_error,
+        .init_context = on_context,
+        .init_thread = on_thread_start,
+        .exit_thread = on_thread_exit,
+        .init_connection = on_taken,
+    };
+    char threads[16];
+    char queue[16];
+    char header_block[16];
+    const char *options[] = {
+        /* Not where we listen (civetweb_unit.c): it only says whether there is TLS. */
+        "listening_ports", server->opts.tls_ctx ? "127.0.0.1:0s" : "127.0.0.1:0",
+        "num_threads", threads,
+        "connection_queue", queue, /* never full: all connections have room in it */
+        "max_request_size", header_block,
+        "enable_keep_alive", "yes",
+        /* Nothing in civetweb waits for a client, except where our own reading of a request
+         * should be mistaken: then for this long. */
+        "request_timeout_ms", "500",
+        "keep_alive_timeout_ms", "500",
+        "decode_url", "no",
+        "enable_auth_domain_check", "no",
+        "access_control_allow_origin", "",
+        NULL,
+    };
+    char text[256];
+    struct mg_error_data error = {.text = text, .text_buffer_size = sizeof(text)};
+    struct mg_init_data init = {
+        .callbacks = &callbacks,
+        .user_data = server,
+        .configuration_options = options,
+    };
+
+    snprintf(threads, sizeof(threads), "%d", server->opts.threads);
+    snprintf(queue, sizeof(queue), "%d", server->opts.max_connections + 2);
+    snprintf(header_block, sizeof(header_block), "%d", HTTP_HEADER_BLOCK_MAX);
+    pthread_once(&once, init_civetweb);
+    server->civetweb = mg_start2(&init, &error);
+    if (!server->civetweb)
+        return err_set(err, ERR_IO, "cannot start the HTTP threads: %s", text);
+    return 0;
+}
+
+static void stop_civetweb(struct http_server *server)
+{
+    const uint64_t one = 1;
+
+    if (!server->civetweb)
+        return;
+    (void)!write(server->wake_fd, &one, sizeof(one));
+    mg_stop(server->civetweb);
+}
+
+static int start_gate(struct http_server *server, struct err *err)
+{
+    const struct gate_opts opts = {
+        .tls = server->opts.tls_ctx != NULL,
+        .max_connections = server->opts.max_connections,
+        .max_body_bytes = server->opts.max_body_bytes,
+        .request_timeout_ms = server->opts.request_timeout_ms,
+        .idle_timeout_ms = server->opts.idle_timeout_ms,
+        .ready = on_ready,
+        .free_tls = cw_tls_free,
+        .arg = server,
+    };
+    int rc = gate_new(&server->gate, &opts, err);
+
+    if (rc < 0)
+        return rc;
+    rc = gate_start(server->gate, server->listen_fd, err);
+    if (rc < 0)
+        return rc;
+    server->listen_fd = -1; /* the gate's now */
+    return 0;
+}
+
+int http_server_start(struct http_server **out, const struct http_server_opts *opts,
+                      struct err *err)
+{
+    struct http_server *server = calloc(1, sizeof(*server));
+    int rc;
+
+    if (!server)
+        return err_set(err, ERR_NOMEM, "no memory for an HTTP server");
+    server->opts = *opts;
+    server->opts.address = NULL; /* the one in use is server->address */
+    server->listen_fd = server->wake_fd = -1;
+    rc = http_listen(opts->address, &server->listen_fd, server->address, err);
+    if (rc < 0)
+        goto out;
+    server->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (server->wake_fd < 0) {
+        rc = err_errno(err, ERR_IO, "cannot make an eventfd");
+        goto out;
+    }
+    rc = start_civetweb(server, err);
+    if (rc < 0)
+        goto out;
+    rc = start_gate(server, err);
+    if (rc < 0)
+        goto out;
+    *out = server;
+    server = NULL;
+out:
+    http_server_free(server);
+    return rc;
+}
+
+const char *http_server_address(const struct http_server *server)
+{
+    return server->address;
+}
+
+int http_server_drain(struct http_server *server, int drain_ms)
+{
+    atomic_store(&server->draining, true);
+    return gate_drain(server->gate, drain_ms);
+}
+
+void http_server_free(struct http_server *server)
+{
+    if (!server)
+        return;
+    if (server->gate)
+        gate_stop(server->gate);
+    stop_civetweb(server);
+    gate_free(server->gate);
+    if (server->listen_fd >= 0)
+        close(server->listen_fd);
+    if (server->wake_fd >= 0)
+        close(server->wake_fd);
+    free(server);
+}

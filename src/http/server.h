@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * server - an HTTP/1.1 listener that calls one function per request.
+ *
+ * civetweb parses and answers; we guard its door, since it is lax where a signature check behind a
+ * proxy must not be. Every connection first waits in the gate (gate.h), where waiting costs no
+ * thread. A plain-HTTP connection is given to a worker when its request is there whole (or, for a
+ * large one, when there is plenty of it); after the answer the worker stays with it for a moment if
+ * nobody else waits, else it goes back to the gate. So idle and trickling clients starve nobody,
+ * however many there are.
+ *
+ *     accept --> gate (epoll) --request is there--> worker --> handle() --> answer
+ *                  ^                                               |
+ *                  +----------------- keep-alive ------------------+
+ *
+ * What the framing must be: exactly one Content-Length of digits when there is a body, within
+ * max_body_bytes; no Transfer-Encoding; at most HTTP_HEADERS_MAX headers; no "%00" in the path.
+ * A request that isn't is answered (400, 411, 413, 431, 501) and the connection is closed.
+ *
+ * Threads    http_server_start, _stop, _port: main. The handle callback: any of the workers,
+ *            several at once. It may block; no lock is held.
+ * Ownership  opts is copied, strings included, except tls and arg, which must outlive the server.
+ * Errors     a port that is taken or a bad address is ERR_IO and names the address.
+ * Limits     a request must be complete request_timeout_ms after its first byte; an idle
+ *            connection is closed after idle_timeout_ms; above max_connections the connection
+ *            that has been idle longest makes room; body_budget_bytes bounds the memory
+ *            of all bodies together (above it: 503).
+ * Not here   which path does what (app/routes.c).
+ */
+#ifndef HTTP_SERVER_H
+#define HTTP_SERVER_H
+
+#include "base/err.h"
+#include "http/message.h"
+
+#include <stdint.h>
+
+typedef void http_handle_fn(void *arg, const struct http_request *request,
+                            struct http_response *response);
+
+
+struct http_server_opts {
+    const char *address; /* "127.0.0.1:8080", "[::1]:8080", "0.0.0.0:443"; port 0: any free one */
+    int threads;
+    size_t max_body_bytes;
+    size_t body_budget_bytes;
+    int request_timeout_ms;
+    int idle_timeout_ms;
+    int max_connections;
+    void *tls_ctx; /* an SSL_CTX to serve TLS with (crypto/tls.h); NULL for plain HTTP */
+    http_handle_fn *handle;
+    void *arg;
+};
+
+struct http_server;
+
+int http_server_start(struct http_server **out, const struct http_server_opts *opts,
+                      struct err *err) MUST_CHECK;
+
+/* The address in use, with the real port: "127.0.0.1:41235". Borrowed from the server. */
+const char *http_server_address(const struct http_server *server);
+
+/* Stop accepting, close what is idle, let running requests finish for up to drain_ms. Returns 0, or
+ * ERR_BUSY when some were still running then (the caller should end the process with _exit). */
+int http_server_drain(struct http_server *server, int drain_ms);
+
+/* Join the threads and free everything; NULL is fine. Only after a drain that returned 0. */
+void http_server_free(struct http_server *server);
+
+#endif

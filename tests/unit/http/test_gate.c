@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: MIT */
+#include "wire.h"
+
+static struct wire wire;
+static struct wire_answer answer; /* large: not on the stack */
+
+static void expect_answer(int fd, int status)
+{
+    assert_true(wire_receive(fd, &answer));
+    assert_int_equal(answer.status, status);
+}
+
+static int64_t ms_since(int64_t start_ms)
+{
+    return clock_mono_ms() - start_ms;
+}
+
+/* --- many clients, few workers ---------------------------------------------------------------- */
+
+static void gate__idle_and_trickling_clients_cost_no_worker(void **state)
+{
+    enum { IDLE = 200, TRICKLING = 100 };
+    struct http_server_opts opts = wire_opts();
+    int idle[IDLE];
+    int trickling[TRICKLING];
+    int64_t start_ms;
+    int fd;
+
+    (void)state;
+    opts.threads = 2;
+    opts.max_connections = 1000;
+    wire_start(&wire, opts);
+    for (int i = 0; i < IDLE; i++)
+        idle[i] = wire_connect(&wire);
+    for (int i = 0; i < TRICKLING; i++) {
+        trickling[i] = wire_connect(&wire);
+        wire_send(trickling[i], i % 2 ? "GET / HT" : "POST / HTTP/1.1\r\nHost: x\r\n"
+                                                     "Content-Length: 10\r\n\r\nab");
+    }
+    start_ms = clock_mono_ms();
+    fd = wire_connect(&wire);
+    for (int round = 0; round < 50; round++) {
+        wire_send(trickling[round], round % 2 ? "T" : "c");
+        wire_send(fd, WIRE_GET);
+        expect_answer(fd, 200);
+    }
+    assert_true(ms_since(start_ms) < 2000);
+    /* Those that finish are served, too. */
+    wire_send(trickling[99], "TP/1.1\r\nHost: x\r\n\r\n");
+    wire_send(trickling[98], "cdefghij");
+    wire_send(idle[0], WIRE_GET);
+    expect_answer(trickling[98], 200);
+    expect_answer(idle[0], 200);
+    close(fd);
+    for (int i = 0; i < IDLE; i++)
+        close(idle[i]);
+    for (int i = 0; i < TRICKLING; i++)
+        close(trickling[i]);
+    wire_stop(&wire);
+}
+
+static void gate__busy_connections_share_the_workers(void **state)
+{
+    enum { BUSY = 48, ROUNDS = 4000 };
+    struct http_server_opts opts = wire_opts();
+    struct pollfd fds[BUSY];
+    int served[BUSY] = {0};
+
+    (void)state;
+    opts.threads = 2;
+    wire_start(&wire, opts);
+    for (int i = 0; i < BUSY; i++) {
+        fds[i] = (struct pollfd){.fd = wire_connect(&wire), .events = POLLIN};
+        wire_send(fds[i].fd, WIRE_GET);
+    }
+    for (int done = 0; done < ROUNDS;) {
+        assert_true(poll(fds, BUSY, WIRE_PATIENCE_S * 1000) > 0);
+        for (int i = 0; i < BUSY; i++) {
+            if (!fds[i].revents)
+                continue;
+            expect_answer(fds[i].fd, 200);
+            wire_send(fds[i].fd, WIRE_GET);
+            served[i]++;
+            done++;
+        }
+    }
+    for (int i = 0; i < BUSY; i++) {
+        assert_true(served[i] >= ROUNDS / BUSY / 8);
+        close(fds[i].fd);
+    }
+    wire_stop(&wire);
+}
+
+/* A body above HTTP_READY_BYTES is read by a worker: it loses patience when others wait. */
+static void gate__slow_uploads_give_way(void **state)
+{
+    enum { SLOW = 4 };
+    struct http_server_opts opts = wire_opts();
+    char *part = calloc(1, 40000);
+    struct pollfd slow[SLOW];
+    int64_t start_ms;
+    int cut = 0;
+    int fd;
+
+    (void)state;
+    opts.threads = SLOW;
+    opts.request_timeout_ms = 20000;
+    wire_start(&wire, opts);
+    for (int i = 0; i < SLOW; i++) {
+        slow[i] = (struct pollfd){.fd = wire_connect(&wire), .events = POLLIN};
+        wire_send(slow[i].fd, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n");
+        assert_true(wire_send_bytes(slow[i].fd, part, 40000));
+    }
+    start_ms = clock_mono_ms();
+    fd = wire_connect(&wire);
+    wire_send(fd, WIRE_GET);
+    expect_answer(fd, 200);
+    assert_true(ms_since(start_ms) < 3000);
+    assert_true(poll(slow, SLOW, 0) >= 1);
+    for (int i = 0; i < SLOW; i++) {
+        if (slow[i].revents) {
+            expect_answer(slow[i].fd, 408);
+            cut++;
+        }
+        close(slow[i].fd);
+    }
+    assert_true(cut < SLOW); /* no more than had to */
+    close(fd);
+    free(part);
+    wire_stop(&wire);
+}
+
+/* --- deadlines -------------------------------------------------------------------------------- */
+
+static void start_impatient(void)
+{
+    struct http_server_opts opts = wire_opts();
+
+    opts.request_timeout_ms = 250;
+    opts.idle_timeout_ms = 400;
+    wire_start(&wire, opts);
+}
+
+static void gate__slow_headers_are_cut(void **state)
+{
+    int64_t start_ms = clock_mono_ms();
+    int fd;
+
+    (void)state;
+    start_impatient();
+    fd = wire_connect(&wire);
+    wire_send(fd, "GET / HTTP/1.1\r\nHo");
+    while (poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 20) == 0)
+        wire_send(fd, "o"); /* dribbling doesn't help */
+    expect_answer(fd, 408);
+    assert_string_equal(wire_header(&answer, "Connection"), "close");
+    assert_memory_equal(answer.body, "{\"error\":{\"code\":\"request_timeout\"", 34);
+    assert_true(wire_is_closed(fd));
+    assert_true(ms_since(start_ms) >= 250 && ms_since(start_ms) < 2000);
+    close(fd);
+    wire_stop(&wire);
+}
+
+static void cut_slow_body(size_t begun)
+{
+    char *part = calloc(1, begun + 1);
+    int64_t start_ms = clock_mono_ms();
+    int fd = wire_connect(&wire);
+
+    wire_send(fd, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n");
+    assert_true(wire_send_bytes(fd, part, begun));
+    while (poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 20) == 0)
+        (void)!wire_send_bytes(fd, "x", 1);
+    expect_answer(fd, 408);
+    assert_true(wire_is_closed(fd));
+    assert_true(ms_since(start_ms) >= 250 && ms_since(start_ms) < 2000);
+    close(fd);
+    free(part);
+}
+
+static void gate__slow_bodies_are_cut(void **state)
+{
+    (void)state;
+    start_impatient();
+    cut_slow_body(100);
+    cut_slow_body(40000);
+    wire_stop(&wire);
+}
+
+static void gate__idle_connections_are_closed(void **state)
+{
+    int64_t start_ms = clock_mono_ms();
+    int fresh;
+    int used;
+
+    (void)state;
+    start_impatient();
+    fresh = wire_connect(&wire);
+    used = wire_connect(&wire);
+    wire_send(used, WIRE_GET);
+    expect_answer(used, 200);
+    assert_true(wire_is_closed(fresh));
+    assert_true(wire_is_closed(used));
+    assert_true(ms_since(start_ms) >= 400 && ms_since(start_ms) < 3000);
+    close(fresh);
+    close(used);
+    wire_stop(&wire);
+}
+
+/* --- room ------------------------------------------------------------------------------------- */
+
+static void gate__longest_idle_makes_room(void **state)
+{
+    struct http_server_opts opts = wire_opts();
+    int fds[6];
+
+    (void)state;
+    opts.max_connections = 4;
+    wire_start(&wire, opts);
+    for (int i = 0; i < 5; i++)
+        fds[i] = wire_connect(&wire);
+    assert_true(wire_is_closed(fds[0]));
+    wire_send(fds[1], "GET / HT"); /* doesn't idle any more: the next one does longest */
+    fds[5] = wire_connect(&wire);
+    assert_true(wire_is_closed(fds[2]));
+    wire_send(fds[1], "TP/1.1\r\nHost: x\r\n\r\n");
+    expect_answer(fds[1], 200);
+    for (int i = 3; i < 6; i++) {
+        wire_send(fds[i], WIRE_GET);
+        expect_answer(fds[i], 200);
+    }
+    for (int i = 0; i < 6; i++)
+        close(fds[i]);
+    wire_stop(&wire);
+}
+
+static void gate__served_connections_are_never_closed_for_room(void **state)
+{
+    struct http_server_opts opts = wire_opts();
+    int fds[6];
+
+    (void)state;
+    opts.max_connections = 3;
+    wire_start(&wire, opts);
+    for (int i = 0; i < 3; i++) {
+        fds[i] = wire_connect(&wire);
+        wire_send(fds[i], "GET /block HTTP/1.1\r\nHost: x\r\n\r\n");
+        sem_wait(&wire.entered);
+    }
+    for (int i = 3; i < 6; i++) {
+        fds[i] = wire_connect(&wire);
+        wire_send(fds[i], WIRE_GET);
+    }
+    for (int i = 0; i < 3; i++)
+        sem_post(&wire.release);
+    for (int i = 0; i < 6; i++) {
+        expect_answer(fds[i], 200);
+        close(fds[i]);
+    }
+    wire_stop(&wire);
+}
+
+static void gate__bodies_have_a_budget(void **state)
+{
+    struct http_server_opts opts = wire_opts();
+    int fds[2];
+
+    (void)state;
+    opts.body_budget_bytes = 15;
+    wire_start(&wire, opts);
+    for (int i = 0; i < 2; i++)
+        fds[i] = wire_connect(&wire);
+    wire_send(fds[0], "POST /block HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456789");
+    sem_wait(&wire.entered);
+    wire_send(fds[1], "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456789");
+    expect_answer(fds[1], 503);
+    assert_string_equal(wire_header(&answer, "Retry-After"), "1");
+    sem_post(&wire.release);
+    expect_answer(fds[0], 200);
+    wire_send(fds[0], "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456789");
+    expect_answer(fds[0], 200); /* the budget is free again */
+    close(fds[0]);
+    close(fds[1]);
+    wire_stop(&wire);
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
+static void *release_soon(void *arg)
+{
+    (void)arg;
+    usleep(100 * 1000);
+    sem_post(&wire.release);
+    return NULL;
+}
+
+static void gate__drain_lets_running_requests_finish(void **state)
+{
+    int running;
+    int idle;
+    int64_t start_ms;
+    pthread_t thread;
+
+    (void)state;
+    wire_start(&wire, wire_opts());
+    idle = wire_connect(&wire);
+    wire_send(idle, WIRE_GET);
+    expect_answer(idle, 200);
+    running = wire_connect(&wire);
+    wire_send(running, "GET /block HTTP/1.1\r\nHost: x\r\n\r\n");
+    sem_wait(&wire.entered);
+    assert_int_equal(http_server_drain(wire.server, 50), ERR_BUSY);
+    assert_true(wire_is_closed(idle));
+    start_ms = clock_mono_ms();
+    assert_int_equal(pthread_create(&thread, NULL, release_soon, NULL), 0);
+    assert_int_equal(http_server_drain(wire.server, 5000), 0);
+    assert_true(ms_since(start_ms) < 1000);
+    pthread_join(thread, NULL);
+    expect_answer(running, 200);
+    assert_string_equal(wire_header(&answer, "Connection"), "close");
+    assert_true(wire_is_closed(running));
+    start_ms = clock_mono_ms();
+    http_server_free(wire.server);
+    assert_true(ms_since(start_ms) < 1000);
+    close(running);
+    close(idle);
+}
+
+static void gate__drain_waits_for_nobody_who_dawdles(void **state)
+{
+    int64_t start_ms;
+    int fd;
+
+    (void)state;
+    wire_start(&wire, wire_opts());
+    fd = wire_connect(&wire);
+    wire_send(fd, "GET / HT");
+    start_ms = clock_mono_ms();
+    wire_stop(&wire);
+    assert_true(ms_since(start_ms) < 1500);
+    assert_true(wire_is_closed(fd));
+    close(fd);
+}
+
+static void gate__nobody_connects_after_a_drain(void **state)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    (void)state;
+    wire_start(&wire, wire_opts());
+    address.sin_port = htons((uint16_t)wire.port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(http_server_drain(wire.server, 1000), 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), -1);
+    assert_int_equal(errno, ECONNREFUSED);
+    http_server_free(wire.server);
+    close(fd);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gate__idle_and_trickling_clients_cost_no_worker),
+        cmocka_unit_test(gate__busy_connections_share_the_workers),
+        cmocka_unit_test(gate__slow_uploads_give_way),
+        cmocka_unit_test(gate__slow_headers_are_cut),
+        cmocka_unit_test(gate__slow_bodies_are_cut),
+        cmocka_unit_test(gate__idle_connections_are_closed),
+        cmocka_unit_test(gate__longest_idle_makes_room),
+        cmocka_unit_test(gate__served_connections_are_never_closed_for_room),
+        cmocka_unit_test(gate__bodies_have_a_budget),
+        cmocka_unit_test(gate__drain_lets_running_requests_finish),
+        cmocka_unit_test(gate__drain_waits_for_nobody_who_dawdles),
+        cmocka_unit_test(gate__nobody_connects_after_a_drain),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
