@@ -1,0 +1,389 @@
+-- ctx.db and ctx.users: what scripts read and write rows with, and the declarations behind it.
+--
+-- Rows go in and out in C (bind_db.c); here are the names, the query builder and its SQL. No name
+-- reaches SQL unless it is a declared table or column, and no value at all: values are bound.
+
+local native, read_only, mirror_tables = ...
+
+local raise = native.raise
+local null = native.null
+
+local types = { text = true, integer = true, real = true, boolean = true, json = true }
+local reserved = { "workos_", "authkitd_", "sqlite_", "_" }
+
+-- Declarations ------------------------------------------------------------------------------------
+
+local declared = {} -- name -> { name, columns = sorted list, by_name, indexes }
+
+local function sorted_keys(t)
+   local keys = {}
+   for key in pairs(t) do
+      keys[#keys + 1] = key
+   end
+   table.sort(keys)
+   return keys
+end
+
+local function check_name(what, name)
+   if type(name) ~= "string" or not name:find("^[%a_][%w_]*$") or #name > 60 then
+      raise(("authkit.schema: %s '%s' must be letters, digits and '_', at most 60, and not begin with a digit")
+         :format(what, tostring(name)))
+   end
+   for _, prefix in ipairs(reserved) do
+      if name:lower():sub(1, #prefix) == prefix then
+         raise(("authkit.schema: %s '%s' begins with '%s', which is taken; choose another name")
+            :format(what, name, prefix))
+      end
+   end
+end
+
+local function read_column(table_name, name, spec)
+   local where = ("authkit.schema: column %s.%s"):format(table_name, tostring(name))
+   check_name("column", name)
+   local default
+   if type(spec) == "table" then
+      default = spec.default
+      for key in pairs(spec) do
+         if key ~= 1 and key ~= "type" and key ~= "default" then
+            raise(("%s: '%s' is not known; there are type and default"):format(where, tostring(key)))
+         end
+      end
+      spec = spec.type or spec[1]
+   end
+   local kind, optional = tostring(spec):match("^(%l+)(%??)$")
+   if type(spec) ~= "string" or not types[kind] then
+      raise(("%s: type '%s' is not known; there are text, integer, real, boolean and json, with a '?' behind when it may be nil")
+         :format(where, tostring(spec)))
+   end
+   return { name = name, type = kind, nullable = optional == "?", default = default, where = where }
+end
+
+local function read_index(t, spec)
+   local where = "authkit.schema: an index of " .. t.name
+   if type(spec) ~= "table" then
+      raise(where .. ' must be a table, such as { "user_id", unique = true }')
+   end
+   for key in pairs(spec) do
+      if type(key) ~= "number" and key ~= "unique" then
+         raise(("%s: '%s' is not known; besides column names there is unique"):format(where, tostring(key)))
+      end
+   end
+   if #spec == 0 then
+      raise(where .. ' names no column; it looks like { "user_id", unique = true }')
+   end
+   local columns = {}
+   for i, column in ipairs(spec) do
+      if not t.by_name[column] and column ~= "_creation_time" then
+         raise(("%s names column '%s', which isn't declared"):format(where, tostring(column)))
+      end
+      columns[i] = column
+   end
+   local unique = spec.unique and true or false
+   return {
+      columns = columns,
+      unique = unique,
+      name = ("authkitd:%s:%s%s"):format(t.name, table.concat(columns, ","), unique and ":unique" or ""),
+   }
+end
+
+local function read_table(name, spec)
+   check_name("table", name)
+   for other in pairs(declared) do
+      if other:lower() == name:lower() then
+         raise(("authkit.schema: table '%s' is declared twice%s"):format(name,
+            other == name and "" or " (as '" .. other .. "', and SQLite doesn't tell them apart)"))
+      end
+   end
+   if type(spec) ~= "table" or type(spec.columns) ~= "table" then
+      raise(('authkit.schema: table %s wants columns, such as %s = { columns = { name = "text" } }')
+         :format(name, name))
+   end
+   for key in pairs(spec) do
+      if key ~= "columns" and key ~= "indexes" then
+         raise(("authkit.schema: table %s: '%s' is not known; there are columns and indexes")
+            :format(name, tostring(key)))
+      end
+   end
+   local t = { name = name, columns = {}, by_name = {}, indexes = {} }
+   local seen = {}
+   for column in pairs(spec.columns) do
+      check_name("column", column)
+   end
+   for i, column in ipairs(sorted_keys(spec.columns)) do
+      if seen[column:lower()] then
+         raise(("authkit.schema: column %s.%s differs from another one in case only"):format(name, column))
+      end
+      seen[column:lower()] = true
+      t.columns[i] = read_column(name, column, spec.columns[column])
+      t.by_name[column] = t.columns[i]
+   end
+   if spec.indexes ~= nil and type(spec.indexes) ~= "table" then
+      raise(("authkit.schema: indexes of %s must be a list, such as { { \"user_id\" } }"):format(name))
+   end
+   for _, index in ipairs(spec.indexes or {}) do
+      t.indexes[#t.indexes + 1] = read_index(t, index)
+   end
+   return t
+end
+
+local function declare(tables)
+   for name in pairs(tables) do
+      check_name("table", name)
+   end
+   for _, name in ipairs(sorted_keys(tables)) do
+      declared[name] = read_table(name, tables[name])
+   end
+end
+
+-- Handles -----------------------------------------------------------------------------------------
+
+local handles = {} -- name -> { native, columns by name, select = "SELECT … FROM …" }
+
+local function quote(name)
+   return '"' .. name .. '"'
+end
+
+local function make_handle(name, columns, writable)
+   local names, by_name = {}, {}
+   for i, column in ipairs(columns) do
+      names[i] = quote(column.name)
+      by_name[column.name] = column
+   end
+   return {
+      name = name,
+      native = native.table(name, writable, columns),
+      by_name = by_name,
+      select = ("SELECT %s FROM %s"):format(table.concat(names, ", "), quote(name)),
+   }
+end
+
+local system_columns = {
+   { name = "_id", type = "integer", nullable = false },
+   { name = "_creation_time", type = "integer", nullable = false },
+}
+
+local function handle(name)
+   local found = handles[name]
+   if found then
+      return found
+   end
+   local t, columns = declared[name], nil
+   if t then
+      columns = table.move(t.columns, 1, #t.columns, 3, { system_columns[1], system_columns[2] })
+   else
+      columns = mirror_tables[name]
+   end
+   if not columns then
+      native.unknown("table", name, sorted_keys(declared), "the schema")
+   end
+   found = make_handle(name, columns, t ~= nil)
+   handles[name] = found
+   return found
+end
+
+-- Queries -----------------------------------------------------------------------------------------
+
+local operators = {
+   ["="] = "=", ["=="] = "=", ["~="] = "<>", ["!="] = "<>", ["<"] = "<", ["<="] = "<=",
+   [">"] = ">", [">="] = ">=", ["in"] = "in", like = "like",
+}
+
+local Query = {}
+Query.__index = Query
+Query.__name = "query"
+Query.__metatable = false
+
+local queries = setmetatable({}, { __mode = "k" })
+
+local function check_query(query)
+   if not queries[query] then
+      raise("call it with a colon on a query, such as ctx.db.query(\"todo_lists\"):all()")
+   end
+   return queries[query]
+end
+
+local function check_column(q, column)
+   if not q.handle.by_name[column] then
+      native.unknown("column", column, sorted_keys(q.handle.by_name), q.handle.name)
+   end
+   return quote(column)
+end
+
+local function add_value(q, column, value)
+   native.check(q.handle.native, column, value)
+   q.count = q.count + 1
+   q.columns[q.count] = column
+   q.values[q.count] = value
+end
+
+local function add_in(q, name, column, values)
+   if type(values) ~= "table" then
+      raise(("where('%s', 'in', …) wants a list of values, not a %s"):format(column, type(values)))
+   end
+   local marks = {}
+   for i, value in ipairs(values) do
+      add_value(q, column, value)
+      marks[i] = "?"
+   end
+   q.where[#q.where + 1] = ("%s IN (%s)"):format(name, table.concat(marks, ","))
+end
+
+local function add_where(q, column, op, value)
+   local name = check_column(q, column)
+   local sql_op = operators[op]
+   if not sql_op then
+      native.unknown("operator", op, { "=", "~=", "<", "<=", ">", ">=", "in", "like" }, "where")
+   end
+   if sql_op == "in" then
+      return add_in(q, name, column, value)
+   end
+   if value == nil then
+      raise(("where('%s') compares with nil: to find rows without a value use authkit.null"):format(column))
+   end
+   if value == null then
+      if sql_op ~= "=" and sql_op ~= "<>" then
+         raise(("where('%s', '%s', authkit.null): only = and ~= compare with null"):format(column, op))
+      end
+      q.where[#q.where + 1] = name .. (sql_op == "=" and " IS NULL" or " IS NOT NULL")
+      return
+   end
+   add_value(q, column, value)
+   if sql_op == "<>" then
+      q.where[#q.where + 1] = name .. " IS NOT ?" -- rows without a value differ from every value
+   else
+      q.where[#q.where + 1] = ("%s %s ?"):format(name, sql_op)
+   end
+end
+
+function Query:where(column, ...)
+   local q = check_query(self)
+   local n = select("#", ...)
+   if type(column) == "table" and n == 0 then
+      for _, name in ipairs(sorted_keys(column)) do
+         add_where(q, name, "=", column[name])
+      end
+   elseif n == 1 then
+      add_where(q, column, "=", (...))
+   elseif n == 2 then
+      add_where(q, column, ...)
+   else
+      raise('where wants (column, value), (column, op, value) or { column = value }')
+   end
+   return self
+end
+
+function Query:order_by(column, direction)
+   local q = check_query(self)
+   local name = check_column(q, column)
+   if direction ~= nil and direction ~= "asc" and direction ~= "desc" then
+      raise(("order_by: the direction is \"asc\" or \"desc\", not '%s'"):format(tostring(direction)))
+   end
+   q.order[#q.order + 1] = name .. (direction == "desc" and " DESC" or "")
+   return self
+end
+
+function Query:limit(n)
+   local q = check_query(self)
+   if math.type(n) ~= "integer" or n < 0 then
+      raise(("limit wants a whole number that isn't negative, not '%s'"):format(tostring(n)))
+   end
+   q.limit = n
+   return self
+end
+
+local function tail(q)
+   local where = #q.where > 0 and " WHERE " .. table.concat(q.where, " AND ") or ""
+   local order = #q.order > 0 and " ORDER BY " .. table.concat(q.order, ", ") or ""
+   return where, order
+end
+
+local function rows(q, limit)
+   local where, order = tail(q)
+   if q.limit and (not limit or q.limit < limit) then
+      limit = q.limit
+   end
+   return native.select(q.handle.native, q.handle.select .. where .. order .. " LIMIT ?",
+      q.columns, q.values, q.count, limit or -1)
+end
+
+function Query:all()
+   return rows(check_query(self))
+end
+
+function Query:first()
+   return rows(check_query(self), 1)[1]
+end
+
+function Query:unique()
+   local q = check_query(self)
+   local found = rows(q, 2)
+   if found[2] then
+      raise(("unique: more than one row of %s matches; use first() or all(), or a unique index"):format(q.handle.name))
+   end
+   return found[1]
+end
+
+function Query:count()
+   local q = check_query(self)
+   local where = tail(q)
+   local n = native.count(q.handle.native, ("SELECT count(*) FROM %s%s"):format(quote(q.handle.name), where),
+      q.columns, q.values, q.count)
+   return q.limit and math.min(n, q.limit) or n
+end
+
+function Query:each()
+   local found, i = rows(check_query(self)), 0
+   return function()
+      i = i + 1
+      return found[i]
+   end
+end
+
+local function query(name)
+   local q = setmetatable({}, Query)
+   queries[q] = { handle = handle(name), where = {}, columns = {}, values = {}, count = 0, order = {} }
+   return q
+end
+
+-- What scripts get --------------------------------------------------------------------------------
+
+local function user_by(column, value, collate)
+   local users = handle("workos_users")
+   if value == nil then
+      return nil
+   end
+   native.check(users.native, column, value)
+   return native.select(users.native,
+      ("%s WHERE %s = ?%s ORDER BY created_at DESC LIMIT ?"):format(users.select, quote(column), collate or ""),
+      { column }, { value }, 1, 1)[1]
+end
+
+local ctx_db = read_only("ctx.db", {
+   insert = function(name, row)
+      return native.insert(handle(name).native, row)
+   end,
+   get = function(name, id)
+      return native.get(handle(name).native, id)
+   end,
+   patch = function(name, id, fields)
+      return native.patch(handle(name).native, id, fields)
+   end,
+   delete = function(name, id)
+      return native.delete(handle(name).native, id)
+   end,
+   query = query,
+})
+
+local ctx_users = read_only("ctx.users", {
+   get = function(id)
+      return user_by("id", id)
+   end,
+   get_by_external_id = function(external_id)
+      return user_by("external_id", external_id)
+   end,
+   get_by_email = function(email)
+      return user_by("email", email, " COLLATE NOCASE")
+   end,
+})
+
+return { declare = declare, declared = declared, db = ctx_db, users = ctx_users, quote = quote }

@@ -1,0 +1,146 @@
+-- What a script may reach: an allow list, as data, and the few functions that replace Lua's own.
+--
+-- Called once for each new state, with the real libraries and the native functions; returns the
+-- script's globals. Whatever isn't named here doesn't exist for a script: no io, no os.execute, no
+-- debug, no package, no bytecode. The libraries are handed out behind read-only proxies, since a
+-- state serves many events and one of them must not change `string` for the next.
+
+local real, native = ...
+
+local allowed = {
+   base = {
+      "assert", "error", "getmetatable", "ipairs", "next", "pairs", "pcall", "rawequal", "rawget",
+      "rawlen", "select", "tonumber", "tostring", "type", "xpcall", "_VERSION",
+   },
+   string = {
+      "byte", "char", "find", "format", "gmatch", "gsub", "len", "lower", "match", "pack",
+      "packsize", "rep", "reverse", "sub", "unpack", "upper",
+   },
+   table = { "concat", "insert", "move", "pack", "remove", "sort", "unpack" },
+   math = {
+      "abs", "acos", "asin", "atan", "ceil", "cos", "deg", "exp", "floor", "fmod", "huge", "log",
+      "max", "maxinteger", "min", "mininteger", "modf", "pi", "rad", "random", "randomseed", "sin",
+      "sqrt", "tan", "tointeger", "type", "ult",
+   },
+   utf8 = { "char", "charpattern", "codepoint", "codes", "len", "offset" },
+   coroutine = {
+      "close", "create", "isyieldable", "resume", "running", "status", "wrap", "yield",
+   },
+   os = { "clock", "date", "difftime", "time" },
+}
+
+local next, rawget, rawset, setmetatable, type = next, rawget, rawset, setmetatable, type
+local load, raise = real.base.load, native.raise
+local protected = setmetatable({}, { __mode = "k" })
+
+local function read_only(name, library)
+   local proxy = setmetatable({}, {
+      __index = library,
+      __newindex = function(_, key)
+         raise(name .. " is read-only: '" .. tostring(key) .. "' can't be set; use a local of your own")
+      end,
+      __pairs = function()
+         local key
+         return function()
+            local value
+            key, value = next(library, key)
+            return key, value
+         end
+      end,
+      __metatable = false,
+   })
+   protected[proxy] = name
+   return proxy
+end
+
+local function pick(library, names)
+   local picked = {}
+   for _, name in ipairs(names) do
+      picked[name] = library[name]
+   end
+   return picked
+end
+
+local globals = pick(real.base, allowed.base)
+globals._G = globals
+
+-- ("x"):rep(3) finds its functions through the metatable of strings: the same, allowed ones.
+local strings = pick(real.string, allowed.string)
+local string_metatable = getmetatable("")
+string_metatable.__index = strings
+string_metatable.__metatable = false
+
+for _, name in ipairs { "table", "math", "utf8", "coroutine", "os" } do
+   globals[name] = read_only(name, pick(real[name], allowed[name]))
+end
+globals.string = read_only("string", strings)
+globals.print = native.print
+
+function globals.rawset(t, key, value)
+   if protected[t] then
+      raise(protected[t] .. " is read-only")
+   end
+   return rawset(t, key, value)
+end
+
+-- A finalizer runs when no time limit is watching; so there are none.
+function globals.setmetatable(t, metatable)
+   if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
+      raise("__gc isn't available to scripts: use __close or do the work before the function ends")
+   end
+   return setmetatable(t, metatable)
+end
+
+function globals.load(chunk, name, mode, env)
+   if mode ~= nil and mode ~= "t" then
+      raise("load takes text only: mode must be \"t\"")
+   end
+   if env == nil then
+      env = globals
+   end
+   return load(chunk, name, "t", env)
+end
+
+function globals.collectgarbage(option)
+   if option == "count" then
+      return real.base.collectgarbage("count")
+   elseif option == nil or option == "collect" or option == "step" then
+      return 0 -- the collector runs by itself, within the memory limit
+   end
+   raise("collectgarbage('" .. tostring(option) .. "') isn't available to scripts")
+end
+
+-- require: modules are files beside the script. Their text is kept, so that a state that must be
+-- made anew is made of the same text.
+local loaded, loading = {}, {}
+
+function globals.require(name)
+   if type(name) ~= "string" then
+      raise("require wants the name of a module, not a " .. type(name))
+   end
+   local value = loaded[name]
+   if value ~= nil then
+      return value
+   end
+   if loading[name] then
+      raise("module '" .. name .. "' requires itself")
+   end
+   local text, file = native.module(name)
+   if not text then
+      raise(file)
+   end
+   local chunk, problem = load(text, "@" .. file, "t", globals)
+   if not chunk then
+      error(problem, 0)
+   end
+   loading[name] = true
+   local _ <close> = setmetatable({}, { __close = function() loading[name] = nil end })
+   value = chunk(name, file)
+   if value == nil then
+      value = true
+   end
+   loaded[name] = value
+   return value
+end
+
+return { globals = globals, loaded = loaded, read_only = read_only }

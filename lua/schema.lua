@@ -1,0 +1,314 @@
+-- Brings the database to what the script declares: what is missing is added, what would lose data
+-- is refused with the reason and the way out. Nothing that isn't declared any more is dropped, but
+-- indexes of ours, which hold no data of their own.
+--
+-- It works on whatever connection the C side has attached, inside its transaction; planning only
+-- reads.
+
+local native, db = ...
+
+local quote = db.quote
+
+-- The column types as SQLite spells them. The words decide SQLite's affinity: BOOLEAN stores 0 and
+-- 1 as integers, JSON_TEXT stores text.
+local spelled = { text = "TEXT", integer = "INTEGER", real = "REAL", boolean = "BOOLEAN", json = "JSON_TEXT" }
+local type_of = { TEXT = "text", INTEGER = "integer", REAL = "real", BOOLEAN = "boolean", JSON_TEXT = "json" }
+
+local function literal(value)
+   if type(value) == "string" then
+      return "'" .. value:gsub("'", "''") .. "'"
+   elseif type(value) == "boolean" then
+      return value and "1" or "0"
+   elseif math.type(value) == "float" then
+      return ("%.17g"):format(value)
+   end
+   return tostring(value)
+end
+
+local function default_literal(column)
+   local value = column.default
+   if value == nil then
+      return nil
+   end
+   if column.type == "json" then
+      return literal(native.json_encode(value))
+   end
+   local kind = math.type(value) or type(value)
+   local fits = { text = "string", integer = "integer", boolean = "boolean" }
+   if column.type == "real" and (kind == "integer" or kind == "float") then
+      return literal(value + 0.0)
+   elseif fits[column.type] ~= kind then
+      return nil, ("%s: the default is a %s, and the column is %s"):format(column.where, kind, column.type)
+   end
+   return literal(value)
+end
+
+local function column_sql(column, default)
+   return ("%s %s%s%s"):format(quote(column.name), spelled[column.type],
+      column.nullable and "" or " NOT NULL", default and " DEFAULT " .. default or "")
+end
+
+local function index_sql(t, index)
+   local names = {}
+   for i, name in ipairs(index.columns) do
+      names[i] = quote(name)
+   end
+   return ("CREATE %sINDEX %s ON %s (%s)"):format(index.unique and "UNIQUE " or "", quote(index.name),
+      quote(t.name), table.concat(names, ", "))
+end
+
+local Plan = {}
+Plan.__index = Plan
+
+-- what says it to people; the further steps of one change have none.
+function Plan:add(sql, what)
+   self.steps[#self.steps + 1] = { sql = sql, what = what }
+end
+
+function Plan:refuse(...)
+   self.problems[#self.problems + 1] = string.format(...)
+end
+
+function Plan:warn(...)
+   self.warnings[#self.warnings + 1] = string.format(...)
+end
+
+local function create_table(plan, t)
+   local columns = { '"_id" INTEGER PRIMARY KEY', '"_creation_time" INTEGER NOT NULL' }
+   for _, column in ipairs(t.columns) do
+      local default, problem = default_literal(column)
+      if problem then
+         plan:refuse("%s", problem)
+      end
+      columns[#columns + 1] = column_sql(column, default)
+   end
+   plan:add(("CREATE TABLE %s (%s)"):format(quote(t.name), table.concat(columns, ", ")),
+      "create table " .. t.name)
+end
+
+local function count(sql)
+   return native.rows(sql)[1][1]
+end
+
+local function add_column(plan, t, column)
+   local default, problem = default_literal(column)
+   if problem then
+      return plan:refuse("%s", problem)
+   end
+   local has_rows = native.rows(("SELECT 1 FROM %s LIMIT 1"):format(quote(t.name)))[1]
+   if not column.nullable and not default then
+      if has_rows then
+         return plan:refuse(
+            "%s is required, but the table has rows that would have no value: make it '%s?' or give a default, %s = { type = \"%s\", default = … }",
+            column.where, column.type, column.name, column.type)
+      end
+      -- SQLite adds no NOT NULL column without a default, not even to an empty table; so an empty
+      -- table is made anew.
+      plan.anew[t.name] = true
+      return
+   end
+   plan:add(("ALTER TABLE %s ADD COLUMN %s"):format(quote(t.name), column_sql(column, default)),
+      ("add column %s.%s"):format(t.name, column.name))
+end
+
+local function compare_column(plan, t, column, found)
+   local found_type = type_of[found.type]
+   if found_type ~= column.type then
+      return plan:refuse(
+         "%s is declared %s, but the database has it as %s: changing it could lose data. Declare it '%s', or convert it by hand: ALTER TABLE %s RENAME COLUMN %s TO %s; then load again and copy what you need",
+         column.where, column.type, found_type or found.type, found_type or found.type,
+         quote(t.name), quote(column.name), quote(column.name .. "_old"))
+   end
+   if column.nullable == not found.required then
+      return
+   end
+   -- NOT NULL can't be altered in SQLite; the table is copied instead, in the same transaction.
+   if not column.nullable then
+      local nulls = count(("SELECT count(*) FROM %s WHERE %s IS NULL"):format(quote(t.name), quote(column.name)))
+      if nulls > 0 then
+         return plan:refuse(
+            "%s is declared required, but %d rows have no value: declare it '%s?', or first run UPDATE %s SET %s = … WHERE %s IS NULL",
+            column.where, nulls, column.type, quote(t.name), quote(column.name), quote(column.name))
+      end
+   end
+   plan.anew[t.name] = true
+end
+
+local function table_columns(name)
+   local found, order = {}, {}
+   for _, row in ipairs(native.rows("SELECT name, upper(type), \"notnull\", dflt_value FROM pragma_table_info(?)", name)) do
+      found[row[1]] = { name = row[1], type = row[2], required = row[3] == 1, default = row[4] }
+      order[#order + 1] = row[1]
+   end
+   return found, order
+end
+
+-- Make the table anew with the declared columns (and those that are no longer declared), and move
+-- the rows. Indexes go with the old table and are created again by compare_indexes.
+local function rebuild(plan, t, found, order)
+   local definitions = { '"_id" INTEGER PRIMARY KEY', '"_creation_time" INTEGER NOT NULL' }
+   local moved = { '"_id"', '"_creation_time"' }
+   for _, name in ipairs(order) do
+      local column = t.by_name[name]
+      if column then
+         definitions[#definitions + 1] = column_sql(column, (default_literal(column)))
+         moved[#moved + 1] = quote(name)
+      elseif name ~= "_id" and name ~= "_creation_time" then
+         definitions[#definitions + 1] = ("%s %s%s"):format(quote(name), found[name].type,
+            found[name].default and " DEFAULT " .. found[name].default or "")
+         moved[#moved + 1] = quote(name)
+      end
+   end
+   for _, column in ipairs(t.columns) do
+      if not found[column.name] then
+         definitions[#definitions + 1] = column_sql(column, (default_literal(column)))
+      end
+   end
+   local new, list = "authkitd_new_" .. t.name, table.concat(moved, ", ")
+   plan:add(("CREATE TABLE %s (%s)"):format(quote(new), table.concat(definitions, ", ")),
+      ("rebuild table %s"):format(t.name))
+   plan:add(("INSERT INTO %s (%s) SELECT %s FROM %s"):format(quote(new), list, list, quote(t.name)))
+   plan:add(("DROP TABLE %s"):format(quote(t.name)))
+   plan:add(("ALTER TABLE %s RENAME TO %s"):format(quote(new), quote(t.name)))
+end
+
+local function check_duplicates(plan, t, index)
+   local names = {}
+   for i, name in ipairs(index.columns) do
+      names[i] = quote(name)
+      if not plan.found[name] then
+         return -- a column that doesn't exist yet holds no duplicates but its default
+      end
+   end
+   local list = table.concat(names, ", ")
+   local twice = native.rows(("SELECT %s, count(*) FROM %s WHERE %s IS NOT NULL GROUP BY %s HAVING count(*) > 1 LIMIT 1")
+      :format(list, quote(t.name), table.concat(names, " IS NOT NULL AND "), list))[1]
+   if twice then
+      local values = {}
+      for i = 1, #index.columns do
+         values[i] = ("%s = %s"):format(index.columns[i], literal(twice[i]))
+      end
+      plan:refuse(
+         "authkit.schema: the unique index on %s (%s) can't be made: %d rows have %s. See them with SELECT * FROM %s WHERE %s; and remove all but one",
+         t.name, table.concat(index.columns, ", "), twice[#index.columns + 1], table.concat(values, ", "),
+         quote(t.name), table.concat(values, " AND "))
+   end
+end
+
+local function compare_indexes(plan, t, is_new)
+   local existing, wanted = {}, {}
+   if not is_new then
+      for _, row in ipairs(native.rows("SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = ? AND name LIKE 'authkitd:%'", t.name)) do
+         existing[row[1]] = true
+      end
+   end
+   for _, index in ipairs(t.indexes) do
+      if not wanted[index.name] then
+         wanted[index.name] = true
+         if not existing[index.name] or plan.anew[t.name] then
+            if index.unique and not is_new then
+               check_duplicates(plan, t, index)
+            end
+            plan:add(index_sql(t, index), ("create index on %s (%s)"):format(t.name, table.concat(index.columns, ", ")))
+         end
+      end
+   end
+   for name in pairs(existing) do
+      if not wanted[name] and not plan.anew[t.name] then
+         plan:add("DROP INDEX " .. quote(name), ("drop index %s"):format(name))
+      end
+   end
+end
+
+local function compare_table(plan, t)
+   local found, order = table_columns(t.name)
+   plan.found = found
+   if not found._id or not found._creation_time then
+      return plan:refuse(
+         "authkit.schema: table %s is in the database already, but wasn't made by authkitd (it has no _id and _creation_time): rename one of the two",
+         t.name)
+   end
+   for _, column in ipairs(t.columns) do
+      if found[column.name] then
+         compare_column(plan, t, column, found[column.name])
+      else
+         add_column(plan, t, column)
+      end
+   end
+   local undeclared = {}
+   for _, name in ipairs(order) do
+      if not t.by_name[name] and name ~= "_id" and name ~= "_creation_time" then
+         undeclared[#undeclared + 1] = name
+         if found[name].required and not found[name].default then
+            plan.anew[t.name] = true -- an insert couldn't give it a value any more
+         end
+      end
+   end
+   if #undeclared > 0 then
+      plan:warn("table %s has columns that aren't declared any more; they are kept: %s", t.name,
+         table.concat(undeclared, ", "))
+   end
+   if plan.anew[t.name] then
+      -- rebuild() makes all columns as declared, so single additions are not needed any more
+      for i = #plan.steps, plan.mark + 1, -1 do
+         plan.steps[i] = nil
+      end
+      rebuild(plan, t, found, order)
+   end
+end
+
+local function plan_all()
+   local plan = setmetatable({ steps = {}, problems = {}, warnings = {}, anew = {} }, Plan)
+   local existing = {}
+   for _, row in ipairs(native.rows("SELECT name FROM sqlite_schema WHERE type = 'table'")) do
+      existing[row[1]:lower()] = row[1]
+   end
+   local names = {}
+   for name in pairs(db.declared) do
+      names[#names + 1] = name
+   end
+   table.sort(names)
+   for _, name in ipairs(names) do
+      local t = db.declared[name]
+      local is_new = not existing[name:lower()]
+      plan.mark = #plan.steps
+      if is_new then
+         plan.found = {}
+         create_table(plan, t)
+      elseif existing[name:lower()] ~= name then
+         plan:refuse("authkit.schema: table %s is called '%s' in the database; SQLite doesn't tell them apart, so declare it that way",
+            name, existing[name:lower()])
+      else
+         compare_table(plan, t)
+      end
+      compare_indexes(plan, t, is_new)
+      existing[name:lower()] = nil
+   end
+   for _, name in pairs(existing) do
+      if not name:find("^workos_") and not name:find("^authkitd_") and not name:find("^sqlite_") then
+         plan:warn("table %s isn't declared any more; it is kept", name)
+      end
+   end
+   return plan
+end
+
+-- Plan, and when `apply` do it. Returns the changes and warnings as lines; or nil and the problems.
+local function bring(apply)
+   local plan = plan_all()
+   if #plan.problems > 0 then
+      return nil, table.concat(plan.problems, "\n")
+   end
+   local lines = {}
+   for _, step in ipairs(plan.steps) do
+      if apply then
+         native.execute(step.sql)
+      end
+      lines[#lines + 1] = step.what
+   end
+   for _, warning in ipairs(plan.warnings) do
+      lines[#lines + 1] = "warning: " .. warning
+   end
+   return table.concat(lines, "\n")
+end
+
+return bring

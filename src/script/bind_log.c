@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/* print and ctx.log: lines of the script in the server's log, with the script's file and line. */
+#include "script/script_state.h"
+
+#include "base/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { FIELDS_MAX = 16, MESSAGE_MAX = 8192, PLACE_MAX = LUA_IDSIZE + 16 };
+
+/* "handlers.lua:7" of the function that called. */
+static void write_place(lua_State *L, char out[PLACE_MAX])
+{
+    lua_Debug ar;
+
+    snprintf(out, PLACE_MAX, "script");
+    if (lua_getstack(L, 1, &ar) && lua_getinfo(L, "Sl", &ar) && ar.currentline > 0)
+        snprintf(out, PLACE_MAX, "%s:%d", ar.short_src, ar.currentline);
+}
+
+/* print(…) -> a line at level info  [-n, +0, v] */
+int l_print(lua_State *L)
+{
+    int count = lua_gettop(L);
+    struct buf *line = push_buffer(L, MESSAGE_MAX);
+    char place[PLACE_MAX];
+
+    for (int i = 1; i <= count; i++) {
+        size_t len;
+        const char *text = luaL_tolstring(L, i, &len);
+        size_t room = MESSAGE_MAX - line->len;
+
+        if (i > 1 && room > 0)
+            buf_putc(line, '\t');
+        room = MESSAGE_MAX - line->len;
+        buf_put(line, text, len < room ? len : room);
+        lua_pop(L, 1);
+    }
+    write_place(L, place);
+    log_write(LOG_LEVEL_INFO, buf_text(line), LOG_FIELDS(log_str("source", place)));
+    return 0;
+}
+
+static struct log_field read_field(lua_State *L)
+{
+    const char *key = lua_tostring(L, -2);
+    size_t len;
+    const char *text;
+
+    if (lua_isinteger(L, -1))
+        return log_int(key, lua_tointeger(L, -1));
+    text = luaL_tolstring(L, -1, &len); /* stays on the stack until the line is written */
+    lua_insert(L, -3);
+    return log_bytes(key, text, len);
+}
+
+/* ctx.log.level(message, fields?)  upvalue 1: the level  [-n, +0, v] */
+static int l_log(lua_State *L)
+{
+    enum log_level level = (enum log_level)lua_tointeger(L, lua_upvalueindex(1));
+    struct log_field fields[FIELDS_MAX + 2];
+    size_t count = 0;
+    char place[PLACE_MAX];
+    const char *message;
+
+    if (!log_is_on(level))
+        return 0;
+    lua_settop(L, 2);
+    message = luaL_tolstring(L, 1, NULL);
+    luaL_checkstack(L, FIELDS_MAX * 2 + 8, "too many fields");
+    if (!lua_isnoneornil(L, 2)) {
+        if (!lua_istable(L, 2))
+            script_raise(L, "ctx.log takes a message and a table of fields, not a %s",
+                         luaL_typename(L, 2));
+        for (lua_pushnil(L); count < FIELDS_MAX && lua_next(L, 2);) {
+            if (lua_type(L, -2) == LUA_TSTRING)
+                fields[count++] = read_field(L);
+            lua_pop(L, 1); /* the value; its text, if any, lies below the key now */
+        }
+    }
+    write_place(L, place);
+    fields[count++] = log_str("source", place);
+    fields[count] = (struct log_field){.key = NULL};
+    log_write(level, message, fields);
+    return 0;
+}
+
+void push_log(lua_State *L)
+{
+    static const char *const names[] = {"debug", "info", "warn", "error"};
+
+    lua_createtable(L, 0, 4);
+    for (int level = LOG_LEVEL_DEBUG; level <= LOG_LEVEL_ERROR; level++) {
+        lua_pushinteger(L, level);
+        lua_pushcclosure(L, l_log, 1);
+        lua_setfield(L, -2, names[level]);
+    }
+}

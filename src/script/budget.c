@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+#include "script/budget.h"
+
+#include "base/clock.h"
+#include "script/script_state.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/*
+ * Lua asks, is refused, collects all garbage and asks for the same once more. Only the second
+ * refusal in a row means that the state is really out of memory.
+ */
+static void *refuse(struct budget *budget, size_t new_size)
+{
+    if (budget->refused_bytes == new_size)
+        budget->out_of_memory = true;
+    budget->refused_bytes = new_size;
+    return NULL;
+}
+
+void *budget_alloc(void *ud, void *block, size_t old_size, size_t new_size)
+{
+    struct budget *budget = ud;
+    void *fresh;
+
+    if (!block)
+        old_size = 0; /* it is a type tag then */
+    if (new_size == 0) {
+        free(block);
+        budget->used_bytes -= old_size;
+        return NULL;
+    }
+    if (new_size > old_size && new_size - old_size > budget->limit_bytes - budget->used_bytes)
+        return refuse(budget, new_size);
+    fresh = realloc(block, new_size);
+    if (!fresh)
+        return refuse(budget, new_size);
+    budget->used_bytes += new_size - old_size;
+    if (new_size > old_size)
+        budget->refused_bytes = 0;
+    return fresh;
+}
+
+bool budget_is_used_up(const struct budget *budget)
+{
+    return budget->out_of_memory || budget->out_of_time;
+}
+
+bool budget_interrupts(void *arg)
+{
+    struct budget *budget = arg;
+
+    if (budget->deadline_ns && clock_mono_ns() > budget->deadline_ns)
+        budget->out_of_time = true;
+    return budget_is_used_up(budget);
+}
+
+void budget_describe(const struct budget *budget, char *out, size_t size)
+{
+    if (budget->out_of_memory)
+        snprintf(out, size, "used more than %zu KiB of memory", budget->limit_bytes / 1024);
+    else
+        snprintf(out, size, "ran longer than %d ms", budget->limit_ms);
+}
+
+static void on_count(lua_State *L, lua_Debug *ar)
+{
+    struct budget *budget = &script_of(L)->budget;
+    char text[64];
+
+    (void)ar;
+    if (!budget_interrupts(budget))
+        return;
+    lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+    budget_describe(budget, text, sizeof(text));
+    luaL_where(L, 0); /* in a hook, level 0 is the function that was interrupted */
+    lua_pushstring(L, text);
+    lua_concat(L, 2);
+    lua_error(L);
+}
+
+void budget_watch(lua_State *L)
+{
+    lua_sethook(L, on_count, LUA_MASKCOUNT, BUDGET_HOOK_COUNT);
+}
+
+void budget_start(struct budget *budget, int limit_ms)
+{
+    budget->limit_ms = limit_ms;
+    budget->deadline_ns = clock_mono_ns() + (int64_t)limit_ms * 1000000;
+    budget->refused_bytes = 0;
+}
+
+void budget_stop(struct budget *budget)
+{
+    budget->deadline_ns = 0;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * budget - how much time and memory a Lua state may use.
+ *
+ * Memory is counted by the state's allocator, for the life of the state. Time is counted per call
+ * by a hook that looks at the clock every BUDGET_HOOK_COUNT instructions, and by the database's
+ * interrupt callback. When either is used up the hook raises, and goes on raising at every single
+ * instruction, so that no pcall, <close> or coroutine of a script can go on; the state must be
+ * closed then, not used again.
+ *
+ * What this can't stop: one call of a C function of Lua that never comes back to the interpreter,
+ * such as a pathological pattern. Memory bounds string.rep and its like.
+ *
+ * Threads    a budget belongs to the thread that runs its state.
+ * Ownership  lives inside struct script, longer than the lua_State that uses it.
+ */
+#ifndef SCRIPT_BUDGET_H
+#define SCRIPT_BUDGET_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { BUDGET_HOOK_COUNT = 1000 };
+
+struct budget {
+    size_t used_bytes;
+    size_t limit_bytes;
+    size_t refused_bytes; /* the last request that was refused, 0 after one that wasn't */
+    int64_t deadline_ns;  /* monotonic; 0 while no call runs */
+    int limit_ms;         /* of the call that runs, for the message */
+    bool out_of_memory;
+    bool out_of_time;
+};
+
+/* The lua_Alloc of a state: ud is its budget. */
+void *budget_alloc(void *ud, void *block, size_t old_size, size_t new_size);
+
+/* Watch L and the coroutines that are made of it. The budget must be reachable by budget_of(L). */
+void budget_watch(lua_State *L);
+
+void budget_start(struct budget *budget, int limit_ms);
+void budget_stop(struct budget *budget);
+
+bool budget_is_used_up(const struct budget *budget);
+
+/* Look at the clock now; the interrupt callback of the database (arg is the budget). */
+bool budget_interrupts(void *budget);
+
+/* "ran longer than 1000 ms", "used more than 64 MiB of memory" */
+void budget_describe(const struct budget *budget, char *out, size_t size);
+
+#endif

@@ -1,0 +1,609 @@
+/* SPDX-License-Identifier: MIT */
+#include "script/script_state.h"
+
+#include "base/clock.h"
+#include "embedded_lua.h"
+
+#include <lualib.h>
+#include <malloc.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MIGRATE_TIMEOUT_MS = 600000, DENY_MESSAGE_MAX = 65536, NAMES_MAX = 65536 };
+
+/* Our own chunks are named "=authkitd:…": an error's place is looked for above them. */
+#define OWN_CHUNK "=authkitd:"
+
+/* ------------------------------------------------------------------------- raising */
+
+int script_raise(lua_State *L, const char *fmt, ...)
+{
+    char text[ERR_TEXT_MAX];
+    lua_Debug ar;
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    for (int level = 0; lua_getstack(L, level, &ar); level++) {
+        lua_getinfo(L, "Sl", &ar);
+        if (ar.currentline > 0 && strncmp(ar.source, OWN_CHUNK, strlen(OWN_CHUNK)) != 0) {
+            lua_pushfstring(L, "%s:%d: %s", ar.short_src, ar.currentline, text);
+            lua_error(L);
+        }
+    }
+    lua_pushstring(L, text);
+    lua_error(L);
+    abort(); /* lua_error doesn't return */
+}
+
+struct db *check_db(lua_State *L)
+{
+    struct db *db = script_of(L)->db;
+
+    if (!db)
+        script_raise(L, "ctx.db and ctx.users work only while an event or action function runs");
+    return db;
+}
+
+/* native.raise(text) */
+static int l_raise(lua_State *L)
+{
+    script_raise(L, "%s", luaL_checkstring(L, 1));
+}
+
+/* native.now() -> ms since 1970 */
+static int l_now(lua_State *L)
+{
+    lua_pushinteger(L, clock_wall_ms());
+    return 1;
+}
+
+/* native.module(name) -> text, file | nil, what is wrong */
+static int l_module(lua_State *L)
+{
+    struct source_text module;
+    struct err err;
+
+    if (source_module(script_of(L)->source, luaL_checkstring(L, 1), &module, &err) < 0) {
+        lua_pushnil(L);
+        lua_pushstring(L, err.text);
+        return 2;
+    }
+    lua_pushlstring(L, module.text, module.len);
+    lua_pushstring(L, module.file);
+    return 2;
+}
+
+/* ------------------------------------------------------------------------- making a state */
+
+static void open_libraries(lua_State *L)
+{
+    static const struct {
+        const char *name, *field;
+        lua_CFunction open;
+    } libraries[] = {
+        {LUA_GNAME, "base", luaopen_base},         {LUA_STRLIBNAME, "string", luaopen_string},
+        {LUA_TABLIBNAME, "table", luaopen_table},  {LUA_MATHLIBNAME, "math", luaopen_math},
+        {LUA_UTF8LIBNAME, "utf8", luaopen_utf8},   {LUA_COLIBNAME, "coroutine", luaopen_coroutine},
+        {LUA_OSLIBNAME, "os", luaopen_os},
+    };
+
+    lua_createtable(L, 0, (int)ARRAY_LEN(libraries));
+    for (size_t i = 0; i < ARRAY_LEN(libraries); i++) {
+        luaL_requiref(L, libraries[i].name, libraries[i].open, 1);
+        lua_setfield(L, -2, libraries[i].field);
+    }
+}
+
+static void push_native(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"raise", l_raise}, {"now", l_now}, {"module", l_module}, {"print", l_print}, {NULL, NULL},
+    };
+
+    lua_newtable(L);
+    luaL_setfuncs(L, functions, 0);
+    values_open(L);
+    bind_db_open(L);
+    push_log(L);
+    lua_setfield(L, -2, "log");
+}
+
+/* The tables that may be read: name -> list of { name =, type =, nullable = }. */
+static void push_mirror_tables(lua_State *L, const struct script_opts *opts)
+{
+    static const char *const types[] = {"text", "integer", "real", "boolean", "json"};
+
+    lua_newtable(L);
+    for (size_t i = 0; i < opts->table_count; i++) {
+        lua_newtable(L);
+        for (size_t j = 0; j < opts->tables[i].column_count; j++) {
+            lua_createtable(L, 0, 3);
+            lua_pushstring(L, opts->tables[i].columns[j].name);
+            lua_setfield(L, -2, "name");
+            lua_pushstring(L, types[opts->tables[i].columns[j].type]);
+            lua_setfield(L, -2, "type");
+            lua_pushboolean(L, 1);
+            lua_setfield(L, -2, "nullable");
+            lua_rawseti(L, -2, (lua_Integer)j + 1);
+        }
+        lua_setfield(L, -2, opts->tables[i].name);
+    }
+}
+
+/* Push one of the Lua files that are in the binary, as a function. [-0, +1, v] */
+static void push_embedded(lua_State *L, const char *file)
+{
+    char chunk_name[64];
+
+    snprintf(chunk_name, sizeof(chunk_name), OWN_CHUNK "%s", file);
+    for (size_t i = 0; i < embedded_lua_count; i++) {
+        const struct embedded_lua *embedded = &embedded_lua_files[i];
+        const char *slash = strrchr(embedded->name, '/');
+
+        if (strcmp(slash ? slash + 1 : embedded->name, file) != 0)
+            continue;
+        if (luaL_loadbufferx(L, embedded->text, embedded->len, chunk_name, "t") != LUA_OK)
+            lua_error(L);
+        return;
+    }
+    luaL_error(L, "%s isn't in the binary", file);
+}
+
+/* Move field of the table at index into the registry. */
+static void keep(lua_State *L, int index, const char *field, const char *name)
+{
+    lua_getfield(L, index, field);
+    lua_setfield(L, LUA_REGISTRYINDEX, name);
+}
+
+/* Leaves the script's globals on the stack. [-0, +1, v] */
+static void open_sandbox(lua_State *L, const struct script_opts *opts)
+{
+    enum { NATIVE = 1, SANDBOX, DB, AUTHKIT };
+
+    push_native(L);
+    push_embedded(L, "sandbox.lua");
+    open_libraries(L);
+    lua_pushvalue(L, NATIVE);
+    lua_call(L, 2, 1);
+
+    push_embedded(L, "db.lua");
+    lua_pushvalue(L, NATIVE);
+    lua_getfield(L, SANDBOX, "read_only");
+    push_mirror_tables(L, opts);
+    lua_call(L, 3, 1);
+
+    push_embedded(L, "authkit.lua");
+    lua_pushvalue(L, NATIVE);
+    lua_getfield(L, SANDBOX, "read_only");
+    lua_pushvalue(L, DB);
+    lua_call(L, 3, 1);
+
+    push_embedded(L, "schema.lua");
+    lua_pushvalue(L, NATIVE);
+    lua_pushvalue(L, DB);
+    lua_call(L, 2, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, REGISTRY_SCHEMA);
+
+    keep(L, AUTHKIT, "registered", REGISTRY_REGISTERED);
+    keep(L, AUTHKIT, "decide", REGISTRY_DECIDE);
+    keep(L, AUTHKIT, "ctx", REGISTRY_CTX);
+
+    lua_getfield(L, SANDBOX, "loaded"); /* what require "authkit" finds */
+    lua_getfield(L, AUTHKIT, "authkit");
+    lua_setfield(L, -2, "authkit");
+
+    lua_getfield(L, SANDBOX, "globals");
+}
+
+/* Everything that makes a state, as one protected function. */
+static int l_open_state(lua_State *L)
+{
+    struct script *script = script_of(L);
+    struct source_text text = source_main(script->source);
+    char chunk_name[300];
+
+    luaL_checkversion(L);
+    lua_settop(L, 0);
+    open_sandbox(L, &script->opts);
+    snprintf(chunk_name, sizeof(chunk_name), "@%s", text.file);
+    if (luaL_loadbufferx(L, text.text, text.len, chunk_name, "t") != LUA_OK)
+        lua_error(L);
+    lua_rotate(L, -2, 1); /* the globals above the chunk: its only upvalue, _ENV */
+    lua_setupvalue(L, -2, 1);
+    lua_call(L, 0, 0);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------- calling */
+
+/* Message handler: the error as a text, with the traceback when it is wanted. */
+static void push_error_text(lua_State *L)
+{
+    if (lua_type(L, 1) != LUA_TSTRING && !luaL_getmetafield(L, 1, "__tostring"))
+        lua_pushfstring(L, "the error is a %s, not a text", luaL_typename(L, 1));
+    else
+        luaL_tolstring(L, 1, NULL);
+}
+
+static int l_plain_error(lua_State *L)
+{
+    push_error_text(L);
+    return 1;
+}
+
+/* A line of a traceback that tells of us, not of the script. */
+static bool is_own_frame(const char *line, size_t len)
+{
+    const char unnamed[] = "\t[C]: in ?", own[] = "\tauthkitd:";
+
+    return (len >= sizeof(own) - 1 && memcmp(line, own, sizeof(own) - 1) == 0) ||
+           (len == sizeof(unnamed) - 1 && memcmp(line, unnamed, len) == 0);
+}
+
+static int l_traced_error(lua_State *L)
+{
+    luaL_Buffer kept;
+    const char *line;
+
+    push_error_text(L);
+    luaL_traceback(L, L, NULL, 1);
+    line = lua_tostring(L, -1);
+    luaL_buffinit(L, &kept);
+    while (*line) {
+        size_t len = strcspn(line, "\n");
+
+        if (!is_own_frame(line, len)) {
+            luaL_addchar(&kept, '\n');
+            luaL_addlstring(&kept, line, len);
+        }
+        line += len + (line[len] == '\n');
+    }
+    luaL_pushresult(&kept);
+    lua_remove(L, -2); /* the traceback as it was */
+    lua_concat(L, 2);
+    return 1;
+}
+
+static void close_state(struct script *script)
+{
+    if (!script->L)
+        return;
+    lua_close(script->L);
+    script->L = NULL;
+    script->active = NULL;
+    script->statement_count = 0;
+    script->budget.out_of_memory = script->budget.out_of_time = false;
+    malloc_trim(0); /* a state that ran into its limit leaves many megabytes behind */
+}
+
+/* What a failed call left on the stack, as an error. */
+static int call_error(struct script *script, int status, struct err *err)
+{
+    const char *text = status == LUA_OK ? "" : lua_tostring(script->L, -1);
+    char limit[64];
+
+    if (!text)
+        text = "an error without a text";
+    if (!budget_is_used_up(&script->budget))
+        return err_set(err, ERR_SCRIPT, "%s", text);
+    budget_describe(&script->budget, limit, sizeof(limit));
+    if (strstr(text, limit))
+        return err_set(err, ERR_LIMIT, "%s", text);
+    return err_set(err, ERR_LIMIT, "%s%s%s", limit, *text ? ": " : "", text);
+}
+
+/*
+ * Run a C function of this file in the state, under the budget, with arg as its light userdata.
+ * All that can raise happens in there.
+ */
+static int call_protected(struct script *script, lua_CFunction function, void *arg, int timeout_ms,
+                          lua_CFunction on_error, struct err *err)
+{
+    lua_State *L = script->L;
+    int status, rc = 0;
+
+    budget_start(&script->budget, timeout_ms);
+    lua_pushcfunction(L, on_error);
+    lua_pushcfunction(L, function);
+    lua_pushlightuserdata(L, arg);
+    status = lua_pcall(L, 1, 0, -3);
+    budget_stop(&script->budget);
+    if (script->active)
+        stmt_reset(script->active);
+    script->active = NULL;
+    if (status != LUA_OK || budget_is_used_up(&script->budget))
+        rc = call_error(script, status, err);
+    lua_settop(L, 0);
+    return rc;
+}
+
+static int open_state(struct script *script, struct err *err)
+{
+    int rc;
+
+    script->budget.limit_bytes = script->opts.memory_bytes;
+    script->L = lua_newstate(budget_alloc, &script->budget);
+    if (!script->L)
+        return err_set(err, ERR_NOMEM, "no memory for a Lua state");
+    *(struct script **)lua_getextraspace(script->L) = script;
+    budget_watch(script->L);
+    rc = call_protected(script, l_open_state, NULL, SCRIPT_LOAD_TIMEOUT_MS, l_plain_error, err);
+    if (rc < 0)
+        close_state(script);
+    return rc;
+}
+
+/* A call of the script's functions, on db. */
+static int call_script(struct script *script, struct db *db, lua_CFunction function, void *arg,
+                       int timeout_ms, struct err *err)
+{
+    int rc = 0;
+
+    if (!script->L) {
+        rc = open_state(script, err);
+        if (rc < 0)
+            return err_prefix(err, "the script can't be loaded again: ");
+    }
+    script->db = db;
+    if (db)
+        db_set_interrupt(db, budget_interrupts, &script->budget);
+    rc = call_protected(script, function, arg, timeout_ms, l_traced_error, err);
+    if (db)
+        db_set_interrupt(db, NULL, NULL);
+    script->db = NULL;
+    if (budget_is_used_up(&script->budget))
+        close_state(script);
+    return rc;
+}
+
+/* ------------------------------------------------------------------------- what was declared */
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void release_names(struct names *names)
+{
+    for (size_t i = 0; i < names->count; i++)
+        free(names->items[i]);
+    free(names->items);
+    free(names->joined);
+    *names = (struct names){0};
+}
+
+/* The keys of registered[kind], sorted. What was copied when this raises is the script's already. */
+static void copy_names(lua_State *L, const char *kind, struct names *names)
+{
+    struct buf joined = BUF_INIT(NAMES_MAX);
+    lua_Integer count = 0;
+
+    lua_getfield(L, 1, kind);
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1))
+        count++;
+    names->items = calloc((size_t)count + 1, sizeof(*names->items));
+    if (!names->items)
+        luaL_error(L, "no memory for the names of the script's functions");
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+        names->items[names->count] = strdup(lua_tostring(L, -2));
+        if (!names->items[names->count])
+            luaL_error(L, "no memory for the names of the script's functions");
+        names->count++;
+    }
+    lua_pop(L, 1);
+    qsort(names->items, names->count, sizeof(*names->items), compare_names);
+    for (size_t i = 0; i < names->count; i++)
+        buf_printf(&joined, "%s%s", i ? " " : "", names->items[i]);
+    names->joined = buf_take(&joined, NULL);
+}
+
+static int l_copy_declarations(lua_State *L)
+{
+    struct script *script = script_of(L);
+
+    lua_settop(L, 0);
+    lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_REGISTERED);
+    copy_names(L, "events", &script->events);
+    copy_names(L, "actions", &script->actions);
+    copy_names(L, "routes", &script->routes);
+    return 0;
+}
+
+static bool has_name(const struct names *names, const char *name)
+{
+    return names->count > 0 && bsearch(&name, names->items, names->count, sizeof(*names->items),
+                                       compare_names) != NULL;
+}
+
+static const char *joined(const struct names *names)
+{
+    return names->joined ? names->joined : "";
+}
+
+int script_load(struct script **out, const struct script_opts *opts, struct err *err)
+{
+    struct script *script = calloc(1, sizeof(*script));
+    int rc;
+
+    if (!script)
+        return err_set(err, ERR_NOMEM, "no memory for a script");
+    script->opts = *opts;
+    script->path = strdup(opts->path);
+    script->opts.path = script->path;
+    rc = script->path ? source_new(&script->source, opts->path, err)
+                      : err_set(err, ERR_NOMEM, "no memory for a script");
+    if (rc == 0)
+        rc = open_state(script, err);
+    if (rc == 0)
+        rc = call_protected(script, l_copy_declarations, NULL, SCRIPT_LOAD_TIMEOUT_MS,
+                            l_plain_error, err);
+    if (rc < 0) {
+        script_free(script);
+        return rc;
+    }
+    *out = script;
+    return 0;
+}
+
+void script_free(struct script *script)
+{
+    if (!script)
+        return;
+    close_state(script);
+    source_free(script->source);
+    json_release(&script->scratch);
+    release_names(&script->events);
+    release_names(&script->actions);
+    release_names(&script->routes);
+    free(script->path);
+    free(script);
+}
+
+bool script_handles_event(const struct script *script, const char *type)
+{
+    return has_name(&script->events, type);
+}
+
+bool script_handles_action(const struct script *script, const char *name)
+{
+    return has_name(&script->actions, name);
+}
+
+bool script_has_routes(const struct script *script)
+{
+    return script->routes.count > 0;
+}
+
+const char *script_event_names(const struct script *script)
+{
+    return joined(&script->events);
+}
+
+const char *script_action_names(const struct script *script)
+{
+    return joined(&script->actions);
+}
+
+/* ------------------------------------------------------------------------- schema */
+
+struct migration {
+    bool apply;
+    bool refused;
+    struct buf *report;
+    struct buf problems;
+};
+
+static int l_migrate(lua_State *L)
+{
+    struct migration *migration = lua_touserdata(L, 1);
+
+    lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_SCHEMA);
+    lua_pushboolean(L, migration->apply);
+    lua_call(L, 1, 2);
+    migration->refused = lua_isnil(L, -2);
+    if (migration->refused)
+        buf_puts(&migration->problems, luaL_checkstring(L, -1));
+    else
+        buf_puts(migration->report, luaL_checkstring(L, -2));
+    return 0;
+}
+
+static int bring_schema(struct script *script, struct db *db, bool apply, struct buf *report,
+                        struct err *err)
+{
+    struct migration migration = {
+        .apply = apply, .report = report, .problems = BUF_INIT(ERR_TEXT_MAX * 4)};
+    int rc = call_script(script, db, l_migrate, &migration, MIGRATE_TIMEOUT_MS, err);
+
+    if (rc == 0 && migration.refused)
+        rc = err_set(err, ERR_INVALID, "%s", buf_text(&migration.problems));
+    buf_release(&migration.problems);
+    return rc;
+}
+
+int script_migrate(struct script *script, struct db *db, struct buf *report, struct err *err)
+{
+    return bring_schema(script, db, true, report, err);
+}
+
+int script_plan(struct script *script, struct db *db, struct buf *report, struct err *err)
+{
+    return bring_schema(script, db, false, report, err);
+}
+
+/* ------------------------------------------------------------------------- events and actions */
+
+struct function_call {
+    const char *name;
+    const struct json *json;
+    bool late;
+    struct script_verdict *verdict;
+};
+
+/* Push registered[kind][name]. [-0, +1, e] */
+static void push_function(lua_State *L, const char *kind, const char *name)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_REGISTERED);
+    lua_getfield(L, -1, kind);
+    if (lua_getfield(L, -1, name) != LUA_TFUNCTION)
+        luaL_error(L, "the script has no function for %s", name);
+    lua_replace(L, -3);
+    lua_pop(L, 1);
+}
+
+static int l_run_event(lua_State *L)
+{
+    const struct function_call *call = lua_touserdata(L, 1);
+
+    push_function(L, "events", call->name);
+    lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_CTX);
+    push_json(L, call->json, 0);
+    lua_pushboolean(L, call->late);
+    lua_setfield(L, -2, "late");
+    lua_call(L, 2, 0);
+    return 0;
+}
+
+int script_run_event(struct script *script, struct db *db, const char *type,
+                     const struct json *event, bool late, struct err *err)
+{
+    struct function_call call = {.name = type, .json = event, .late = late};
+
+    return call_script(script, db, l_run_event, &call, script->opts.event_timeout_ms, err);
+}
+
+static int l_run_action(lua_State *L)
+{
+    const struct function_call *call = lua_touserdata(L, 1);
+    struct script_verdict *verdict = call->verdict;
+    const char *message;
+    size_t len;
+
+    lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_DECIDE);
+    push_function(L, "actions", call->name);
+    lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_CTX);
+    push_json(L, call->json, 0);
+    lua_call(L, 3, 2);
+    verdict->allow = strcmp(luaL_checkstring(L, -2), "allow") == 0;
+    message = lua_tolstring(L, -1, &len);
+    verdict->has_message = message != NULL;
+    if (message)
+        buf_put(&verdict->message, message, len < DENY_MESSAGE_MAX ? len : DENY_MESSAGE_MAX);
+    return 0;
+}
+
+int script_run_action(struct script *script, struct db *db, const char *name,
+                      const struct json *action, struct script_verdict *out, struct err *err)
+{
+    struct function_call call = {.name = name, .json = action, .verdict = out};
+
+    out->allow = out->has_message = false;
+    out->message.max = DENY_MESSAGE_MAX;
+    buf_reset(&out->message);
+    return call_script(script, db, l_run_action, &call, script->opts.action_timeout_ms, err);
+}

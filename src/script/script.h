@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * script - a loaded handlers.lua, and its functions as things to call.
+ *
+ * Loading runs the script once in a fresh, sandboxed Lua state and keeps what it declared. A call
+ * runs one of its functions with a budget of time and memory, on a database connection and inside
+ * a transaction that are the caller's; the caller also undoes what a failed call wrote. A state
+ * that hit a limit is closed; the next call makes a new one of the same text.
+ *
+ *    script_load --> script_migrate (in a transaction) --> script_run_event, script_run_action …
+ *
+ * Threads    one at a time, and after the first call always the same connection. Loading may happen
+ *            on another thread than the calls.
+ * Ownership  opts is copied but for the tables, which must be static. Free a script before the
+ *            connection that it was called with is closed.
+ * Errors     never raises. ERR_SCRIPT: the script's own error, "handlers.lua:7: …", for calls with
+ *            the traceback behind it. ERR_LIMIT: out of time or memory. ERR_ABSENT, ERR_IO: the
+ *            file cannot be read.
+ * Not here   what an event is, where rows are kept (workos/); SIGHUP (app/).
+ */
+#ifndef SCRIPT_SCRIPT_H
+#define SCRIPT_SCRIPT_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "store/db.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { SCRIPT_LOAD_TIMEOUT_MS = 5000 };
+
+enum script_type {
+    SCRIPT_TEXT,
+    SCRIPT_INTEGER,
+    SCRIPT_REAL,
+    SCRIPT_BOOLEAN,
+    SCRIPT_JSON,
+};
+
+/* A table that scripts may read and not write. */
+struct script_table {
+    const char *name;
+    const struct script_column {
+        const char *name;
+        enum script_type type;
+    } *columns;
+    size_t column_count;
+};
+
+struct script_opts {
+    const char *path;
+    size_t memory_bytes;
+    int event_timeout_ms;
+    int action_timeout_ms;
+    const struct script_table *tables;
+    size_t table_count;
+};
+
+struct script;
+
+int script_load(struct script **out, const struct script_opts *opts, struct err *err) MUST_CHECK;
+void script_free(struct script *script); /* NULL is fine */
+
+bool script_handles_event(const struct script *script, const char *type);
+bool script_handles_action(const struct script *script, const char *name);
+bool script_has_routes(const struct script *script);
+
+/* The names of what it handles, joined by spaces, for the log; "" when there are none. */
+const char *script_event_names(const struct script *script);
+const char *script_action_names(const struct script *script);
+
+/*
+ * Bring the database to the declared schema. Inside a transaction: an error leaves it to the caller
+ * to undo. report gets a line for every change ("create table todo_lists") and warning.
+ * ERR_INVALID: refused, since data would be lost; the text says all that is wrong, a line each.
+ */
+int script_migrate(struct script *script, struct db *db, struct buf *report,
+                   struct err *err) MUST_CHECK;
+
+/* Say what script_migrate would do, and do nothing. db NULL: against an empty database. */
+int script_plan(struct script *script, struct db *db, struct buf *report,
+                struct err *err) MUST_CHECK;
+
+/*
+ * Run the function for an event. event is the whole envelope as it was decoded; the function sees
+ * it as a table, null as nil, with `late` added. 0 when it returned (whatever it returned).
+ */
+int script_run_event(struct script *script, struct db *db, const char *type,
+                     const struct json *event, bool late, struct err *err) MUST_CHECK;
+
+struct script_verdict {
+    bool allow;
+    bool has_message;
+    struct buf message; /* starts as {0}; the caller's to release; any bytes */
+};
+
+/* Run the function for an action. out is filled when it returned a verdict; else ERR_SCRIPT. */
+int script_run_action(struct script *script, struct db *db, const char *name,
+                      const struct json *action, struct script_verdict *out,
+                      struct err *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: MIT */
+#include "script/script_state.h"
+
+#include "base/text.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ENCODE_DEPTH_MAX = 100, ENCODE_MAX_BYTES = 16 * 1024 * 1024, SHORT_STRING = 512 };
+
+/* authkit.null: a light userdata, since that can be compared and can't be changed. */
+static char null_mark;
+
+bool is_null(lua_State *L, int index)
+{
+    return lua_touserdata(L, index) == &null_mark;
+}
+
+static int l_buffer_gc(lua_State *L)
+{
+    buf_release(luaL_checkudata(L, 1, TYPE_BUFFER));
+    return 0;
+}
+
+struct buf *push_buffer(lua_State *L, size_t max_bytes)
+{
+    struct buf *buf = lua_newuserdatauv(L, sizeof(*buf), 0);
+
+    *buf = BUF_INIT(max_bytes);
+    luaL_setmetatable(L, TYPE_BUFFER);
+    return buf;
+}
+
+static void push_string(lua_State *L, const struct json *json, uint32_t node)
+{
+    const struct json_node *n = &json->nodes[node];
+    luaL_Buffer buffer;
+    char small[SHORT_STRING];
+
+    if (!n->escaped) {
+        lua_pushlstring(L, json->text + n->start, n->len);
+    } else if (n->len <= sizeof(small)) {
+        lua_pushlstring(L, small, json_decode(json, node, small));
+    } else {
+        char *out = luaL_buffinitsize(L, &buffer, n->len);
+
+        luaL_pushresultsize(&buffer, json_decode(json, node, out));
+    }
+}
+
+static void push_number(lua_State *L, const struct json *json, uint32_t node)
+{
+    int64_t integer;
+
+    if (json_to_int(json, node, &integer))
+        lua_pushinteger(L, integer);
+    else
+        lua_pushnumber(L, json_to_real(json, node));
+}
+
+static void push_array(lua_State *L, const struct json *json, uint32_t node)
+{
+    uint32_t end = json->nodes[node].next;
+    lua_Integer index = 0;
+
+    lua_createtable(L, (int)json->nodes[node].count, 0);
+    for (uint32_t value = node + 1; value < end; value = json->nodes[value].next) {
+        push_json(L, json, value);
+        lua_rawseti(L, -2, ++index);
+    }
+    luaL_setmetatable(L, REGISTRY_ARRAY);
+}
+
+static void push_object(lua_State *L, const struct json *json, uint32_t node)
+{
+    uint32_t end = json->nodes[node].next;
+
+    lua_createtable(L, 0, (int)json->nodes[node].count);
+    for (uint32_t key = node + 1; key < end; key = json->nodes[key + 1].next) {
+        push_string(L, json, key);
+        push_json(L, json, key + 1);
+        lua_rawset(L, -3);
+    }
+}
+
+void push_json(lua_State *L, const struct json *json, uint32_t node)
+{
+    luaL_checkstack(L, 4, "a JSON text with too many levels");
+    switch (json->nodes[node].type) {
+    case JSON_FALSE:
+    case JSON_TRUE:
+        lua_pushboolean(L, json->nodes[node].type == JSON_TRUE);
+        break;
+    case JSON_NUMBER:
+        push_number(L, json, node);
+        break;
+    case JSON_STRING:
+        push_string(L, json, node);
+        break;
+    case JSON_ARRAY:
+        push_array(L, json, node);
+        break;
+    case JSON_OBJECT:
+        push_object(L, json, node);
+        break;
+    default:
+        lua_pushnil(L);
+    }
+}
+
+static void put_value(lua_State *L, int index, struct buf *out, int depth);
+
+static void put_number(lua_State *L, int index, struct buf *out)
+{
+    double real;
+    char text[40];
+
+    if (lua_isinteger(L, index)) {
+        buf_printf(out, "%" PRId64, (int64_t)lua_tointeger(L, index));
+        return;
+    }
+    real = lua_tonumber(L, index);
+    if (!isfinite(real))
+        script_raise(L, "JSON has no number for %s", isnan(real) ? "nan" : "inf");
+    snprintf(text, sizeof(text), "%.15g", real);
+    if (strtod(text, NULL) != real)
+        snprintf(text, sizeof(text), "%.17g", real);
+    buf_puts(out, text);
+}
+
+static void put_string(lua_State *L, int index, struct buf *out)
+{
+    size_t len;
+    const char *text = lua_tolstring(L, index, &len);
+
+    if (!text_is_utf8(text, len))
+        script_raise(L, "JSON can't hold a string that isn't valid UTF-8");
+    buf_put_json_string(out, text, len);
+}
+
+static void put_list(lua_State *L, int index, struct buf *out, int depth)
+{
+    lua_Integer count = (lua_Integer)lua_rawlen(L, index);
+
+    buf_putc(out, '[');
+    for (lua_Integer i = 1; i <= count; i++) {
+        if (i > 1)
+            buf_putc(out, ',');
+        lua_rawgeti(L, index, i);
+        put_value(L, lua_gettop(L), out, depth);
+        lua_pop(L, 1);
+    }
+    buf_putc(out, ']');
+}
+
+static void put_members(lua_State *L, int index, struct buf *out, int depth)
+{
+    bool first = true;
+
+    buf_putc(out, '{');
+    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
+        if (lua_type(L, -2) != LUA_TSTRING)
+            script_raise(L, "a table with both a list and names, or with a %s as a key, can't be JSON",
+                         luaL_typename(L, -2));
+        if (!first)
+            buf_putc(out, ',');
+        first = false;
+        put_string(L, lua_gettop(L) - 1, out);
+        buf_putc(out, ':');
+        put_value(L, lua_gettop(L), out, depth);
+    }
+    buf_putc(out, '}');
+}
+
+static bool is_marked_array(lua_State *L, int index)
+{
+    bool marked = false;
+
+    if (lua_getmetatable(L, index)) {
+        luaL_getmetatable(L, REGISTRY_ARRAY);
+        marked = lua_rawequal(L, -1, -2);
+        lua_pop(L, 2);
+    }
+    return marked;
+}
+
+/* A list is a table marked by authkit.json.array (or decoded from one), or one with a [1]. */
+static bool is_list(lua_State *L, int index)
+{
+    return is_marked_array(L, index) || lua_rawlen(L, index) > 0;
+}
+
+static void put_value(lua_State *L, int index, struct buf *out, int depth)
+{
+    luaL_checkstack(L, 6, "a table with too many levels");
+    if (depth > ENCODE_DEPTH_MAX)
+        script_raise(L, "a table with more than %d levels can't be JSON; does it contain itself?",
+                     ENCODE_DEPTH_MAX);
+    switch (lua_type(L, index)) {
+    case LUA_TNIL:
+        buf_puts(out, "null");
+        break;
+    case LUA_TBOOLEAN:
+        buf_puts(out, lua_toboolean(L, index) ? "true" : "false");
+        break;
+    case LUA_TNUMBER:
+        put_number(L, index, out);
+        break;
+    case LUA_TSTRING:
+        put_string(L, index, out);
+        break;
+    case LUA_TTABLE:
+        if (is_list(L, index))
+            put_list(L, index, out, depth + 1);
+        else
+            put_members(L, index, out, depth + 1);
+        break;
+    default:
+        if (!is_null(L, index))
+            script_raise(L, "a %s can't be JSON", luaL_typename(L, index));
+        buf_puts(out, "null");
+    }
+}
+
+void put_json(lua_State *L, int index, struct buf *out)
+{
+    put_value(L, lua_absindex(L, index), out, 0);
+    if (!buf_ok(out))
+        script_raise(L, "the JSON text would be longer than %d bytes", ENCODE_MAX_BYTES);
+}
+
+/* authkit.json.encode(value) -> text  [-1, +1, v] */
+int l_json_encode(lua_State *L)
+{
+    struct buf *out;
+
+    luaL_checkany(L, 1);
+    out = push_buffer(L, ENCODE_MAX_BYTES);
+    put_json(L, 1, out);
+    lua_pushlstring(L, buf_text(out), out->len);
+    buf_release(out);
+    return 1;
+}
+
+/* authkit.json.decode(text) -> value, or nil and what is wrong  [-1, +1 or 2, v] */
+int l_json_decode(lua_State *L)
+{
+    struct json *scratch = &script_of(L)->scratch;
+    struct err err;
+    size_t len;
+    const char *text;
+
+    if (lua_type(L, 1) != LUA_TSTRING)
+        script_raise(L, "authkit.json.decode wants a text, not a %s", luaL_typename(L, 1));
+    text = lua_tolstring(L, 1, &len);
+    if (json_read(scratch, text, len, &err) < 0) {
+        lua_pushnil(L);
+        lua_pushstring(L, err.text);
+        return 2;
+    }
+    push_json(L, scratch, 0);
+    return 1;
+}
+
+/* authkit.json.array(list?) -> the list, marked as a JSON array even when empty  [-1, +1, v] */
+int l_json_array(lua_State *L)
+{
+    if (lua_isnoneornil(L, 1)) {
+        lua_settop(L, 0);
+        lua_newtable(L);
+    } else if (!lua_istable(L, 1)) {
+        script_raise(L, "authkit.json.array wants a list, not a %s", luaL_typename(L, 1));
+    }
+    lua_settop(L, 1);
+    if (is_marked_array(L, 1))
+        return 1;
+    if (lua_getmetatable(L, 1))
+        script_raise(L, "authkit.json.array: the table has a metatable already");
+    luaL_setmetatable(L, REGISTRY_ARRAY);
+    return 1;
+}
+
+void values_open(lua_State *L)
+{
+    static const luaL_Reg buffer_meta[] = {{"__gc", l_buffer_gc}, {NULL, NULL}};
+
+    luaL_newmetatable(L, TYPE_BUFFER);
+    luaL_setfuncs(L, buffer_meta, 0);
+    luaL_newmetatable(L, REGISTRY_ARRAY);
+    lua_pushliteral(L, "array");
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 2);
+
+    /* On top is the table of native functions. */
+    lua_pushlightuserdata(L, &null_mark);
+    lua_setfield(L, -2, "null");
+    lua_pushcfunction(L, l_json_encode);
+    lua_setfield(L, -2, "json_encode");
+    lua_pushcfunction(L, l_json_decode);
+    lua_setfield(L, -2, "json_decode");
+    lua_pushcfunction(L, l_json_array);
+    lua_setfield(L, -2, "json_array");
+}
