@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+#include "workos/action.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "workos/workos_state.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+enum { NAME_MAX_BYTES = 64, PAYLOAD_MAX = 16384 };
+static const char context_suffix[] = "_action_context";
+
+struct action_job {
+    struct writer_job job; /* first: it is cast back */
+    struct workos *workos;
+    struct json json;
+    char name[NAME_MAX_BYTES];
+    bool has_function;
+    struct script_verdict verdict;
+};
+
+static int run_action(struct writer_job *job, struct db *db, struct err *err)
+{
+    struct action_job *action = (struct action_job *)job;
+    struct script *script = action->workos->script;
+
+    action->has_function = script && script_handles_action(script, action->name);
+    if (!action->has_function)
+        return 0;
+    return script_run_action(script, db, action->name, &action->json, &action->verdict, err);
+}
+
+/* "user_registration_action_context" -> "user_registration" */
+static int read_action(struct action_job *action, const char *body, size_t body_len,
+                       struct err *err)
+{
+    size_t suffix_len = strlen(context_suffix);
+    uint32_t object;
+    const struct json_node *node;
+    int rc = json_read(&action->json, body, body_len, err);
+
+    if (rc < 0)
+        return rc;
+    object = json_string_member(&action->json, 0, "object");
+    if (object == JSON_ABSENT)
+        return err_set(err, ERR_INVALID, "not an action: \"object\" is missing or not a string");
+    node = &action->json.nodes[object];
+    if (node->escaped || node->len <= suffix_len || node->len - suffix_len >= NAME_MAX_BYTES ||
+        memcmp(body + node->start + node->len - suffix_len, context_suffix, suffix_len) != 0)
+        return err_set(err, ERR_INVALID, "not an action: \"object\" doesn't end in \"%s\"",
+                       context_suffix);
+    memcpy(action->name, body + node->start, node->len - suffix_len);
+    return 0;
+}
+
+/* The message as valid UTF-8, at most ACTION_MESSAGE_MAX UTF-16 units, as a JSON string. */
+static void put_message(struct buf *out, const struct buf *message)
+{
+    struct buf clean = BUF_INIT(PAYLOAD_MAX);
+    size_t at = 0, units = 0;
+
+    while (at < message->len && units < ACTION_MESSAGE_MAX) {
+        size_t size = text_utf8_size(message->data + at, message->len - at);
+
+        if (size == 0)
+            buf_puts(&clean, TEXT_REPLACEMENT);
+        else
+            buf_put(&clean, message->data + at, size);
+        at += size ? size : 1;
+        units += size == 4 ? 2 : 1;
+    }
+    buf_put_json_string(out, buf_text(&clean),
+                        text_utf16_prefix(buf_text(&clean), clean.len, ACTION_MESSAGE_MAX));
+    buf_release(&clean);
+}
+
+int action_write_response(const struct signing_keys *keys, const char *name,
+                          const struct script_verdict *verdict, int64_t timestamp_ms,
+                          struct buf *response, struct err *err)
+{
+    struct buf payload = BUF_INIT(PAYLOAD_MAX);
+    char signature[65];
+    int rc;
+
+    buf_printf(&payload, "{\"timestamp\":%" PRId64 ",\"verdict\":\"%s\"", timestamp_ms,
+               verdict->allow ? "Allow" : "Deny");
+    if (!verdict->allow && verdict->has_message) {
+        buf_puts(&payload, ",\"error_message\":");
+        put_message(&payload, &verdict->message);
+    }
+    buf_putc(&payload, '}');
+    rc = buf_ok(&payload) ? signature_make(keys, timestamp_ms, buf_text(&payload), payload.len,
+                                           signature, err)
+                          : err_set(err, ERR_NOMEM, "no memory for an action's response");
+    if (rc == 0)
+        buf_printf(response,
+                   "{\"object\":\"%s_action_response\",\"payload\":%s,\"signature\":\"%s\"}", name,
+                   buf_text(&payload), signature);
+    buf_release(&payload);
+    return rc;
+}
+
+/* The verdict that the operator wants when there is no real one; false when they want an error. */
+static bool made_up_verdict(const struct workos *workos, struct script_verdict *out)
+{
+    if (workos->opts.action_on_error == ACTION_ERROR_FAIL)
+        return false;
+    buf_reset(&out->message);
+    out->has_message = false;
+    out->allow = workos->opts.action_on_error == ACTION_ERROR_ALLOW;
+    return true;
+}
+
+static enum action_result run_on_writer(struct workos *workos, struct action_job *action,
+                                        struct err *err)
+{
+    int rc = writer_run(workos->writer, &action->job, err);
+
+    if (rc == 0)
+        return action->has_function ? ACTION_DECIDED : ACTION_NO_FUNCTION;
+    text_make_utf8(err->text);
+    log_error("action function failed", log_str("action", action->name),
+              log_str("error", err->text));
+    if (made_up_verdict(workos, &action->verdict))
+        return ACTION_DECIDED;
+    return rc == ERR_SCRIPT || rc == ERR_LIMIT ? ACTION_FAILED : ACTION_UNAVAILABLE;
+}
+
+static enum action_result decide(struct workos *workos, struct action_job *action,
+                                 struct buf *response, struct err *err)
+{
+    enum action_result result = run_on_writer(workos, action, err);
+
+    if (result != ACTION_DECIDED)
+        return result;
+    if (action_write_response(workos->action_keys, action->name, &action->verdict,
+                              clock_wall_ms(), response, err) < 0)
+        return ACTION_UNAVAILABLE;
+    log_debug("action decided", log_str("action", action->name),
+              log_str("verdict", action->verdict.allow ? "Allow" : "Deny"));
+    return ACTION_DECIDED;
+}
+
+enum action_result action_decide(struct workos *workos, const char *signature_header,
+                                 const char *body, size_t body_len, struct buf *response,
+                                 enum signature_status *out_signature, struct err *err)
+{
+    struct action_job action = {.job = {.run = run_action, .urgent = true}, .workos = workos};
+    enum action_result result;
+    int64_t skew_ms = 0;
+
+    if (!workos->action_keys)
+        return ACTION_OFF;
+    *out_signature = signature_verify(workos->action_keys, signature_header, body, body_len,
+                                      clock_wall_ms(), SIGNATURE_ACTION_TOLERANCE_MS, &skew_ms);
+    if (*out_signature == SIGNATURE_STALE)
+        log_warn("action refused: its signature is right, but its time is too far from this clock",
+                 log_int("skew_ms", skew_ms));
+    if (*out_signature == SIGNATURE_BROKEN) {
+        err_set(err, ERR_NOMEM, "no memory to check a signature");
+        return ACTION_UNAVAILABLE;
+    }
+    if (*out_signature != SIGNATURE_OK)
+        return ACTION_REFUSED;
+    if (read_action(&action, body, body_len, err) < 0)
+        result = ACTION_INVALID;
+    else
+        result = decide(workos, &action, response, err);
+    json_release(&action.json);
+    buf_release(&action.verdict.message);
+    return result;
+}

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT */
+#include "workos/mirror.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/text.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { COLUMNS_MAX = 24, SQL_MAX = 8192 };
+
+/*
+ * A column's value is the member of the object that is called like the column. Two are special:
+ * metadata is {} when the member is missing or null, and raw is the object itself, as it came.
+ */
+struct mirror_type {
+    const char *prefix; /* of its events, with the dot */
+    const char *object; /* data.object, when the event says so at all */
+    const char *indexes;
+    struct script_table table;
+};
+
+/* https://workos.com/docs/reference/authkit/user; the members as in WORKOS.md section 3. */
+static const struct script_column user_columns[] = {
+    {"id", SCRIPT_TEXT},
+    {"email", SCRIPT_TEXT},
+    {"email_verified", SCRIPT_BOOLEAN},
+    {"name", SCRIPT_TEXT},
+    {"first_name", SCRIPT_TEXT},
+    {"last_name", SCRIPT_TEXT},
+    {"profile_picture_url", SCRIPT_TEXT},
+    {"last_sign_in_at", SCRIPT_TEXT},
+    {"external_id", SCRIPT_TEXT},
+    {"locale", SCRIPT_TEXT},
+    {"metadata", SCRIPT_JSON},
+    {"created_at", SCRIPT_TEXT},
+    {"updated_at", SCRIPT_TEXT},
+    {"raw", SCRIPT_JSON},
+};
+static const struct mirror_type types[] = {
+    {
+        .prefix = "user.",
+        .object = "user",
+        .table = {"workos_users", user_columns, ARRAY_LEN(user_columns)},
+        .indexes = "CREATE INDEX IF NOT EXISTS workos_users_external_id"
+                   " ON workos_users (external_id) WHERE external_id IS NOT NULL;"
+                   "CREATE INDEX IF NOT EXISTS workos_users_email"
+                   " ON workos_users (email COLLATE NOCASE);",
+    },
+};
+
+struct mirror {
+    struct {
+        struct stmt *upsert, *remove;
+    } types[ARRAY_LEN(types)];
+    struct stmt *bury, *is_buried;
+};
+
+static const char *sql_type(enum script_type type)
+{
+    return type == SCRIPT_BOOLEAN ? "INTEGER" : "TEXT";
+}
+
+const struct script_table *mirror_script_tables(size_t *out_count)
+{
+    static struct script_table tables[ARRAY_LEN(types)];
+
+    for (size_t i = 0; i < ARRAY_LEN(types); i++)
+        tables[i] = types[i].table;
+    *out_count = ARRAY_LEN(types);
+    return tables;
+}
+
+/*
+ * Behind the object's own columns stand two of ours: _version_us, the instant of its updated_at,
+ * and _event_id, of the event that brought this version. Together they are what "later" means.
+ */
+static void write_create(const struct mirror_type *type, struct buf *sql)
+{
+    buf_printf(sql, "CREATE TABLE IF NOT EXISTS %s (", type->table.name);
+    for (size_t i = 0; i < type->table.column_count; i++)
+        buf_printf(sql, "%s %s%s, ", type->table.columns[i].name,
+                   sql_type(type->table.columns[i].type), i == 0 ? " NOT NULL PRIMARY KEY" : "");
+    buf_puts(sql, "_version_us INTEGER NOT NULL, _event_id TEXT NOT NULL);");
+    buf_puts(sql, type->indexes);
+}
+
+int mirror_create_tables(struct db *db, struct err *err)
+{
+    struct buf sql = BUF_INIT(SQL_MAX);
+    int rc;
+
+    buf_puts(&sql, "CREATE TABLE IF NOT EXISTS authkitd_tombstones ("
+                   "id TEXT NOT NULL PRIMARY KEY, deleted_at INTEGER NOT NULL) WITHOUT ROWID;");
+    for (size_t i = 0; i < ARRAY_LEN(types); i++)
+        write_create(&types[i], &sql);
+    rc = buf_ok(&sql) ? db_exec(db, buf_text(&sql), err)
+                      : err_set(err, ERR_NOMEM, "no memory for the tables");
+    buf_release(&sql);
+    return rc;
+}
+
+static void write_upsert(const struct mirror_type *type, struct buf *sql)
+{
+    const struct script_column *columns = type->table.columns;
+    size_t count = type->table.column_count;
+
+    buf_printf(sql, "INSERT INTO %s (", type->table.name);
+    for (size_t i = 0; i < count; i++)
+        buf_printf(sql, "%s, ", columns[i].name);
+    buf_puts(sql, "_version_us, _event_id) VALUES (");
+    for (size_t i = 0; i < count; i++)
+        buf_puts(sql, "?, ");
+    buf_puts(sql, "?, ?) ON CONFLICT (id) DO UPDATE SET ");
+    for (size_t i = 1; i < count; i++)
+        buf_printf(sql, "%s = excluded.%s, ", columns[i].name, columns[i].name);
+    buf_puts(sql, "_version_us = excluded._version_us, _event_id = excluded._event_id"
+                  " WHERE (excluded._version_us, excluded._event_id) > (_version_us, _event_id)");
+}
+
+static int prepare_type(struct mirror *mirror, size_t i, struct db *db, struct err *err)
+{
+    struct buf sql = BUF_INIT(SQL_MAX);
+    int rc;
+
+    write_upsert(&types[i], &sql);
+    rc = stmt_new(&mirror->types[i].upsert, db, buf_text(&sql), err);
+    buf_reset(&sql);
+    buf_printf(&sql, "DELETE FROM %s WHERE id = ?", types[i].table.name);
+    if (rc == 0)
+        rc = stmt_new(&mirror->types[i].remove, db, buf_text(&sql), err);
+    buf_release(&sql);
+    return rc;
+}
+
+int mirror_prepare(struct mirror **out, struct db *db, struct err *err)
+{
+    struct mirror *mirror = calloc(1, sizeof(*mirror));
+    int rc;
+
+    if (!mirror)
+        return err_set(err, ERR_NOMEM, "no memory for the mirror");
+    rc = stmt_new(&mirror->bury, db,
+                  "INSERT OR IGNORE INTO authkitd_tombstones (id, deleted_at) VALUES (?, ?)", err);
+    if (rc == 0)
+        rc = stmt_new(&mirror->is_buried, db, "SELECT 1 FROM authkitd_tombstones WHERE id = ?",
+                      err);
+    for (size_t i = 0; rc == 0 && i < ARRAY_LEN(types); i++)
+        rc = prepare_type(mirror, i, db, err);
+    if (rc < 0) {
+        mirror_release(mirror);
+        return rc;
+    }
+    *out = mirror;
+    return 0;
+}
+
+void mirror_release(struct mirror *mirror)
+{
+    if (!mirror)
+        return;
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        stmt_free(mirror->types[i].upsert);
+        stmt_free(mirror->types[i].remove);
+    }
+    stmt_free(mirror->bury);
+    stmt_free(mirror->is_buried);
+    free(mirror);
+}
+
+static int remove_object(struct mirror *mirror, size_t type, struct event_text id, struct err *err)
+{
+    struct stmt *remove = mirror->types[type].remove;
+    int rc;
+
+    stmt_bind_text(mirror->bury, 1, id.at, id.len);
+    stmt_bind_int(mirror->bury, 2, clock_wall_ms());
+    rc = stmt_run(mirror->bury, err);
+    if (rc < 0)
+        return rc;
+    stmt_bind_text(remove, 1, id.at, id.len);
+    return stmt_run(remove, err);
+}
+
+static int is_buried(struct mirror *mirror, struct event_text id, bool *out, struct err *err)
+{
+    int rc;
+
+    stmt_bind_text(mirror->is_buried, 1, id.at, id.len);
+    rc = stmt_step(mirror->is_buried, err);
+    if (rc < 0)
+        return rc;
+    *out = rc == 1;
+    stmt_reset(mirror->is_buried);
+    return 0;
+}
+
+static void bind_raw(struct stmt *stmt, int parameter, const struct event *event, uint32_t value)
+{
+    size_t len;
+    const char *raw = json_raw(&event->json, value, &len);
+
+    stmt_bind_text(stmt, parameter, raw, len);
+}
+
+/* Bind one column's value; data that doesn't fit its type is NULL. */
+static void bind_column(struct stmt *stmt, int parameter, struct event *event, uint32_t value,
+                        const struct script_column *column)
+{
+    enum json_type found = value ? event->json.nodes[value].type : JSON_NULL;
+    struct event_text text;
+
+    if (strcmp(column->name, "raw") == 0) {
+        bind_raw(stmt, parameter, event, event->data);
+    } else if (column->type == SCRIPT_JSON && found != JSON_NULL) {
+        bind_raw(stmt, parameter, event, value);
+    } else if (strcmp(column->name, "metadata") == 0) {
+        stmt_bind_text(stmt, parameter, "{}", 2);
+    } else if (column->type == SCRIPT_BOOLEAN && (found == JSON_TRUE || found == JSON_FALSE)) {
+        stmt_bind_int(stmt, parameter, found == JSON_TRUE);
+    } else if (column->type == SCRIPT_TEXT && found == JSON_STRING) {
+        text = event_string(event, value);
+        stmt_bind_text(stmt, parameter, text.at, text.len);
+    } else {
+        stmt_bind_null(stmt, parameter);
+    }
+}
+
+/* The member's values by column, looking at each member once; the last one of a name counts. */
+static void find_members(const struct event *event, const struct script_table *table,
+                         uint32_t values[COLUMNS_MAX])
+{
+    const struct json_node *nodes = event->json.nodes;
+
+    for (size_t i = 0; i < table->column_count; i++)
+        values[i] = JSON_ABSENT;
+    for (uint32_t key = event->data + 1; key < nodes[event->data].next; key = nodes[key + 1].next) {
+        for (size_t i = 0; i < table->column_count; i++) {
+            if (json_equals(&event->json, key, table->columns[i].name)) {
+                values[i] = key + 1;
+                break;
+            }
+        }
+    }
+}
+
+/* What "later" is measured by: the object's updated_at, or when the event was made. */
+static int64_t version_us(struct event *event)
+{
+    struct event_text updated_at =
+        event_string(event, json_string_member(&event->json, event->data, "updated_at"));
+    int64_t us;
+
+    if (updated_at.at && clock_parse_us(updated_at.at, updated_at.len, &us))
+        return us;
+    return event->created_us;
+}
+
+static int put_object(struct mirror *mirror, size_t type, struct event *event, struct err *err)
+{
+    const struct script_table *table = &types[type].table;
+    struct stmt *upsert = mirror->types[type].upsert;
+    uint32_t values[COLUMNS_MAX];
+    bool buried;
+    int rc = is_buried(mirror, event->object_id, &buried, err);
+
+    if (rc < 0 || buried)
+        return rc;
+    find_members(event, table, values);
+    for (size_t i = 0; i < table->column_count; i++)
+        bind_column(upsert, (int)i + 1, event, values[i], &table->columns[i]);
+    stmt_bind_int(upsert, (int)table->column_count + 1, version_us(event));
+    stmt_bind_str(upsert, (int)table->column_count + 2, event->id);
+    return stmt_run(upsert, err);
+}
+
+/* An event with the prefix may carry another object, some day; then it says so. */
+static bool carries(struct event *event, const struct mirror_type *type)
+{
+    uint32_t object = json_string_member(&event->json, event->data, "object");
+
+    return object == JSON_ABSENT || json_equals(&event->json, object, type->object);
+}
+
+int mirror_apply(struct mirror *mirror, struct event *event, struct err *err)
+{
+    if (!event->object_id.at || event->object_id.len == 0)
+        return 0;
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        if (!text_starts_with(event->type, types[i].prefix) || !carries(event, &types[i]))
+            continue;
+        if (strcmp(event->type + strlen(types[i].prefix), "deleted") == 0)
+            return remove_object(mirror, i, event->object_id, err);
+        return put_object(mirror, i, event, err);
+    }
+    return 0;
+}

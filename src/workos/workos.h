@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * workos - what WorkOS asks of us: take an event, decide an action.
+ *
+ *    webhook_receive  --> verify, read (caller's thread) --> writer: log, mirror, function --> 200
+ *    action_decide    --> verify, read (caller's thread) --> writer, urgent: function --> signed
+ *
+ * This header is the service as a whole: its start, its script, its end. webhook.h and action.h are
+ * its two doors.
+ *
+ * Threads    workos_open, _close: main. workos_install: any, one at a time. The doors: any
+ *            thread, several at once.
+ * Ownership  workos owns the writer and the script; the database connection is the caller's, to be
+ *            closed after workos_close.
+ * Errors     ERR_INVALID for secrets and scripts; those of store/ otherwise.
+ * Not here   HTTP (app/routes.c), configuration (app/config.c).
+ */
+#ifndef WORKOS_WORKOS_H
+#define WORKOS_WORKOS_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "script/script.h"
+#include "store/db.h"
+
+#include <stddef.h>
+
+enum workos_action_on_error { ACTION_ERROR_FAIL, ACTION_ERROR_DENY, ACTION_ERROR_ALLOW };
+
+struct workos_opts {
+    struct db *db;              /* open for writing; the service's until workos_close */
+    const char *webhook_secret; /* secrets, separated by commas; NULL: the endpoint is off */
+    const char *action_secret;
+    enum workos_action_on_error action_on_error;
+    size_t max_queue;
+    void (*on_fatal)(void *arg, const struct err *err); /* writer thread: the disk failed */
+    void *arg;
+};
+
+struct workos;
+
+int workos_open(struct workos **out, const struct workos_opts *opts, struct err *err) MUST_CHECK;
+
+/*
+ * Make script the one that events and actions run, in one transaction with its schema; the former
+ * one is freed. On failure the former one goes on, and script still is the caller's. report gets
+ * what script_migrate reports.
+ */
+int workos_install(struct workos *workos, struct script *script, struct buf *report,
+                   struct err *err) MUST_CHECK;
+
+/* Finish what was accepted, stop the writer, free everything. No other thread may use it any more.
+ * NULL is fine. */
+void workos_close(struct workos *workos);
+
+#endif
