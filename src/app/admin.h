@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * admin - the listener that our own commands talk to.
+ *
+ *     GET  /healthz    200 while the process serves
+ *     POST /reload     load the script again: 200 with what changed, 422 with what is wrong
+ *
+ * A POST must carry the header "Authkitd-Admin: 1", which no page in a browser can make it send.
+ *
+ * Threads    admin_handle: the admin listener's threads.
+ */
+#ifndef APP_ADMIN_H
+#define APP_ADMIN_H
+
+#include "http/message.h"
+
+#define ADMIN_HEADER "Authkitd-Admin"
+
+struct server;
+
+struct admin {
+    struct server *server;
+};
+
+/* An http_handle_fn; arg is a struct admin. */
+void admin_handle(void *arg, const struct http_request *request, struct http_response *response);
+
+#endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+#include "app/command.h"
+
+#include "script/script.h"
+#include "store/db.h"
+#include "workos/mirror.h"
+#include "workos/signature.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { REPORT_MAX = 65536 };
+
+static void say(const char *label, const char *text)
+{
+    printf("%-10s %s\n", label, text);
+}
+
+/* A line for each line of the text, the label in front of each. */
+static void say_lines(const char *label, const char *text)
+{
+    while (*text) {
+        size_t len = strcspn(text, "\n");
+
+        printf("%-10s %.*s\n", label, (int)len, text);
+        text += len + (text[len] == '\n');
+    }
+}
+
+static int problem(const struct err *err)
+{
+    fflush(stdout);
+    command_complain(err->text);
+    return 1;
+}
+
+/* A secret that can't be used is found before the server is started with it. */
+static int check_secret(const char *name, const char *secret, const char *variable)
+{
+    struct signing_keys *keys = NULL;
+    struct err err;
+    char text[160];
+
+    if (!secret) {
+        snprintf(text, sizeof(text), "%s is off: set %s", name, variable);
+        say("endpoint", text);
+        return 0;
+    }
+    if (signing_keys_new(&keys, secret, &err) < 0) {
+        err_prefix(&err, "%s: ", variable);
+        return problem(&err);
+    }
+    signing_keys_free(keys);
+    snprintf(text, sizeof(text), "%s is on", name);
+    say("endpoint", text);
+    return 0;
+}
+
+static int check_schema(const struct config *config, struct script *script)
+{
+    struct buf report = BUF_INIT(REPORT_MAX);
+    struct db *db = NULL;
+    struct err err;
+    int rc = db_open(&db, config->db, DB_READER, &err);
+
+    if (rc == ERR_ABSENT)
+        say("database", "isn't there yet; serve will create it");
+    if (rc == 0 || rc == ERR_ABSENT)
+        rc = script_plan(script, db, &report, &err);
+    if (rc == 0)
+        say_lines("schema", report.len ? buf_text(&report) : "nothing to change");
+    script_free(script); /* before the connection that its statements are on */
+    db_close(db);
+    buf_release(&report);
+    return rc < 0 ? problem(&err) : 0;
+}
+
+static int check_script(const struct config *config)
+{
+    struct script_opts opts = {
+        .path = config->handlers,
+        .memory_bytes = (size_t)config->handler_memory,
+        .event_timeout_ms = (int)config->handler_timeout_ms,
+        .action_timeout_ms = (int)config->action_timeout_ms,
+    };
+    struct script *script = NULL;
+    struct err err;
+
+    opts.tables = mirror_script_tables(&opts.table_count);
+    if (script_load(&script, &opts, &err) < 0)
+        return problem(&err);
+    say("script", config->handlers);
+    say("events", *script_event_names(script) ? script_event_names(script) : "none");
+    say("actions", *script_action_names(script) ? script_action_names(script) : "none");
+    if (*script_action_names(script) && !config->action_secret)
+        say("warning", "the script has action functions, but WORKOS_ACTION_SECRET isn't set");
+    if (script_has_routes(script))
+        say("warning", "the script declares routes, which this version doesn't serve yet");
+    return check_schema(config, script);
+}
+
+static int check(const struct config *config)
+{
+    int problems = 0;
+
+    log_setup(LOG_LEVEL_WARN, (enum log_format)config->log_format); /* the script may print */
+    say_lines("warning", buf_text(&config->warnings));
+    problems += check_secret("webhook", config->webhook_secret, "WORKOS_WEBHOOK_SECRET");
+    problems += check_secret("action", config->action_secret, "WORKOS_ACTION_SECRET");
+    if (!config->webhook_secret && !config->action_secret)
+        say("warning", "serve refuses to start without any secret");
+    problems += check_script(config);
+    if (problems > 0)
+        return EXIT_FAILED;
+    say("result", "fine");
+    return EXIT_FINE;
+}
+
+const struct command cmd_check = {
+    .name = "check",
+    .summary = "load the script and the configuration, report every problem, change nothing",
+    .about = "It may be run while the server runs; what a reload would do to the schema is shown.",
+    .options = FOR_CHECK,
+    .run = check,
+};

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+#include "app/command.h"
+
+#include "app/sample.h"
+#include "base/clock.h"
+#include "base/json.h"
+#include "http/client.h"
+#include "workos/signature.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SEND_MAX_BYTES = 64 * 1024 * 1024, SEND_TIMEOUT_MS = 30000 };
+
+static int read_data(const char *path, struct buf *out, struct err *err)
+{
+    bool is_stdin = strcmp(path, "-") == 0;
+    int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    int rc = 0;
+
+    if (fd < 0)
+        return err_errno(err, ERR_IO, "--data: cannot open '%s'", path);
+    for (;;) {
+        char *room = buf_reserve(out, 65536);
+        ssize_t n = room ? read(fd, room, 65536) : 0;
+
+        if (n < 0)
+            rc = err_errno(err, ERR_IO, "--data: cannot read '%s'", path);
+        else if (!room)
+            rc = err_set(err, ERR_INVALID, "--data: '%s' is too large", path);
+        if (n <= 0)
+            break;
+        buf_added(out, (size_t)n);
+    }
+    if (!is_stdin)
+        close(fd);
+    return rc;
+}
+
+/* A file may hold a whole event (then it is sent as it is) or just its data. */
+static int write_body(const struct config *config, struct buf *out, struct err *err)
+{
+    struct sample_opts opts = {.type = config->operand,
+                               .event_id = config->event_id,
+                               .object_id = config->object_id};
+    struct buf data = BUF_INIT(SEND_MAX_BYTES);
+    struct json json = {0};
+    int rc = 0;
+
+    if (config->data) {
+        rc = read_data(config->data, &data, err);
+        if (rc == 0 && json_read(&json, buf_text(&data), data.len, err) < 0)
+            rc = err_prefix(err, "--data: '%s' is ", config->data);
+        if (rc == 0 && json_member(&json, 0, "data") && json_member(&json, 0, "event")) {
+            buf_put(out, data.data, data.len);
+            goto out;
+        }
+        opts.data = data.data;
+        opts.data_len = data.len;
+    }
+    if (rc == 0)
+        rc = sample_write(&opts, out, err);
+out:
+    json_release(&json);
+    buf_release(&data);
+    return rc;
+}
+
+static void write_url(const struct config *config, bool is_action, char *out, size_t size)
+{
+    if (config->url)
+        snprintf(out, size, "%s", config->url);
+    else
+        snprintf(out, size, "%s://%s%s", config->tls_cert ? "https" : "http", config->listen,
+                 is_action ? config->action_path : config->webhook_path);
+}
+
+static int sign(const char *secrets, const struct buf *body, char header[SIGNATURE_HEADER_MAX],
+                struct err *err)
+{
+    struct signing_keys *keys = NULL;
+    int rc = signing_keys_new(&keys, secrets, err);
+
+    if (rc == 0)
+        rc = signature_make_header(keys, clock_wall_ms(), buf_text(body), body->len, header, err);
+    signing_keys_free(keys);
+    return rc;
+}
+
+static int post(const struct config *config, const char *url, const char *signature,
+                const struct buf *body, struct http_client_response *response, struct err *err)
+{
+    const struct http_header headers[] = {
+        {"Content-Type", "application/json"},
+        {"WorkOS-Signature", signature},
+    };
+    const struct http_client_request request = {
+        .method = "POST",
+        .url = url,
+        .headers = headers,
+        .header_count = ARRAY_LEN(headers),
+        .body = body->data,
+        .body_len = body->len,
+        .timeout_ms = SEND_TIMEOUT_MS,
+        /* To --listen it is one's own server, whose certificate is made for another name. */
+        .verify_tls = config->url && !config->insecure,
+    };
+    int rc = http_client_call(&request, response, err);
+
+    if (rc == ERR_IO) {
+        struct err cause = *err;
+
+        err_set(err, rc,
+                "%s\nis the server running? Start it with authkitd serve, or say where it is with "
+                "--url or --listen",
+                cause.text);
+    }
+    return rc;
+}
+
+/* The event's id, so that it can be looked for in workos_events. */
+static void print_outcome(const char *url, const struct buf *body,
+                          const struct http_client_response *response)
+{
+    struct json json = {0};
+    uint32_t id = JSON_ABSENT;
+    size_t len = 0;
+    const char *raw = "";
+
+    if (json_read(&json, buf_text(body), body->len, NULL) == 0)
+        id = json_string_member(&json, 0, "id");
+    if (id)
+        raw = json_raw(&json, id, &len);
+    printf("sent %.*s to %s\n%d %s\n", (int)len, raw, url, response->status,
+           buf_text(&response->body));
+    json_release(&json);
+}
+
+static int send_sample(const struct config *config)
+{
+    bool is_action = config->operand && sample_is_action(config->operand);
+    const char *secrets = is_action ? config->action_secret : config->webhook_secret;
+    struct buf body = BUF_INIT(SEND_MAX_BYTES);
+    struct http_client_response response = {0};
+    char url[2048], signature[SIGNATURE_HEADER_MAX];
+    struct err err;
+    int code = EXIT_FAILED;
+
+    if (!config->operand) {
+        command_complain("send wants the type of an event, such as user.created");
+        return EXIT_USAGE;
+    }
+    if (!secrets) {
+        command_complain(is_action
+                             ? "set WORKOS_ACTION_SECRET to the secret that the server has"
+                             : "set WORKOS_WEBHOOK_SECRET to the secret that the server has");
+        return EXIT_FAILED;
+    }
+    write_url(config, is_action, url, sizeof(url));
+    if (write_body(config, &body, &err) < 0 || sign(secrets, &body, signature, &err) < 0 ||
+        post(config, url, signature, &body, &response, &err) < 0) {
+        command_complain(err.text);
+    } else {
+        print_outcome(url, &body, &response);
+        code = response.status >= 200 && response.status < 300 ? EXIT_FINE : EXIT_FAILED;
+    }
+    http_client_response_release(&response);
+    buf_release(&body);
+    return code;
+}
+
+const struct command cmd_send = {
+    .name = "send",
+    .operand = "TYPE",
+    .summary = "sign a sample (or --data FILE) event and post it to a running server",
+    .about = "TYPE is an event type, such as user.created, or an action: user_registration,\n"
+             "authentication.",
+    .options = FOR_SEND,
+    .run = send_sample,
+};

@@ -1,0 +1,507 @@
+/* SPDX-License-Identifier: MIT */
+#include "app/config.h"
+
+#include "app/env_file.h"
+#include "base/text.h"
+#include "crypto/hmac.h"
+#include "workos/workos.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SECRET_MAX_BYTES = 65536, PROBLEMS_MAX = ERR_TEXT_MAX - 1 };
+
+enum kind { TEXT, ADDRESS, URL_PATH, COUNT, BYTES, CHOICE, FLAG, SECRET };
+
+struct option {
+    const char *name;     /* "--listen"; NULL: environment only */
+    const char *variable; /* NULL: command line only */
+    const char *argument; /* in the help */
+    enum kind kind;
+    size_t offset; /* in struct config */
+    const char *fallback;
+    int commands;
+    int64_t low, high;          /* COUNT, BYTES */
+    const char *const *choices; /* CHOICE; NULL-terminated, in the order of their values */
+    const char *help;
+};
+
+static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
+static const char *const log_formats[] = {"text", "json", NULL};
+static const char *const on_errors[] = {"fail", "deny", "allow", NULL};
+
+#define AT(field) offsetof(struct config, field)
+#define SERVER (FOR_SERVE | FOR_CHECK)
+#define ALL (FOR_SERVE | FOR_CHECK | FOR_SEND | FOR_RELOAD)
+#define MIB ((int64_t)1024 * 1024)
+
+static const struct option options[] = {
+    {"--handlers", "AUTHKITD_HANDLERS", "FILE", TEXT, AT(handlers), "handlers.lua", SERVER, 0, 0,
+     NULL, "the script"},
+    {"--db", "AUTHKITD_DB", "FILE", TEXT, AT(db), "authkitd.db", SERVER | FOR_RELOAD, 0, 0, NULL,
+     "the database"},
+    {"--listen", "AUTHKITD_LISTEN", "ADDR", ADDRESS, AT(listen), "127.0.0.1:8080",
+     SERVER | FOR_SEND, 0, 0, NULL, "where WorkOS's requests come in; [::1]:8080 for IPv6"},
+    {"--admin-listen", "AUTHKITD_ADMIN_LISTEN", "ADDR", ADDRESS, AT(admin_listen),
+     "127.0.0.1:9090", SERVER | FOR_RELOAD, 0, 0, NULL,
+     "where authkitd's own commands come in; off for none"},
+    {"--tls-cert", "AUTHKITD_TLS_CERT", "FILE", TEXT, AT(tls_cert), NULL, SERVER | FOR_SEND, 0, 0,
+     NULL, "certificate chain (PEM): serve HTTPS"},
+    {"--tls-key", "AUTHKITD_TLS_KEY", "FILE", TEXT, AT(tls_key), NULL, SERVER, 0, 0, NULL,
+     "its private key (PEM)"},
+    {"--webhook-path", "AUTHKITD_WEBHOOK_PATH", "PATH", URL_PATH, AT(webhook_path),
+     "/workos/webhook", SERVER | FOR_SEND, 0, 0, NULL, "path of the webhook endpoint"},
+    {"--action-path", "AUTHKITD_ACTION_PATH", "PATH", URL_PATH, AT(action_path), "/workos/action",
+     SERVER | FOR_SEND, 0, 0, NULL, "path of the action endpoint"},
+    {"--max-body", "AUTHKITD_MAX_BODY", "BYTES", BYTES, AT(max_body), "1MiB", SERVER, 1024,
+     64 * MIB, NULL, "largest request body"},
+    {"--handler-timeout", "AUTHKITD_HANDLER_TIMEOUT", "MS", COUNT, AT(handler_timeout_ms), "1000",
+     SERVER, 1, 600000, NULL, "time an event's function may take"},
+    {"--action-timeout", "AUTHKITD_ACTION_TIMEOUT", "MS", COUNT, AT(action_timeout_ms), "500",
+     SERVER, 1, 600000, NULL, "time an action's function may take"},
+    {"--handler-memory", "AUTHKITD_HANDLER_MEMORY", "BYTES", BYTES, AT(handler_memory), "64MiB",
+     SERVER, MIB, 4096 * MIB, NULL, "memory a script may use"},
+    {"--action-on-error", "AUTHKITD_ACTION_ON_ERROR", "fail|deny|allow", CHOICE,
+     AT(action_on_error), "fail", SERVER, 0, 0, on_errors,
+     "answer of an action whose function failed: a 500, or a signed verdict"},
+    {"--log-level", "AUTHKITD_LOG_LEVEL", "LEVEL", CHOICE, AT(log_level), "info", SERVER, 0, 0,
+     log_levels, "debug, info, warn or error"},
+    {"--log-format", "AUTHKITD_LOG_FORMAT", "text|json", CHOICE, AT(log_format), "text", SERVER, 0,
+     0, log_formats, "form of the log lines, on standard error"},
+    {"--data", NULL, "FILE", TEXT, AT(data), NULL, FOR_SEND, 0, 0, NULL,
+     "send this: a whole event, or its data object; - for standard input"},
+    {"--url", NULL, "URL", TEXT, AT(url), NULL, FOR_SEND, 0, 0, NULL,
+     "send it there instead of to --listen"},
+    {"--id", NULL, "ID", TEXT, AT(event_id), NULL, FOR_SEND, 0, 0, NULL,
+     "the event's id; a new one each time otherwise"},
+    {"--object-id", NULL, "ID", TEXT, AT(object_id), NULL, FOR_SEND, 0, 0, NULL,
+     "the id of the sample's object, such as user_123"},
+    {"--insecure", NULL, NULL, FLAG, AT(insecure), NULL, FOR_SEND, 0, 0, NULL,
+     "accept any certificate"},
+    {NULL, "WORKOS_WEBHOOK_SECRET", NULL, SECRET, AT(webhook_secret), NULL, SERVER | FOR_SEND, 0, 0,
+     NULL, "secret of the webhook endpoint"},
+    {NULL, "WORKOS_ACTION_SECRET", NULL, SECRET, AT(action_secret), NULL, SERVER | FOR_SEND, 0, 0,
+     NULL, "secret of the action endpoint"},
+};
+
+/* ------------------------------------------------------------------------- values */
+
+static char **text_slot(struct config *config, const struct option *option)
+{
+    return (char **)(void *)((char *)config + option->offset);
+}
+
+static int64_t *number_slot(struct config *config, const struct option *option)
+{
+    return (int64_t *)(void *)((char *)config + option->offset);
+}
+
+static bool is_number(enum kind kind)
+{
+    return kind == COUNT || kind == BYTES || kind == CHOICE || kind == FLAG;
+}
+
+static int64_t unit_bytes(const char *unit)
+{
+    static const struct {
+        const char *name;
+        int64_t bytes;
+    } units[] = {
+        {"", 1},           {"B", 1},           {"K", 1024},          {"KB", 1024},
+        {"KiB", 1024},     {"M", 1024 * 1024}, {"MB", 1024 * 1024},  {"MiB", 1024 * 1024},
+        {"G", 1024 * MIB}, {"GB", 1024 * MIB}, {"GiB", 1024 * MIB},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(units); i++)
+        if (strcasecmp(unit, units[i].name) == 0)
+            return units[i].bytes;
+    return 0;
+}
+
+/* The problem with the value, in words, or NULL. */
+static const char *parse_number(const struct option *option, const char *value, int64_t *out,
+                                char *words, size_t size)
+{
+    size_t digits = strspn(value, "0123456789");
+    int64_t unit = option->kind == BYTES ? unit_bytes(value + digits) : value[digits] == '\0';
+    uint64_t number;
+
+    if (!text_to_u64(value, digits, INT64_MAX / (1024 * MIB), &number) || unit == 0)
+        return option->kind == BYTES ? "a number of bytes, such as 1048576 or 1MiB"
+                                     : "a whole number";
+    *out = (int64_t)number * unit;
+    if (*out >= option->low && *out <= option->high)
+        return NULL;
+    snprintf(words, size, "from %" PRId64 " to %" PRId64, option->low, option->high);
+    return words;
+}
+
+static const char *parse_choice(const struct option *option, const char *value, int64_t *out,
+                                char *words, size_t size)
+{
+    size_t len = 0;
+
+    for (int i = 0; option->choices[i]; i++) {
+        if (strcmp(option->choices[i], value) == 0) {
+            *out = i;
+            return NULL;
+        }
+        len += (size_t)snprintf(words + len, size - len, "%s%s", i ? ", " : "one of ",
+                                option->choices[i]);
+    }
+    return words;
+}
+
+/* host:port or [v6]:port; whether it can be listened on, the server finds out. */
+static const char *check_address(const char *value)
+{
+    const char *form = "an address with a port, such as 127.0.0.1:8080 or [::1]:8080";
+    const char *colon = strrchr(value, ':');
+    uint64_t port;
+
+    if (!colon || colon == value || !text_to_u64(colon + 1, strlen(colon + 1), 65535, &port))
+        return form;
+    if (value[0] == '[')
+        return colon[-1] == ']' ? NULL : form;
+    return memchr(value, ':', (size_t)(colon - value)) ? form : NULL;
+}
+
+static const char *check_path(const char *value)
+{
+    for (const char *c = value; *c; c++)
+        if (*c <= ' ' || *c > '~' || strchr("?#%", *c))
+            return "a path of letters, digits and other plain characters, such as /workos/webhook";
+    return value[0] == '/' ? NULL : "a path that begins with '/'";
+}
+
+/* Where a value came from, for people: "--max-body", "AUTHKITD_MAX_BODY", "prod.env:3: …". */
+static void set_value(struct config *config, const struct option *option, const char *value,
+                      const char *origin, struct buf *problems)
+{
+    char words[160];
+    const char *wanted = NULL;
+    int64_t number = 0;
+
+    switch (option->kind) {
+    case COUNT:
+    case BYTES:
+        wanted = parse_number(option, value, &number, words, sizeof(words));
+        break;
+    case CHOICE:
+        wanted = parse_choice(option, value, &number, words, sizeof(words));
+        break;
+    case FLAG:
+        number = 1;
+        break;
+    case ADDRESS:
+        if (option->offset != AT(admin_listen) || strcmp(value, "off") != 0)
+            wanted = check_address(value);
+        break;
+    case URL_PATH:
+        wanted = check_path(value);
+        break;
+    case TEXT:
+    case SECRET:
+        wanted = value[0] == '\0' ? "not empty" : NULL;
+        break;
+    }
+    if (wanted) {
+        buf_printf(problems, "%s: '%s' won't do: it must be %s\n", origin,
+                   option->kind == SECRET ? "" : value, wanted);
+        return;
+    }
+    if (is_number(option->kind)) {
+        *number_slot(config, option) = number;
+        return;
+    }
+    free(*text_slot(config, option));
+    *text_slot(config, option) = strdup(value);
+}
+
+/* ------------------------------------------------------------------------- the command line */
+
+static const struct option *find_option(const char *name, size_t len, int command)
+{
+    for (size_t i = 0; i < ARRAY_LEN(options); i++)
+        if (options[i].name && (options[i].commands & command) &&
+            strlen(options[i].name) == len && memcmp(options[i].name, name, len) == 0)
+            return &options[i];
+    return NULL;
+}
+
+static void unknown_option(const char *name, size_t len, int command, struct buf *problems)
+{
+    const char *names[ARRAY_LEN(options) + 2];
+    char word[64];
+    size_t count = 0;
+    const char *closest;
+
+    snprintf(word, sizeof(word), "%.*s", (int)len, name);
+    for (size_t i = 0; i < ARRAY_LEN(options); i++)
+        if (options[i].name && (options[i].commands & command))
+            names[count++] = options[i].name;
+    names[count++] = "--env-file";
+    names[count++] = "--help";
+    closest = text_closest(word, names, count);
+    buf_printf(problems, "unknown option %s%s%s%s\n", word, closest ? " (did you mean " : "",
+               closest ? closest : "", closest ? "?)" : "");
+}
+
+/* Values given on the command line are remembered by option, to be set last. */
+struct given {
+    const char *values[ARRAY_LEN(options)];
+};
+
+static void read_arguments(struct config *config, int command, int argc, char **argv,
+                           struct given *given, struct buf *problems)
+{
+    for (int i = 0; i < argc; i++) {
+        const char *arg = argv[i], *equals = strchr(arg, '=');
+        size_t len = equals ? (size_t)(equals - arg) : strlen(arg);
+        bool is_env_file = len == strlen("--env-file") && memcmp(arg, "--env-file", len) == 0;
+        const struct option *option;
+        const char *value;
+
+        if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
+            config->help = true;
+            continue;
+        }
+        if (arg[0] != '-' || arg[1] == '\0') {
+            if (!(command & FOR_SEND) || config->operand)
+                buf_printf(problems, "'%s' is one word too many\n", arg);
+            else
+                config->operand = strdup(arg);
+            continue;
+        }
+        option = is_env_file ? NULL : find_option(arg, len, command);
+        if (!option && !is_env_file) {
+            unknown_option(arg, len, command, problems);
+            continue;
+        }
+        value = option && option->kind == FLAG ? "1" : equals ? equals + 1 : argv[++i];
+        if (i >= argc || !value)
+            buf_printf(problems, "%.*s wants a value behind it\n", (int)len, arg);
+        else if (is_env_file)
+            config->env_file = (free(config->env_file), strdup(value));
+        else
+            given->values[option - options] = value;
+    }
+}
+
+/* ------------------------------------------------------------------------- secrets in files */
+
+static char *read_secret_file(const char *path, const char *origin, struct buf *problems)
+{
+    struct buf text = BUF_INIT(SECRET_MAX_BYTES);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char *room;
+    ssize_t n = fd < 0 ? -1 : 1;
+
+    while (n > 0 && (room = buf_reserve(&text, 4096)) != NULL) {
+        n = read(fd, room, 4096);
+        if (n > 0)
+            buf_added(&text, (size_t)n);
+    }
+    if (n < 0)
+        buf_printf(problems, "%s: cannot read '%s': %s\n", origin, path, strerror(errno));
+    else if (n > 0)
+        buf_printf(problems, "%s: '%s' is too large for a secret\n", origin, path);
+    if (fd >= 0)
+        close(fd);
+    while (text.len > 0 && strchr(" \t\r\n", text.data[text.len - 1]))
+        text.data[--text.len] = '\0';
+    if (n == 0 && text.len > 0)
+        return buf_take(&text, NULL);
+    if (n == 0)
+        buf_printf(problems, "%s: '%s' is empty\n", origin, path);
+    buf_release(&text);
+    return NULL;
+}
+
+/* The variable's value: of the environment, or else of the env file. origin is for error texts. */
+static const char *look_up(const struct env_file *file, const char *variable, char *origin,
+                           size_t size)
+{
+    const char *value = getenv(variable);
+    int line;
+
+    snprintf(origin, size, "%s", variable);
+    if (value)
+        return value;
+    value = env_file_get(file, variable, &line);
+    if (value)
+        snprintf(origin, size, "%s:%d: %s", env_file_path(file), line, variable);
+    return value;
+}
+
+static void set_secret(struct config *config, const struct option *option,
+                       const struct env_file *file, struct buf *problems)
+{
+    char variable[64], origin[512], file_origin[512];
+    const char *value = look_up(file, option->variable, origin, sizeof(origin));
+    const char *path;
+    char *secret;
+
+    snprintf(variable, sizeof(variable), "%s_FILE", option->variable);
+    path = look_up(file, variable, file_origin, sizeof(file_origin));
+    if (value && !*value)
+        value = NULL; /* VARIABLE= is how one leaves a variable out in an env file */
+    if (path && !*path)
+        path = NULL;
+    if (value && path) {
+        buf_printf(problems, "%s and %s are both set: leave one out\n", origin, file_origin);
+    } else if (value) {
+        set_value(config, option, value, origin, problems);
+    } else if (path) {
+        secret = read_secret_file(path, file_origin, problems);
+        if (secret) {
+            set_value(config, option, secret, file_origin, problems);
+            crypto_wipe(secret, strlen(secret));
+            free(secret);
+        }
+    }
+}
+
+/* ------------------------------------------------------------------------- all together */
+
+static void set_option(struct config *config, const struct option *option, const char *given,
+                       const struct env_file *file, struct buf *problems)
+{
+    char origin[512];
+    const char *value;
+
+    if (option->kind == SECRET) {
+        set_secret(config, option, file, problems);
+        return;
+    }
+    if (option->fallback)
+        set_value(config, option, option->fallback, option->name, problems);
+    value = option->variable ? look_up(file, option->variable, origin, sizeof(origin)) : NULL;
+    if (given) {
+        value = given;
+        snprintf(origin, sizeof(origin), "%s", option->name);
+    } else if (value && !*value) {
+        value = NULL;
+    }
+    if (value)
+        set_value(config, option, value, origin, problems);
+    if (value && option->offset == AT(admin_listen))
+        config->admin_listen_given = true;
+}
+
+/* A variable of ours that no option has is a typing error, most likely. */
+static void warn_of_unknown(struct config *config, const char *variable, const char *origin)
+{
+    const char *names[ARRAY_LEN(options)], *closest;
+    size_t count = 0;
+
+    if (!text_starts_with(variable, "AUTHKITD_"))
+        return;
+    for (size_t i = 0; i < ARRAY_LEN(options); i++) {
+        if (!options[i].variable)
+            continue;
+        if (strcmp(options[i].variable, variable) == 0)
+            return;
+        names[count++] = options[i].variable;
+    }
+    closest = text_closest(variable, names, count);
+    buf_printf(&config->warnings, "%s%s isn't a variable of authkitd%s%s%s\n", origin, variable,
+               closest ? " (did you mean " : "", closest ? closest : "", closest ? "?)" : "");
+}
+
+static void warn_of_unknown_variables(struct config *config, const struct env_file *file)
+{
+    extern char **environ;
+
+    for (char **entry = environ; *entry; entry++) {
+        char variable[128];
+
+        snprintf(variable, sizeof(variable), "%.*s", (int)strcspn(*entry, "="), *entry);
+        warn_of_unknown(config, variable, "");
+    }
+    for (size_t i = 0; i < env_file_count(file); i++) {
+        char origin[512];
+        int line;
+        const char *variable = env_file_at(file, i, &line);
+
+        snprintf(origin, sizeof(origin), "%s:%d: ", env_file_path(file), line);
+        warn_of_unknown(config, variable, origin);
+    }
+}
+
+int config_read(struct config *config, int command, int argc, char **argv, struct err *err)
+{
+    struct buf problems = BUF_INIT(PROBLEMS_MAX);
+    struct given given = {{NULL}};
+    struct env_file *file = NULL;
+    int rc = 0;
+
+    *config = (struct config){.warnings = BUF_INIT(65536)};
+    read_arguments(config, command, argc, argv, &given, &problems);
+    if (config->help)
+        goto out;
+    if (config->env_file && env_file_read(&file, config->env_file, err) < 0)
+        buf_printf(&problems, "%s\n", err->text);
+    for (size_t i = 0; i < ARRAY_LEN(options); i++)
+        if (options[i].commands & command)
+            set_option(config, &options[i], given.values[i], file, &problems);
+    warn_of_unknown_variables(config, file);
+    if ((command & SERVER) && !config->tls_cert != !config->tls_key)
+        buf_puts(&problems, "--tls-cert and --tls-key go together: one of them is missing\n");
+    if (problems.len > 0) {
+        problems.data[problems.len - 1] = '\0';
+        rc = err_set(err, ERR_INVALID, "%s", problems.data);
+    }
+out:
+    env_file_free(file);
+    buf_release(&problems);
+    return rc;
+}
+
+void config_release(struct config *config)
+{
+    for (size_t i = 0; i < ARRAY_LEN(options); i++) {
+        char **slot = text_slot(config, &options[i]);
+
+        if (is_number(options[i].kind) || !*slot)
+            continue;
+        if (options[i].kind == SECRET)
+            crypto_wipe(*slot, strlen(*slot));
+        free(*slot);
+        *slot = NULL;
+    }
+    free(config->env_file);
+    free(config->operand);
+    buf_release(&config->warnings);
+    config->env_file = config->operand = NULL;
+}
+
+void config_put_options(struct buf *out, int command)
+{
+    enum { COLUMN = 34 };
+
+    for (size_t i = 0; i < ARRAY_LEN(options); i++) {
+        const struct option *option = &options[i];
+        char left[64];
+
+        if (!(option->commands & command))
+            continue;
+        snprintf(left, sizeof(left), "  %s%s%s", option->name ? option->name : option->variable,
+                 option->argument ? " " : "", option->argument ? option->argument : "");
+        buf_printf(out, "%-*s %s", COLUMN, left, option->help);
+        if (option->kind == SECRET)
+            buf_printf(out, " (or %s_FILE); several: by commas", option->variable);
+        if (option->fallback)
+            buf_printf(out, " [%s]", option->fallback);
+        if (option->name && option->variable)
+            buf_printf(out, "\n%-*s   %s", COLUMN, "", option->variable);
+        buf_putc(out, '\n');
+    }
+    buf_printf(out, "%-*s %s\n", COLUMN, "  --env-file FILE",
+               "read KEY=value lines first; the environment wins over them");
+}

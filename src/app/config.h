@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * config - what the user asked for: command line, environment, env file, in that order of weight.
+ *
+ * One table (config.c) holds every option with its variable, its default and the commands that take
+ * it; the help texts are made of it. This is the only place that reads the environment.
+ *
+ * Threads    main, before others start; read by anybody afterwards.
+ * Ownership  a config owns its strings; config_release wipes the secrets.
+ * Errors     ERR_INVALID: the text has a line for every problem, each naming the option, the
+ *            variable or the file and line at fault.
+ */
+#ifndef APP_CONFIG_H
+#define APP_CONFIG_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/log.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Which commands take an option. */
+enum {
+    FOR_SERVE = 1,
+    FOR_CHECK = 2,
+    FOR_SEND = 4,
+    FOR_RELOAD = 8,
+};
+
+struct config {
+    /* serve and check */
+    char *handlers;
+    char *db;
+    char *listen;
+    char *admin_listen; /* "off" for none */
+    char *tls_cert;     /* NULL: plain HTTP */
+    char *tls_key;
+    char *webhook_path;
+    char *action_path;
+    int64_t max_body;
+    int64_t handler_timeout_ms;
+    int64_t action_timeout_ms;
+    int64_t handler_memory;
+    int64_t action_on_error; /* enum workos_action_on_error */
+    int64_t log_level;
+    int64_t log_format;
+    char *webhook_secret; /* NULL when not set; never logged */
+    char *action_secret;
+
+    /* send */
+    char *data;
+    char *url;
+    char *event_id;
+    char *object_id;
+    int64_t insecure;
+
+    /* what was given, with default or not */
+    bool admin_listen_given;
+    char *env_file;
+    char *operand; /* send's TYPE */
+    bool help;
+
+    struct buf warnings; /* a line each: a variable that is probably misspelt */
+};
+
+/* argv without the program and the command. */
+int config_read(struct config *config, int command, int argc, char **argv,
+                struct err *err) MUST_CHECK;
+void config_release(struct config *config);
+
+/* The options that the command takes, as the help shows them. */
+void config_put_options(struct buf *out, int command);
+
+#endif

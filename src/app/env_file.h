@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * env_file - a file of KEY=value lines, as systemd and Docker take them.
+ *
+ * Blank lines and lines that begin with '#' are skipped, "export " in front of a key too. A value
+ * may stand in single or double quotes; in double quotes \" and \\ are an escaped character. The
+ * last line of a key counts.
+ *
+ * Threads    main.
+ * Ownership  texts are borrowed until env_file_free, which wipes them: they may be secrets.
+ * Errors     ERR_INVALID and ERR_IO name the file and the line.
+ */
+#ifndef APP_ENV_FILE_H
+#define APP_ENV_FILE_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+
+struct env_file;
+
+int env_file_read(struct env_file **out, const char *path, struct err *err) MUST_CHECK;
+void env_file_free(struct env_file *file); /* NULL is fine, here and below */
+
+const char *env_file_path(const struct env_file *file);
+const char *env_file_get(const struct env_file *file, const char *key, int *out_line);
+size_t env_file_count(const struct env_file *file);
+const char *env_file_at(const struct env_file *file, size_t i, int *out_line); /* the key */
+
+#endif

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+#include "app/routes.h"
+
+#include "workos/action.h"
+#include "workos/webhook.h"
+
+#include <string.h>
+
+static const char signature_header[] = "WorkOS-Signature";
+
+static void set_header(struct http_response *response, const char *name, const char *value)
+{
+    if (http_response_header(response, name, value) < 0)
+        response->headers.failed = true; /* only for lack of memory: the server answers 500 */
+}
+
+static void unavailable(struct http_response *response, const char *code, const char *message)
+{
+    http_response_error(response, 503, code, message);
+    set_header(response, "Retry-After", "1");
+}
+
+void routes_refuse_method(struct http_response *response, const char *allowed)
+{
+    http_response_error(response, 405, "method_not_allowed", "this path takes another method");
+    set_header(response, "Allow", allowed);
+}
+
+bool routes_health(const struct http_request *request, struct http_response *response)
+{
+    if (strcmp(request->path, "/healthz") != 0)
+        return false;
+    if (strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0)
+        routes_refuse_method(response, "GET, HEAD");
+    else
+        buf_puts(&response->body, "{\"status\":\"ok\"}");
+    return true;
+}
+
+/* Nothing here tells a forger more than what WorkOS's documentation says already. */
+static void refuse_signature(struct http_response *response, enum signature_status status)
+{
+    switch (status) {
+    case SIGNATURE_MISSING:
+        http_response_error(response, 401, "signature_missing",
+                            "the WorkOS-Signature header is missing");
+        break;
+    case SIGNATURE_MALFORMED:
+        http_response_error(response, 401, "signature_malformed",
+                            "the WorkOS-Signature header isn't t=…, v1=…");
+        break;
+    case SIGNATURE_STALE:
+        http_response_error(response, 401, "timestamp_outside_tolerance",
+                            "the signature's timestamp is too far from this server's clock");
+        break;
+    default:
+        http_response_error(response, 401, "signature_mismatch",
+                            "the signature doesn't fit the body");
+    }
+}
+
+/* POST, and at most one signature header; the header's value or NULL in *out_signature. */
+static bool check_signed_request(const struct http_request *request,
+                                 struct http_response *response, const char **out_signature)
+{
+    if (strcmp(request->method, "POST") != 0) {
+        routes_refuse_method(response, "POST");
+        return false;
+    }
+    if (http_request_header_count(request, signature_header) > 1) {
+        http_response_error(response, 400, "signature_repeated",
+                            "there is more than one WorkOS-Signature header");
+        return false;
+    }
+    *out_signature = http_request_header(request, signature_header);
+    return true;
+}
+
+static void answer_webhook(struct workos *workos, const struct http_request *request,
+                           struct http_response *response)
+{
+    enum signature_status signature_status = SIGNATURE_OK;
+    const char *signature;
+    struct err err = {0};
+
+    if (!check_signed_request(request, response, &signature))
+        return;
+    switch (webhook_receive(workos, signature, request->body, request->body_len,
+                            &signature_status, &err)) {
+    case WEBHOOK_RECEIVED:
+    case WEBHOOK_DUPLICATE:
+        buf_puts(&response->body, "{\"received\":true}");
+        break;
+    case WEBHOOK_OFF:
+        unavailable(response, "endpoint_off", "this endpoint has no secret configured");
+        break;
+    case WEBHOOK_REFUSED:
+        refuse_signature(response, signature_status);
+        break;
+    case WEBHOOK_INVALID:
+        http_response_error(response, 400, "invalid_event", err.text);
+        break;
+    case WEBHOOK_UNAVAILABLE:
+        unavailable(response, err.code == ERR_FULL ? "disk_full" : "not_stored",
+                    "the event could not be stored; deliver it again");
+        break;
+    }
+}
+
+static void answer_action(struct workos *workos, const struct http_request *request,
+                          struct http_response *response)
+{
+    enum signature_status signature_status = SIGNATURE_OK;
+    const char *signature;
+    struct err err = {0};
+
+    if (!check_signed_request(request, response, &signature))
+        return;
+    switch (action_decide(workos, signature, request->body, request->body_len, &response->body,
+                          &signature_status, &err)) {
+    case ACTION_DECIDED:
+        break;
+    case ACTION_OFF:
+        unavailable(response, "endpoint_off", "this endpoint has no secret configured");
+        break;
+    case ACTION_REFUSED:
+        refuse_signature(response, signature_status);
+        break;
+    case ACTION_INVALID:
+        http_response_error(response, 400, "invalid_action", err.text);
+        break;
+    case ACTION_NO_FUNCTION:
+        http_response_error(response, 404, "no_function",
+                            "the script has no function for this action");
+        break;
+    case ACTION_FAILED:
+        http_response_error(response, 500, "action_failed",
+                            "the function for this action failed; the log says why");
+        break;
+    case ACTION_UNAVAILABLE:
+        unavailable(response, "unavailable", "the action could not be decided; try again");
+        break;
+    }
+}
+
+void routes_handle(void *arg, const struct http_request *request, struct http_response *response)
+{
+    const struct routes *routes = arg;
+
+    if (strcmp(request->path, routes->webhook_path) == 0)
+        answer_webhook(routes->workos, request, response);
+    else if (strcmp(request->path, routes->action_path) == 0)
+        answer_action(routes->workos, request, response);
+    else if (!routes_health(request, response))
+        http_response_error(response, 404, "not_found", "there is nothing at this path");
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+#include "app/sample.h"
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "crypto/hmac.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { ULID_CHARS = 26, ID_MAX = 128 };
+
+/*
+ * $(id) is the object's id, $(now) the time; everything else stands as it is. The members and their
+ * order: workos/openapi-spec spec/open-api-spec.yaml, as WORKOS.md section 3 lists them.
+ */
+#define USER                                                                                       \
+    "{\"object\":\"user\",\"id\":\"$(id)\",\"email\":\"ada@example.com\",\"email_verified\":true,"  \
+    "\"first_name\":\"Ada\",\"last_name\":\"Lovelace\",\"name\":\"Ada Lovelace\","                 \
+    "\"profile_picture_url\":null,\"last_sign_in_at\":null,\"locale\":\"en\","                     \
+    "\"external_id\":null,\"metadata\":{},\"created_at\":\"$(now)\",\"updated_at\":\"$(now)\"}"
+
+static const struct sample {
+    const char *start; /* of the type */
+    const char *id_prefix;
+    const char *data;
+} samples[] = {
+    {"user.", "user", USER},
+    {"session.", "session",
+     "{\"object\":\"session\",\"id\":\"$(id)\",\"user_id\":\"user_01EXAMPLE\","
+     "\"organization_id\":null,\"auth_method\":\"password\",\"ip_address\":\"192.0.2.1\","
+     "\"user_agent\":\"Mozilla/5.0\",\"impersonator\":null,\"status\":\"active\","
+     "\"created_at\":\"$(now)\",\"updated_at\":\"$(now)\"}"},
+    {"organization_membership.", "om",
+     "{\"object\":\"organization_membership\",\"id\":\"$(id)\",\"user_id\":\"user_01EXAMPLE\","
+     "\"organization_id\":\"org_01EXAMPLE\",\"role\":{\"slug\":\"member\"},\"status\":\"active\","
+     "\"directory_managed\":false,\"custom_attributes\":{},\"created_at\":\"$(now)\","
+     "\"updated_at\":\"$(now)\"}"},
+    {"organization.", "org",
+     "{\"object\":\"organization\",\"id\":\"$(id)\",\"name\":\"Example Inc\",\"external_id\":null,"
+     "\"stripe_customer_id\":null,\"allow_profiles_outside_organization\":false,\"domains\":[],"
+     "\"metadata\":{},\"created_at\":\"$(now)\",\"updated_at\":\"$(now)\"}"},
+    {"invitation.", "invitation",
+     "{\"object\":\"invitation\",\"id\":\"$(id)\",\"email\":\"grace@example.com\","
+     "\"state\":\"pending\",\"accepted_at\":null,\"revoked_at\":null,\"expires_at\":\"$(now)\","
+     "\"organization_id\":null,\"inviter_user_id\":null,\"created_at\":\"$(now)\","
+     "\"updated_at\":\"$(now)\"}"},
+    {"", "sample", "{\"id\":\"$(id)\",\"created_at\":\"$(now)\",\"updated_at\":\"$(now)\"}"},
+};
+
+static const struct sample actions[] = {
+    {"user_registration", "uract",
+     "{\"id\":\"$(id)\",\"object\":\"user_registration_action_context\",\"user_data\":{"
+     "\"object\":\"user_data\",\"email\":\"ada@example.com\",\"first_name\":\"Ada\","
+     "\"last_name\":\"Lovelace\"},\"ip_address\":\"192.0.2.1\",\"user_agent\":\"Mozilla/5.0\"}"},
+    {"authentication", "authact",
+     "{\"id\":\"$(id)\",\"object\":\"authentication_action_context\",\"user\":{"
+     "\"object\":\"user\",\"id\":\"user_01EXAMPLE\",\"email\":\"ada@example.com\","
+     "\"email_verified\":true,\"first_name\":\"Ada\",\"last_name\":\"Lovelace\","
+     "\"profile_picture_url\":null,\"created_at\":\"$(now)\",\"updated_at\":\"$(now)\"},"
+     "\"ip_address\":\"192.0.2.1\",\"user_agent\":\"Mozilla/5.0\"}"},
+};
+
+static const struct sample *find_action(const char *type)
+{
+    for (size_t i = 0; i < ARRAY_LEN(actions); i++)
+        if (strcmp(type, actions[i].start) == 0)
+            return &actions[i];
+    return NULL;
+}
+
+bool sample_is_action(const char *type)
+{
+    return find_action(type) != NULL;
+}
+
+/* 48 bits of time and 80 of chance in Crockford's base 32 (github.com/ulid/spec). */
+static int write_ulid(char out[ULID_CHARS + 1], struct err *err)
+{
+    static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    uint64_t time_ms = (uint64_t)clock_wall_ms();
+    unsigned char chance[ULID_CHARS - 10];
+    int rc = crypto_random(chance, sizeof(chance), err);
+
+    if (rc < 0)
+        return rc;
+    for (int i = 9; i >= 0; i--) {
+        out[i] = digits[time_ms & 31];
+        time_ms >>= 5;
+    }
+    for (size_t i = 0; i < sizeof(chance); i++)
+        out[10 + i] = digits[chance[i] & 31];
+    out[ULID_CHARS] = '\0';
+    return 0;
+}
+
+static int write_id(char out[ID_MAX], const char *given, const char *prefix, struct err *err)
+{
+    char ulid[ULID_CHARS + 1];
+    int rc = 0;
+
+    if (given) {
+        snprintf(out, ID_MAX, "%s", given);
+        return 0;
+    }
+    rc = write_ulid(ulid, err);
+    if (rc == 0)
+        snprintf(out, ID_MAX, "%s_%s", prefix, ulid);
+    return rc;
+}
+
+static void put_template(struct buf *out, const char *template, const char *id, const char *now)
+{
+    const char *mark;
+
+    while ((mark = strstr(template, "$(")) != NULL) {
+        bool is_id = text_starts_with(mark, "$(id)");
+
+        buf_put(out, template, (size_t)(mark - template));
+        buf_puts(out, is_id ? id : now);
+        template = strchr(mark, ')') + 1;
+    }
+    buf_puts(out, template);
+}
+
+static bool is_event_type(const char *type)
+{
+    const char *dot = strchr(type, '.');
+
+    return dot && dot != type && dot[1] && strspn(type, "abcdefghijklmnopqrstuvwxyz0123456789_.") ==
+                                               strlen(type);
+}
+
+static const struct sample *find_sample(const char *type)
+{
+    const struct sample *sample = samples;
+
+    while (!text_starts_with(type, sample->start))
+        sample++; /* the last one fits everything */
+    return sample;
+}
+
+int sample_write(const struct sample_opts *opts, struct buf *out, struct err *err)
+{
+    const struct sample *sample = find_action(opts->type);
+    char event_id[ID_MAX], object_id[ID_MAX], now[CLOCK_TEXT_MAX];
+    bool is_action = sample != NULL;
+    int rc;
+
+    if (!is_action && !is_event_type(opts->type))
+        return err_set(err, ERR_INVALID,
+                       "'%s' isn't an event type such as user.created, nor an action "
+                       "(user_registration, authentication)",
+                       opts->type);
+    if (!is_action)
+        sample = find_sample(opts->type);
+    clock_format_ms(clock_wall_ms(), now);
+    rc = write_id(object_id, opts->object_id, sample->id_prefix, err);
+    if (rc == 0)
+        rc = write_id(event_id, opts->event_id, "event", err);
+    if (rc < 0)
+        return rc;
+    if (!is_action)
+        buf_printf(out, "{\"id\":\"%s\",\"data\":", event_id);
+    if (opts->data)
+        buf_put(out, opts->data, opts->data_len);
+    else
+        put_template(out, sample->data, object_id, now);
+    if (!is_action)
+        buf_printf(out, ",\"event\":\"%s\",\"created_at\":\"%s\"}", opts->type, now);
+    return buf_ok(out) ? 0 : err_set(err, ERR_NOMEM, "no memory for the sample");
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+#include "app/command.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/text.h"
+
+static const struct command *const commands[] = {
+    &cmd_serve, &cmd_check, &cmd_send, &cmd_reload, &cmd_version,
+};
+
+static void print_help(void)
+{
+    struct buf text = BUF_INIT(65536);
+
+    buf_puts(&text, "authkitd keeps a copy of your WorkOS users in SQLite and runs your Lua functions "
+                    "for\nWorkOS's events and actions.\n\nusage: authkitd [COMMAND] [OPTIONS]\n\n");
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+        buf_printf(&text, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    buf_puts(&text, "\nauthkitd COMMAND --help tells more. Options of serve:\n\n");
+    config_put_options(&text, FOR_SERVE);
+    fputs(buf_text(&text), stdout);
+    buf_release(&text);
+}
+
+static void print_command_help(const struct command *command)
+{
+    struct buf text = BUF_INIT(65536);
+
+    buf_printf(&text, "usage: authkitd %s%s%s%s\n\n%s\n", command->name,
+               command->operand ? " " : "", command->operand ? command->operand : "",
+               command->options ? " [OPTIONS]" : "", command->summary);
+    if (*command->about)
+        buf_printf(&text, "%s\n", command->about);
+    if (command->options) {
+        buf_putc(&text, '\n');
+        config_put_options(&text, command->options);
+    }
+    fputs(buf_text(&text), stdout);
+    buf_release(&text);
+}
+
+void command_complain(const char *text)
+{
+    for (bool first = true; *text; first = false) {
+        size_t len = strcspn(text, "\n");
+
+        fprintf(stderr, "%s%.*s\n", first ? "authkitd: " : "  ", (int)len, text);
+        text += len + (text[len] == '\n');
+    }
+}
+
+static int complain_of_usage(const char *text)
+{
+    command_complain(text);
+    fputs("try authkitd --help\n", stderr);
+    return EXIT_USAGE;
+}
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+        if (strcmp(commands[i]->name, name) == 0)
+            return commands[i];
+    return NULL;
+}
+
+static int unknown_command(const char *name)
+{
+    const char *names[ARRAY_LEN(commands)], *closest;
+    char text[256];
+
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+        names[i] = commands[i]->name;
+    closest = text_closest(name, names, ARRAY_LEN(names));
+    snprintf(text, sizeof(text), "there is no command '%.100s'%s%s%s", name,
+             closest ? " (did you mean " : "", closest ? closest : "", closest ? "?)" : "");
+    return complain_of_usage(text);
+}
+
+static int run_command(const struct command *command, int argc, char **argv)
+{
+    struct config config;
+    struct err err;
+    int code;
+
+    if (config_read(&config, command->options, argc, argv, &err) < 0) {
+        code = complain_of_usage(err.text);
+    } else if (config.help) {
+        print_command_help(command);
+        code = EXIT_FINE;
+    } else {
+        code = command->run(&config);
+    }
+    config_release(&config);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    const struct command *command = &cmd_serve;
+    int used = 1;
+
+    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+                     strcmp(argv[1], "help") == 0)) {
+        print_help();
+        return EXIT_FINE;
+    }
+    if (argc > 1 && strcmp(argv[1], "--version") == 0)
+        return run_command(&cmd_version, 0, NULL);
+    if (argc > 1 && argv[1][0] != '-') {
+        command = find_command(argv[1]);
+        if (!command)
+            return unknown_command(argv[1]);
+        used = 2;
+    }
+    return run_command(command, argc - used, argv + used);
+}
