@@ -90,7 +90,7 @@ static int run_function(struct event_job *job, struct err *err)
                          &job->failure) == 0)
         return stmt_run(workos->keep_function, err);
     if (!db_in_transaction(workos->opts.db)) {
-        job->has_failed = db_trouble(workos->opts.db) == 0; /* else it is the disk, not the script */
+        job->has_failed = db_trouble(workos->opts.db) == ERR_LIMIT; /* else it is the disk */
         return err_set(err, job->failure.code, "%s", job->failure.text);
     }
     rc = stmt_run(workos->undo_function, err);
