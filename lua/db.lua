@@ -154,6 +154,7 @@ local function make_handle(name, columns, writable)
       native = native.table(name, writable, columns),
       by_name = by_name,
       select = ("SELECT %s FROM %s"):format(table.concat(names, ", "), quote(name)),
+      key = columns[1].name, -- _id, or the id of WorkOS's objects
    }
 end
 
@@ -230,6 +231,10 @@ end
 
 local function add_where(q, column, op, value)
    local name = check_column(q, column)
+   if q.handle.by_name[column].type == "json" and value ~= null then
+      raise(("where('%s'): %s.%s is json; compare what is in it with ctx.db.sql and json_extract")
+         :format(column, q.handle.name, column))
+   end
    local sql_op = operators[op]
    if not sql_op then
       native.unknown("operator", op, { "=", "~=", "<", "<=", ">", ">=", "in", "like" }, "where")
@@ -274,11 +279,14 @@ end
 
 function Query:order_by(column, direction)
    local q = check_query(self)
-   local name = check_column(q, column)
+   check_column(q, column)
    if direction ~= nil and direction ~= "asc" and direction ~= "desc" then
       raise(("order_by: the direction is \"asc\" or \"desc\", not '%s'"):format(tostring(direction)))
    end
-   q.order[#q.order + 1] = name .. (direction == "desc" and " DESC" or "")
+   if q.after then
+      raise("order_by comes before after")
+   end
+   q.order[#q.order + 1] = { column = column, desc = direction == "desc" }
    return self
 end
 
@@ -291,23 +299,117 @@ function Query:limit(n)
    return self
 end
 
-local function tail(q)
-   local where = #q.where > 0 and " WHERE " .. table.concat(q.where, " AND ") or ""
-   local order = #q.order > 0 and " ORDER BY " .. table.concat(q.order, ", ") or ""
-   return where, order
+-- The order that is asked for, and the key behind it: so every order is total, and a page begins
+-- exactly where the last one ended, whatever was added in between.
+local function total_order(q)
+   local order, key = {}, q.handle.key
+   for i, by in ipairs(q.order) do
+      order[i] = by
+      if by.column == key then
+         return order
+      end
+   end
+   order[#order + 1] = { column = key, desc = #q.order > 0 and q.order[#q.order].desc }
+   return order
+end
+
+-- (a, b, _id) behind the cursor's values, where null comes before every value:
+-- (a > ?) OR (a IS ? AND b > ?) OR (a IS ? AND b IS ? AND _id > ?)
+local function after_sql(q, order, add)
+   local alternatives = {}
+   for i, by in ipairs(order) do
+      local parts = {}
+      for j = 1, i - 1 do
+         parts[j] = quote(order[j].column) .. " IS ?"
+         add(order[j].column, q.after[j])
+      end
+      local name, value = quote(by.column), q.after[i]
+      if by.desc and value == null then
+         parts[i] = "0"
+      elseif value == null then
+         parts[i] = name .. " IS NOT NULL"
+      else
+         parts[i] = by.desc and ("(%s < ? OR %s IS NULL)"):format(name, name) or name .. " > ?"
+         add(by.column, value)
+      end
+      alternatives[i] = table.concat(parts, " AND ")
+   end
+   return "(" .. table.concat(alternatives, " OR ") .. ")"
+end
+
+-- WHERE …, ORDER BY …, and the columns and values to bind, as lists of their own: the query stays
+-- as it is and can be run again.
+local function build(q)
+   local columns = table.move(q.columns, 1, q.count, 1, {})
+   local values = table.move(q.values, 1, q.count, 1, {})
+   local count = q.count
+   local where = table.move(q.where, 1, #q.where, 1, {})
+   local order = total_order(q)
+   if q.after then
+      where[#where + 1] = after_sql(q, order, function(column, value)
+         count = count + 1
+         columns[count], values[count] = column, value
+      end)
+   end
+   local by = {}
+   for i, o in ipairs(order) do
+      by[i] = quote(o.column) .. (o.desc and " DESC" or "")
+   end
+   return #where > 0 and " WHERE " .. table.concat(where, " AND ") or "",
+      " ORDER BY " .. table.concat(by, ", "), columns, values, count
 end
 
 local function rows(q, limit)
-   local where, order = tail(q)
+   local where, order, columns, values, count = build(q)
    if q.limit and (not limit or q.limit < limit) then
       limit = q.limit
    end
    return native.select(q.handle.native, q.handle.select .. where .. order .. " LIMIT ?",
-      q.columns, q.values, q.count, limit or -1)
+      columns, values, count, limit or -1)
+end
+
+-- Where the next page begins: the last row's values of the order, as a text.
+local function cursor_behind(q, row)
+   local values = native.json_array()
+   for i, by in ipairs(total_order(q)) do
+      local value = row[by.column]
+      if value == nil then
+         value = null
+      end
+      values[i] = value
+   end
+   return native.json_encode(values)
+end
+
+-- :after(cursor) goes on behind the page whose rows.cursor it was; nil is the first page.
+function Query:after(cursor)
+   local q = check_query(self)
+   if cursor == nil then
+      return self
+   end
+   local order = total_order(q)
+   local values = type(cursor) == "string" and native.json_decode(cursor)
+   if type(values) ~= "table" or #values > #order then
+      raise("after wants a page's cursor (rows.cursor), made by a query with the same order_by")
+   end
+   for i, by in ipairs(order) do
+      if values[i] == nil then
+         values[i] = null
+      else
+         native.check(q.handle.native, by.column, values[i])
+      end
+   end
+   q.after = values
+   return self
 end
 
 function Query:all()
-   return rows(check_query(self))
+   local q = check_query(self)
+   local found = rows(q)
+   if q.limit and q.limit > 0 and #found == q.limit then
+      found.cursor = cursor_behind(q, found[#found])
+   end
+   return found
 end
 
 function Query:first()
@@ -325,9 +427,9 @@ end
 
 function Query:count()
    local q = check_query(self)
-   local where = tail(q)
+   local where, _, columns, values, count = build(q)
    local n = native.count(q.handle.native, ("SELECT count(*) FROM %s%s"):format(quote(q.handle.name), where),
-      q.columns, q.values, q.count)
+      columns, values, count)
    return q.limit and math.min(n, q.limit) or n
 end
 
@@ -343,6 +445,37 @@ local function query(name)
    local q = setmetatable({}, Query)
    queries[q] = { handle = handle(name), where = {}, columns = {}, values = {}, count = 0, order = {} }
    return q
+end
+
+-- Upsert needs a unique index on exactly its keys: it is what "the same row" means.
+local function check_keys(name, keys)
+   if type(keys) ~= "table" or #keys == 0 then
+      raise(("upsert into %s wants a list of key columns, such as { \"email\" }"):format(name))
+   end
+   local t = declared[name]
+   if not t then
+      return -- a table of ours; writing to it is refused in a moment
+   end
+   local unique = {}
+   for _, index in ipairs(t.indexes) do
+      if index.unique then
+         unique[#unique + 1] = "(" .. table.concat(index.columns, ", ") .. ")"
+         local matches = #index.columns == #keys
+         for _, column in ipairs(index.columns) do
+            local found = false
+            for _, key in ipairs(keys) do
+               found = found or key == column
+            end
+            matches = matches and found
+         end
+         if matches then
+            return
+         end
+      end
+   end
+   raise(("upsert: %s has no unique index on (%s); it has %s. Declare one: indexes = { { \"%s\", unique = true } }")
+      :format(name, table.concat(keys, ", "), #unique > 0 and table.concat(unique, " and ") or "none",
+         table.concat(keys, '", "')))
 end
 
 -- What scripts get --------------------------------------------------------------------------------
@@ -368,9 +501,18 @@ local ctx_db = read_only("ctx.db", {
    patch = function(name, id, fields)
       return native.patch(handle(name).native, id, fields)
    end,
+   replace = function(name, id, row)
+      return native.replace(handle(name).native, id, row)
+   end,
+   upsert = function(name, keys, row)
+      local h = handle(name)
+      check_keys(name, keys)
+      return native.upsert(h.native, keys, row)
+   end,
    delete = function(name, id)
       return native.delete(handle(name).native, id)
    end,
+   sql = native.sql,
    query = query,
 })
 

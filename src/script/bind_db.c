@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum { COLUMNS_MAX = 200, STATEMENTS_MAX = 500, JSON_VALUE_MAX = 16 * 1024 * 1024 };
 
@@ -22,6 +23,7 @@ struct column {
     const char *name; /* anchored in the handle's user value */
     enum script_type type;
     bool nullable;
+    bool has_default;
     bool system; /* _id, _creation_time */
 };
 
@@ -53,8 +55,22 @@ static int raise_db_error(lua_State *L, const struct err *err)
     script_raise(L, "%s", err->text);
 }
 
-/* Replaces the SQL text on top by its statement, prepared at first use. [-1, +1, v] */
-static struct stmt *check_statement(lua_State *L)
+/* What ctx.db.sql may change: the script's own tables. */
+static bool is_script_table(const char *name)
+{
+    static const char *const kept[] = {"workos_", "authkitd_", "sqlite_", "_"};
+
+    for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+        if (strncasecmp(name, kept[i], strlen(kept[i])) == 0)
+            return false;
+    return true;
+}
+
+/*
+ * Replaces the SQL text on top by its statement, prepared at first use. Texts of the script itself
+ * are guarded, and kept in a table of their own: ours are not guarded. [-1, +1, v]
+ */
+static struct stmt *check_statement_of(lua_State *L, const char *registry_name, bool guarded)
 {
     struct script *script = script_of(L);
     struct db *db = check_db(L);
@@ -65,7 +81,7 @@ static struct stmt *check_statement(lua_State *L)
         stmt_reset(script->active);
         script->active = NULL;
     }
-    luaL_getmetatable(L, REGISTRY_STATEMENTS);
+    lua_getfield(L, LUA_REGISTRYINDEX, registry_name);
     lua_pushvalue(L, -2);
     if (lua_rawget(L, -2) == LUA_TUSERDATA) {
         slot = lua_touserdata(L, -1);
@@ -78,13 +94,14 @@ static struct stmt *check_statement(lua_State *L)
         lua_pop(L, 1);
         lua_newtable(L);
         lua_pushvalue(L, -1);
-        lua_setfield(L, LUA_REGISTRYINDEX, REGISTRY_STATEMENTS);
+        lua_setfield(L, LUA_REGISTRYINDEX, registry_name);
         script->statement_count = 0;
     }
     slot = lua_newuserdatauv(L, sizeof(*slot), 0); /* [sql statements slot] */
     *slot = NULL;
     luaL_setmetatable(L, TYPE_STATEMENT);
-    if (stmt_new(slot, db, lua_tostring(L, -3), &err) < 0)
+    if ((guarded ? stmt_new_guarded(slot, db, lua_tostring(L, -3), is_script_table, &err)
+                 : stmt_new(slot, db, lua_tostring(L, -3), &err)) < 0)
         raise_db_error(L, &err);
     lua_pushvalue(L, -3);
     lua_pushvalue(L, -2);
@@ -93,6 +110,11 @@ static struct stmt *check_statement(lua_State *L)
     lua_replace(L, -3);
     lua_pop(L, 1);
     return *slot;
+}
+
+static struct stmt *check_statement(lua_State *L)
+{
+    return check_statement_of(L, REGISTRY_STATEMENTS, false);
 }
 
 /* Step; an error is raised. The statement counts as active until its end, or end_statement. */
@@ -346,7 +368,7 @@ static int l_table(lua_State *L)
     t->name = name;
     t->writable = lua_toboolean(L, 2);
     t->count = (int)count;
-    lua_createtable(L, (int)count + 1, 0); /* keeps the names alive */
+    lua_createtable(L, (int)count + 1, (int)count); /* keeps the names alive, and the defaults */
     lua_pushvalue(L, 1);
     lua_rawseti(L, -2, 0);
     for (int i = 0; i < t->count; i++) {
@@ -358,7 +380,9 @@ static int l_table(lua_State *L)
         lua_getfield(L, -2, "nullable");
         c->nullable = lua_toboolean(L, -1);
         lua_getfield(L, -3, "default");
-        c->nullable = c->nullable || !lua_isnil(L, -1);
+        c->has_default = !lua_isnil(L, -1);
+        lua_pushvalue(L, -1);
+        lua_rawseti(L, -6, COLUMNS_MAX + i + 1); /* for replace */
         lua_getfield(L, -4, "name");
         c->name = luaL_checkstring(L, -1);
         c->system = c->name[0] == '_';
@@ -455,6 +479,13 @@ static void push_insert_sql(lua_State *L, const struct table *t, const bool *set
     luaL_pushresult(&sql);
 }
 
+static void check_may_miss(lua_State *L, const struct table *t, const struct column *c)
+{
+    if (!c->nullable && !c->has_default && !c->system)
+        script_raise(L, "%s.%s is missing: its type is %s, without '?'", t->name, c->name,
+                     type_names[c->type]);
+}
+
 /* native.insert(handle, row) -> _id  [-2, +1, v] */
 static int l_insert(lua_State *L)
 {
@@ -470,9 +501,8 @@ static int l_insert(lua_State *L)
     lua_settop(L, 2 + t->count);
     take_fields(L, t, 2, 3, set);
     for (int i = 0; i < t->count; i++)
-        if (!set[i] && !t->columns[i].nullable && !t->columns[i].system)
-            script_raise(L, "%s.%s is missing: its type is %s, without '?'", t->name,
-                         t->columns[i].name, type_names[t->columns[i].type]);
+        if (!set[i])
+            check_may_miss(L, t, &t->columns[i]);
     push_insert_sql(L, t, set);
     stmt = check_statement(L);
     stmt_bind_int(stmt, parameter++, clock_wall_ms());
@@ -543,36 +573,149 @@ static void push_update_sql(lua_State *L, const struct table *t, const bool *set
     luaL_pushresult(&sql);
 }
 
-/* native.patch(handle, _id, fields): other columns keep their values  [-3, +0, v] */
-static int l_patch(lua_State *L)
+/* Update the row whose _id is at index 2 with the values in the slots from 4 on. */
+static int update_row(lua_State *L, const struct table *t, const bool *set, const char *what)
 {
-    struct table *t = check_handle(L, 1);
-    bool set[COLUMNS_MAX] = {false};
-    struct db *db;
+    lua_Integer id = lua_tointeger(L, 2);
+    struct db *db = check_db(L);
     struct stmt *stmt;
     int64_t changes;
     int parameter = 1;
-    lua_Integer id;
 
-    check_writable(L, t);
-    id = check_id(L, t, 2);
-    check_row(L, t, 3, "patch of");
-    lua_settop(L, 3);
-    luaL_checkstack(L, t->count + LUA_MINSTACK, NULL);
-    lua_settop(L, 3 + t->count);
-    take_fields(L, t, 3, 4, set);
     push_update_sql(L, t, set);
     stmt = check_statement(L);
     for (int i = 0; i < t->count; i++)
         if (set[i])
             bind_stored(L, stmt, parameter++, 4 + i);
     stmt_bind_int(stmt, parameter, id);
-    db = check_db(L);
     changes = db_total_changes(db);
     step(L, stmt);
     if (db_total_changes(db) == changes)
-        script_raise(L, "patch: there is no row with _id %" PRId64 " in %s", (int64_t)id, t->name);
+        script_raise(L, "%s: there is no row with _id %" PRId64 " in %s", what, (int64_t)id,
+                     t->name);
     return 0;
+}
+
+/* native.patch(handle, _id, fields): other columns keep their values  [-3, +0, v] */
+static int l_patch(lua_State *L)
+{
+    struct table *t = check_handle(L, 1);
+    bool set[COLUMNS_MAX] = {false};
+
+    check_writable(L, t);
+    check_id(L, t, 2);
+    check_row(L, t, 3, "patch of");
+    lua_settop(L, 3);
+    luaL_checkstack(L, t->count + LUA_MINSTACK, NULL);
+    lua_settop(L, 3 + t->count);
+    take_fields(L, t, 3, 4, set);
+    return update_row(L, t, set, "patch");
+}
+
+/* Push what a column that isn't given is to hold: its default, or nil. */
+static void push_default(lua_State *L, const struct table *t, int i)
+{
+    lua_getiuservalue(L, 1, 1);
+    lua_rawgeti(L, -1, COLUMNS_MAX + i + 1);
+    push_stored(L, t, &t->columns[i], lua_gettop(L));
+    lua_replace(L, -3);
+    lua_pop(L, 1);
+}
+
+/* native.replace(handle, _id, row): columns that aren't given lose their values  [-3, +0, v] */
+static int l_replace(lua_State *L)
+{
+    struct table *t = check_handle(L, 1);
+    bool set[COLUMNS_MAX] = {false};
+
+    check_writable(L, t);
+    check_id(L, t, 2);
+    check_row(L, t, 3, "replace in");
+    lua_settop(L, 3);
+    luaL_checkstack(L, t->count + LUA_MINSTACK, NULL);
+    lua_settop(L, 3 + t->count);
+    take_fields(L, t, 3, 4, set);
+    for (int i = 0; i < t->count; i++) {
+        if (set[i] || t->columns[i].system)
+            continue;
+        check_may_miss(L, t, &t->columns[i]);
+        push_default(L, t, i);
+        lua_replace(L, 4 + i);
+        set[i] = true;
+    }
+    return update_row(L, t, set, "replace");
+}
+
+/* Push "INSERT … ON CONFLICT (keys) DO UPDATE SET … RETURNING _id". */
+static void push_upsert_sql(lua_State *L, const struct table *t, const bool *set, const bool *key)
+{
+    luaL_Buffer sql;
+    bool first = true;
+
+    push_insert_sql(L, t, set);
+    luaL_buffinit(L, &sql);
+    luaL_addstring(&sql, " ON CONFLICT (");
+    for (int i = 0; i < t->count; i++) {
+        if (key[i]) {
+            luaL_addstring(&sql, first ? "\"" : ",\"");
+            luaL_addstring(&sql, t->columns[i].name);
+            luaL_addstring(&sql, "\"");
+            first = false;
+        }
+    }
+    luaL_addstring(&sql, ") DO UPDATE SET ");
+    first = true;
+    for (int i = 0; i < t->count; i++) {
+        if (set[i]) {
+            luaL_addstring(&sql, first ? "\"" : ",\"");
+            luaL_addstring(&sql, t->columns[i].name);
+            luaL_addstring(&sql, "\"=excluded.\"");
+            luaL_addstring(&sql, t->columns[i].name);
+            luaL_addstring(&sql, "\"");
+            first = false;
+        }
+    }
+    luaL_addstring(&sql, " RETURNING \"_id\"");
+    luaL_pushresult(&sql);
+    lua_concat(L, 2);
+}
+
+/* native.upsert(handle, keys, row) -> _id; lua/db.lua has seen that a unique index is on the keys.
+ * [-3, +1, v] */
+static int l_upsert(lua_State *L)
+{
+    struct table *t = check_handle(L, 1);
+    bool set[COLUMNS_MAX] = {false}, key[COLUMNS_MAX] = {false};
+    struct stmt *stmt;
+    int parameter = 1;
+
+    check_writable(L, t);
+    check_row(L, t, 3, "upsert into");
+    lua_settop(L, 3);
+    luaL_checkstack(L, t->count + LUA_MINSTACK, NULL);
+    lua_settop(L, 3 + t->count);
+    take_fields(L, t, 3, 4, set);
+    for (lua_Integer i = 1; lua_rawgeti(L, 2, i) != LUA_TNIL; i++, lua_pop(L, 1)) {
+        int column = check_column(L, t, lua_gettop(L));
+
+        if (lua_isnil(L, 4 + column))
+            script_raise(L, "upsert into %s: the row has no value for its key '%s'", t->name,
+                         t->columns[column].name);
+        key[column] = true;
+    }
+    lua_pop(L, 1);
+    for (int i = 0; i < t->count; i++)
+        if (!set[i])
+            check_may_miss(L, t, &t->columns[i]);
+    push_upsert_sql(L, t, set, key);
+    stmt = check_statement(L);
+    stmt_bind_int(stmt, parameter++, clock_wall_ms());
+    for (int i = 0; i < t->count; i++)
+        if (set[i])
+            bind_stored(L, stmt, parameter++, 4 + i);
+    lua_pushinteger(L, step(L, stmt) ? stmt_int(stmt, 0) : 0);
+    end_statement(L, stmt);
+    return 1;
 }
 
 /* native.delete(handle, _id) -> was there  [-2, +1, v] */
@@ -653,6 +796,96 @@ static int l_count(lua_State *L)
     return 1;
 }
 
+/* ------------------------------------------------------------------------- ctx.db.sql */
+
+/* A parameter's value, by its Lua type; index is its position among the function's arguments. */
+static void push_parameter(lua_State *L, int index)
+{
+    static const struct column any = {.name = "value", .type = SCRIPT_TEXT};
+    static const struct table sql = {.name = "ctx.db.sql"};
+
+    switch (lua_type(L, index)) {
+    case LUA_TNIL:
+        lua_pushnil(L);
+        break;
+    case LUA_TBOOLEAN:
+        lua_pushinteger(L, lua_toboolean(L, index));
+        break;
+    case LUA_TNUMBER:
+        lua_pushvalue(L, index);
+        break;
+    case LUA_TSTRING:
+        check_text(L, &sql, &any, index);
+        lua_pushvalue(L, index);
+        break;
+    default:
+        if (!is_null(L, index))
+            script_raise(L, "ctx.db.sql: value %d is a %s; give a text, a number, a boolean or nil "
+                            "(authkit.json.encode makes a text of a table)",
+                         index - 1, luaL_typename(L, index));
+        lua_pushnil(L);
+    }
+}
+
+static enum script_type declared_type(struct stmt *stmt, int i)
+{
+    const char *declared = stmt_column_declared(stmt, i);
+
+    if (declared && strcasecmp(declared, "BOOLEAN") == 0)
+        return SCRIPT_BOOLEAN;
+    if (declared && strcasecmp(declared, "JSON_TEXT") == 0)
+        return SCRIPT_JSON;
+    if (declared && strcasecmp(declared, "REAL") == 0)
+        return SCRIPT_REAL;
+    return SCRIPT_TEXT;
+}
+
+static void push_free_row(lua_State *L, struct stmt *stmt)
+{
+    int count = stmt_column_count(stmt);
+
+    lua_createtable(L, 0, count);
+    for (int i = 0; i < count; i++) {
+        push_column(L, stmt, i, declared_type(stmt, i));
+        lua_setfield(L, -2, stmt_column_name(stmt, i));
+    }
+}
+
+/* native.sql(text, …) -> list of rows, or how many rows changed  [-n, +1, v] */
+static int l_sql(lua_State *L)
+{
+    int given = lua_gettop(L) - 1, first;
+    struct db *db = check_db(L);
+    struct stmt *stmt;
+    int64_t changes;
+    lua_Integer found = 0;
+
+    if (lua_type(L, 1) != LUA_TSTRING)
+        script_raise(L, "ctx.db.sql wants a text, not a %s", luaL_typename(L, 1));
+    luaL_checkstack(L, given + LUA_MINSTACK, "too many values");
+    first = lua_gettop(L) + 1;
+    for (int i = 0; i < given; i++)
+        push_parameter(L, 2 + i);
+    lua_pushvalue(L, 1);
+    stmt = check_statement_of(L, REGISTRY_SCRIPT_STATEMENTS, true);
+    if (stmt_param_count(stmt) != given)
+        script_raise(L, "ctx.db.sql: the statement has %d parameter%s, and %d value%s given",
+                     stmt_param_count(stmt), stmt_param_count(stmt) == 1 ? "" : "s", given,
+                     given == 1 ? " is" : "s are");
+    for (int i = 0; i < given; i++)
+        bind_stored(L, stmt, i + 1, first + i);
+    changes = db_total_changes(db);
+    lua_newtable(L);
+    luaL_setmetatable(L, REGISTRY_ARRAY);
+    while (step(L, stmt)) {
+        push_free_row(L, stmt);
+        lua_rawseti(L, -2, ++found);
+    }
+    if (stmt_column_count(stmt) == 0)
+        lua_pushinteger(L, db_total_changes(db) - changes);
+    return 1;
+}
+
 /* ------------------------------------------------------------------------- for schema.lua only */
 
 /* native.rows(sql, value?) -> list of lists; an empty one without a database  [-n, +1, v] */
@@ -699,6 +932,7 @@ void bind_db_open(lua_State *L)
         {"table", l_table},   {"unknown", l_unknown}, {"check", l_check},
         {"insert", l_insert}, {"get", l_get},         {"patch", l_patch},
         {"delete", l_delete}, {"select", l_select},   {"count", l_count},
+        {"replace", l_replace}, {"upsert", l_upsert}, {"sql", l_sql},
         {"rows", l_rows},     {"execute", l_execute}, {NULL, NULL},
     };
 
@@ -707,6 +941,8 @@ void bind_db_open(lua_State *L)
     luaL_newmetatable(L, TYPE_TABLE);
     lua_newtable(L);
     lua_setfield(L, LUA_REGISTRYINDEX, REGISTRY_STATEMENTS);
+    lua_newtable(L);
+    lua_setfield(L, LUA_REGISTRYINDEX, REGISTRY_SCRIPT_STATEMENTS);
     lua_pop(L, 2);
     luaL_setfuncs(L, functions, 0);
 }

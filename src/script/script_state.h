@@ -26,6 +26,7 @@
 #define REGISTRY_CTX "authkitd.ctx"               /* what every ctx has: db, users, log, now */
 #define REGISTRY_SCHEMA "authkitd.schema"         /* { plan, apply } */
 #define REGISTRY_STATEMENTS "authkitd.statements" /* SQL text -> statement userdata */
+#define REGISTRY_SCRIPT_STATEMENTS "authkitd.script_statements" /* the same, of ctx.db.sql */
 #define REGISTRY_ARRAY "authkitd.array"           /* metatable of tables that are JSON arrays */
 
 #define TYPE_STATEMENT "authkitd.statement"

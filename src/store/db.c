@@ -8,6 +8,7 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -28,6 +29,8 @@ struct db {
     sqlite3 *handle;
     enum db_mode mode;
     bool held;
+    bool (*may_write)(const char *table); /* of the guarded statement that is being prepared */
+    struct err denied;                    /* what it tried */
     struct err trouble;
     struct stmt *statements;
     size_t running; /* statements with running set */
@@ -42,6 +45,7 @@ struct stmt {
     struct db *db;
     struct stmt *prev, *next;
     bool running; /* between its first row and its reset */
+    bool (*may_write)(const char *table); /* NULL: not guarded */
     int bind_rc; /* SQLite's code for the first bind that failed since the last step */
     int bind_index;
 };
@@ -243,16 +247,58 @@ static int ask_interrupt(void *arg)
     return db->interrupt(db->interrupt_arg);
 }
 
+static int deny(struct db *db, const char *what, const char *name)
+{
+    err_set(&db->denied, ERR_INVALID, "%s%s%s%s", what, name ? " '" : "", name ? name : "",
+            name ? "'" : "");
+    return SQLITE_DENY;
+}
+
+static const char schema_is_declared[] =
+    "tables and indexes are declared with authkit.schema, not made with SQL";
+
+/* What a guarded statement may do: an allow list of SQLite's action codes. */
+static int authorize_guarded(struct db *db, int action, const char *a, const char *b)
+{
+    switch (action) {
+    case SQLITE_SELECT:
+    case SQLITE_READ:
+    case SQLITE_RECURSIVE:
+        return SQLITE_OK;
+    case SQLITE_FUNCTION:
+        return strcasecmp(b, "load_extension") == 0 ? deny(db, "it calls", b) : SQLITE_OK;
+    case SQLITE_INSERT:
+    case SQLITE_UPDATE:
+    case SQLITE_DELETE:
+        if (db->may_write(a))
+            return SQLITE_OK;
+        if (strncasecmp(a, "sqlite_", 7) != 0)
+            return deny(db, "it writes to a table that authkitd keeps:", a);
+        return deny(db, schema_is_declared, NULL);
+    case SQLITE_TRANSACTION:
+    case SQLITE_SAVEPOINT:
+        return deny(db, "the transaction isn't the script's to control", NULL);
+    case SQLITE_PRAGMA:
+        return deny(db, "a script may not use PRAGMA", a);
+    case SQLITE_ATTACH:
+    case SQLITE_DETACH:
+        return deny(db, "a script may not use ATTACH and DETACH", NULL);
+    default:
+        return deny(db, schema_is_declared, NULL);
+    }
+}
+
 static int authorize(void *arg, int action, const char *a, const char *b, const char *c,
                      const char *d)
 {
-    const struct db *db = arg;
+    struct db *db = arg;
 
-    (void)a, (void)b, (void)c, (void)d;
+    (void)c, (void)d;
     if (db->held &&
-        (action == SQLITE_TRANSACTION || action == SQLITE_ATTACH || action == SQLITE_DETACH))
+        (action == SQLITE_TRANSACTION || action == SQLITE_ATTACH || action == SQLITE_DETACH) &&
+        !db->may_write)
         return SQLITE_DENY;
-    return SQLITE_OK;
+    return db->may_write ? authorize_guarded(db, action, a, b) : SQLITE_OK;
 }
 
 /*
@@ -549,7 +595,8 @@ static const char *skip_nothing(const char *sql)
     }
 }
 
-int stmt_new(struct stmt **out, struct db *db, const char *sql, struct err *err)
+static int new_statement(struct stmt **out, struct db *db, const char *sql,
+                         bool (*may_write)(const char *table), struct err *err)
 {
     struct stmt *stmt = NULL;
     const char *tail = NULL;
@@ -558,7 +605,14 @@ int stmt_new(struct stmt **out, struct db *db, const char *sql, struct err *err)
     stmt = calloc(1, sizeof(*stmt));
     if (!stmt)
         return report(db, SQLITE_NOMEM, NULL, err);
+    db->denied.code = 0;
+    db->may_write = may_write;
     rc = sqlite3_prepare_v3(db->handle, sql, -1, SQLITE_PREPARE_PERSISTENT, &stmt->handle, &tail);
+    db->may_write = NULL;
+    if (rc != SQLITE_OK && may_write && db->denied.code) {
+        rc = err_set(err, ERR_INVALID, "\"%.*s\": %s", shown_length(sql), sql, db->denied.text);
+        goto out;
+    }
     if (rc != SQLITE_OK) {
         rc = report(db, rc, sql, err);
         goto out;
@@ -574,6 +628,7 @@ int stmt_new(struct stmt **out, struct db *db, const char *sql, struct err *err)
         goto out;
     }
     stmt->db = db;
+    stmt->may_write = may_write;
     stmt->next = db->statements;
     if (stmt->next)
         stmt->next->prev = stmt;
@@ -584,6 +639,17 @@ out:
     sqlite3_finalize(stmt->handle);
     free(stmt);
     return rc;
+}
+
+int stmt_new(struct stmt **out, struct db *db, const char *sql, struct err *err)
+{
+    return new_statement(out, db, sql, NULL, err);
+}
+
+int stmt_new_guarded(struct stmt **out, struct db *db, const char *sql,
+                     bool (*may_write)(const char *table), struct err *err)
+{
+    return new_statement(out, db, sql, may_write, err);
 }
 
 void stmt_free(struct stmt *stmt)
@@ -669,7 +735,9 @@ int stmt_step(struct stmt *stmt, struct err *err)
     if (rc == 0 && stmt->bind_rc != SQLITE_OK)
         rc = report_bind(stmt, err);
     if (rc == 0) {
+        db->may_write = stmt->may_write; /* a change of the schema makes SQLite prepare it anew */
         rc = sqlite3_step(stmt->handle);
+        db->may_write = NULL;
         if (rc == SQLITE_ROW) {
             db->running += !stmt->running;
             stmt->running = true;
@@ -767,4 +835,9 @@ int stmt_param_count(const struct stmt *stmt)
 bool stmt_is_readonly(const struct stmt *stmt)
 {
     return sqlite3_stmt_readonly(stmt->handle) != 0;
+}
+
+const char *stmt_column_declared(struct stmt *stmt, int column)
+{
+    return sqlite3_column_decltype(stmt->handle, column);
 }

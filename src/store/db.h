@@ -97,6 +97,14 @@ const char *db_library_version(void);
 int stmt_new(struct stmt **out, struct db *db, const char *sql, struct err *err) MUST_CHECK;
 void stmt_free(struct stmt *stmt); /* NULL is fine */
 
+/*
+ * The same for SQL that a script wrote: it may read everything, and change the rows of the tables
+ * that may_write answers true for. No schema, transactions, PRAGMA or ATTACH; ERR_INVALID says
+ * what it tried. The rules hold whenever SQLite prepares the statement anew, too.
+ */
+int stmt_new_guarded(struct stmt **out, struct db *db, const char *sql,
+                     bool (*may_write)(const char *table), struct err *err) MUST_CHECK;
+
 /* Reset whatever has given a row and was then left standing: it would be in the way of COMMIT. */
 void db_reset_statements(struct db *db);
 
@@ -126,6 +134,9 @@ double stmt_real(struct stmt *stmt, int column);
 /* NULL for NULL; out_len may be NULL. */
 const char *stmt_text(struct stmt *stmt, int column, size_t *out_len);
 int stmt_param_count(const struct stmt *stmt);
+
+/* The type that the column was declared with, NULL for what is no column of a table. */
+const char *stmt_column_declared(struct stmt *stmt, int column);
 bool stmt_is_readonly(const struct stmt *stmt);
 
 #endif

@@ -57,9 +57,10 @@ struct mirror {
     struct stmt *bury, *is_buried;
 };
 
+/* Spelled as in the scripts' own tables (lua/schema.lua), so that ctx.db.sql knows them again. */
 static const char *sql_type(enum script_type type)
 {
-    return type == SCRIPT_BOOLEAN ? "INTEGER" : "TEXT";
+    return type == SCRIPT_BOOLEAN ? "BOOLEAN" : type == SCRIPT_JSON ? "JSON_TEXT" : "TEXT";
 }
 
 const struct script_table *mirror_script_tables(size_t *out_count)
