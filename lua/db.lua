@@ -138,6 +138,7 @@ end
 -- Handles -----------------------------------------------------------------------------------------
 
 local handles = {} -- name -> { native, columns by name, select = "SELECT … FROM …" }
+local natives = {} -- name -> the same, as the C side knows it
 
 local function quote(name)
    return '"' .. name .. '"'
@@ -178,7 +179,7 @@ local function handle(name)
       native.unknown("table", name, sorted_keys(declared), "the schema")
    end
    found = make_handle(name, columns, t ~= nil)
-   handles[name] = found
+   handles[name], natives[name] = found, found.native
    return found
 end
 
@@ -491,29 +492,23 @@ local function user_by(column, value, collate)
       { column }, { value }, 1, 1)[1]
 end
 
+local row = native.row_functions(natives, function(name)
+   return handle(name).native
+end)
+
 local ctx_db = read_only("ctx.db", {
-   insert = function(name, row)
-      return native.insert(handle(name).native, row)
-   end,
-   get = function(name, id)
-      return native.get(handle(name).native, id)
-   end,
-   patch = function(name, id, fields)
-      return native.patch(handle(name).native, id, fields)
-   end,
-   replace = function(name, id, row)
-      return native.replace(handle(name).native, id, row)
-   end,
-   upsert = function(name, keys, row)
-      local h = handle(name)
+   insert = row.insert,
+   get = row.get,
+   patch = row.patch,
+   replace = row.replace,
+   upsert = function(name, keys, fields)
+      handle(name)
       check_keys(name, keys)
-      return native.upsert(h.native, keys, row)
+      return row.upsert(name, keys, fields)
    end,
-   delete = function(name, id)
-      return native.delete(handle(name).native, id)
-   end,
-   sql = native.sql,
+   delete = row.delete,
    query = query,
+   sql = native.sql,
 })
 
 local ctx_users = read_only("ctx.users", {

@@ -27,12 +27,29 @@ struct column {
     bool system; /* _id, _creation_time */
 };
 
+/* The statements that insert, get and so on need, by what they do and the columns they set: building
+ * their text each time would cost more than running them. */
+enum statement_kind { GET, INSERT, UPDATE, DELETE };
+
+struct kept_statement {
+    enum statement_kind kind;
+    uint64_t columns;
+    struct stmt *stmt; /* anchored in the handle's user value; NULL: free */
+};
+
+enum { KEPT_MAX = 16, KEPT_COLUMNS_MAX = 64 };
+
 struct table {
     const char *name;
     bool writable;
     int count;
+    struct kept_statement kept[KEPT_MAX];
+    unsigned next_kept; /* the one to be replaced next */
     struct column columns[];
 };
+
+/* What the user value of a handle, a list, keeps alive, and where in it. */
+enum { ANCHOR_NAMES = 0, ANCHOR_DEFAULTS = COLUMNS_MAX, ANCHOR_KEPT = 2 * COLUMNS_MAX };
 
 static const char *const type_names[] = {"text", "integer", "real", "boolean", "json"};
 
@@ -66,6 +83,33 @@ static bool is_script_table(const char *name)
     return true;
 }
 
+static void end_left_over(struct script *script)
+{
+    if (!script->active)
+        return;
+    stmt_reset(script->active); /* left behind by an error that the script caught */
+    script->active = NULL;
+}
+
+/* Replaces the SQL text on top by a statement of it. [-1, +1, v] */
+static struct stmt *push_statement(lua_State *L, bool guarded)
+{
+    struct db *db = check_db(L);
+    struct stmt **slot = lua_newuserdatauv(L, sizeof(*slot), 0);
+    const char *sql = lua_tostring(L, -2);
+    struct err err;
+    int rc;
+
+    *slot = NULL;
+    luaL_setmetatable(L, TYPE_STATEMENT);
+    rc = guarded ? stmt_new_guarded(slot, db, sql, is_script_table, &err)
+                 : stmt_new(slot, db, sql, &err);
+    if (rc < 0)
+        raise_db_error(L, &err);
+    lua_replace(L, -2);
+    return *slot;
+}
+
 /*
  * Replaces the SQL text on top by its statement, prepared at first use. Texts of the script itself
  * are guarded, and kept in a table of their own: ours are not guarded. [-1, +1, v]
@@ -73,14 +117,9 @@ static bool is_script_table(const char *name)
 static struct stmt *check_statement_of(lua_State *L, const char *registry_name, bool guarded)
 {
     struct script *script = script_of(L);
-    struct db *db = check_db(L);
-    struct stmt **slot;
-    struct err err;
+    struct stmt **slot, *stmt;
 
-    if (script->active) { /* left behind by an error that the script caught */
-        stmt_reset(script->active);
-        script->active = NULL;
-    }
+    end_left_over(script);
     lua_getfield(L, LUA_REGISTRYINDEX, registry_name);
     lua_pushvalue(L, -2);
     if (lua_rawget(L, -2) == LUA_TUSERDATA) {
@@ -97,24 +136,69 @@ static struct stmt *check_statement_of(lua_State *L, const char *registry_name, 
         lua_setfield(L, LUA_REGISTRYINDEX, registry_name);
         script->statement_count = 0;
     }
-    slot = lua_newuserdatauv(L, sizeof(*slot), 0); /* [sql statements slot] */
-    *slot = NULL;
-    luaL_setmetatable(L, TYPE_STATEMENT);
-    if ((guarded ? stmt_new_guarded(slot, db, lua_tostring(L, -3), is_script_table, &err)
-                 : stmt_new(slot, db, lua_tostring(L, -3), &err)) < 0)
-        raise_db_error(L, &err);
-    lua_pushvalue(L, -3);
     lua_pushvalue(L, -2);
-    lua_rawset(L, -4);
-    script->statement_count++;
-    lua_replace(L, -3);
+    lua_pushvalue(L, -1);
+    stmt = push_statement(L, guarded); /* sql statements sql statement */
+    lua_pushvalue(L, -1);
+    lua_replace(L, -5); /* statement statements sql statement */
+    lua_rawset(L, -3);
     lua_pop(L, 1);
-    return *slot;
+    script->statement_count++;
+    return stmt;
 }
 
 static struct stmt *check_statement(lua_State *L)
 {
     return check_statement_of(L, REGISTRY_STATEMENTS, false);
+}
+
+/* Which columns are set, as bits; false when the table has more columns than there are bits. */
+static bool column_bits(const struct table *t, const bool *set, uint64_t *out)
+{
+    *out = 0;
+    if (t->count > KEPT_COLUMNS_MAX)
+        return false;
+    for (int i = 0; set && i < t->count; i++)
+        *out |= (uint64_t)set[i] << i;
+    return true;
+}
+
+/* The statement that was kept for this, or NULL. */
+static struct stmt *find_kept(lua_State *L, struct table *t, enum statement_kind kind,
+                              const bool *set)
+{
+    uint64_t columns;
+
+    end_left_over(script_of(L));
+    if (!column_bits(t, set, &columns))
+        return NULL;
+    for (int i = 0; i < KEPT_MAX; i++)
+        if (t->kept[i].stmt && t->kept[i].kind == kind && t->kept[i].columns == columns)
+            return t->kept[i].stmt;
+    return NULL;
+}
+
+/* Prepare the text on top and keep it with the handle at index 1. [-1, +0, v] */
+static struct stmt *keep_statement(lua_State *L, struct table *t, enum statement_kind kind,
+                                   const bool *set)
+{
+    unsigned i = t->next_kept;
+    struct stmt *stmt;
+    uint64_t columns;
+
+    if (!column_bits(t, set, &columns)) {
+        stmt = check_statement(L); /* stays on the stack, and so alive */
+        return stmt;
+    }
+    lua_getiuservalue(L, 1, 1);
+    lua_insert(L, -2);
+    t->kept[i].stmt = NULL; /* its anchor is about to go */
+    stmt = push_statement(L, false);
+    lua_rawseti(L, -2, ANCHOR_KEPT + (int)i + 1);
+    lua_pop(L, 1);
+    t->kept[i] = (struct kept_statement){kind, columns, stmt};
+    t->next_kept = (i + 1) % KEPT_MAX;
+    return stmt;
 }
 
 /* Step; an error is raised. The statement counts as active until its end, or end_statement. */
@@ -144,6 +228,30 @@ static void end_statement(lua_State *L, struct stmt *stmt)
 static struct table *check_handle(lua_State *L, int index)
 {
     return luaL_checkudata(L, index, TYPE_TABLE);
+}
+
+/*
+ * The handle of the table that argument 1 names, put in its place. Upvalue 1 maps names to handles;
+ * upvalue 2 is called for the ones that aren't in it yet, and raises when there is no such table.
+ */
+static struct table *check_named(lua_State *L)
+{
+    struct table *t;
+
+    if (lua_gettop(L) == 0)
+        lua_pushnil(L);
+    lua_pushvalue(L, 1);
+    lua_rawget(L, lua_upvalueindex(1));
+    t = lua_touserdata(L, -1); /* nobody but us puts anything into that table */
+    if (!t) {
+        lua_pop(L, 1);
+        lua_pushvalue(L, lua_upvalueindex(2));
+        lua_pushvalue(L, 1);
+        lua_call(L, 1, 1);
+        t = check_handle(L, -1);
+    }
+    lua_replace(L, 1);
+    return t;
 }
 
 static void raise_type(lua_State *L, const struct table *t, const struct column *c, int index)
@@ -273,13 +381,17 @@ static void push_column(lua_State *L, struct stmt *stmt, int i, enum script_type
     }
 }
 
+/* The handle of the table is at index 1, as with every function here. */
 static void push_row(lua_State *L, struct stmt *stmt, const struct table *t)
 {
+    lua_getiuservalue(L, 1, 1);
     lua_createtable(L, 0, t->count);
     for (int i = 0; i < t->count; i++) {
+        lua_rawgeti(L, -2, ANCHOR_NAMES + i + 1);
         push_column(L, stmt, i, t->columns[i].type);
-        lua_setfield(L, -2, t->columns[i].name);
+        lua_rawset(L, -3);
     }
+    lua_remove(L, -2);
 }
 
 /* ------------------------------------------------------------------------- names */
@@ -328,8 +440,12 @@ static void raise_unknown_column(lua_State *L, const struct table *t, int name_i
     lua_call(L, 4, 0);
 }
 
+/* Lua keeps short strings once, and our names are its strings: usually the pointer tells. */
 static int find_column(const struct table *t, const char *name)
 {
+    for (int i = 0; i < t->count; i++)
+        if (t->columns[i].name == name)
+            return i;
     for (int i = 0; i < t->count; i++)
         if (strcmp(t->columns[i].name, name) == 0)
             return i;
@@ -368,9 +484,11 @@ static int l_table(lua_State *L)
     t->name = name;
     t->writable = lua_toboolean(L, 2);
     t->count = (int)count;
-    lua_createtable(L, (int)count + 1, (int)count); /* keeps the names alive, and the defaults */
+    memset(t->kept, 0, sizeof(t->kept));
+    t->next_kept = 0;
+    lua_createtable(L, (int)count, KEPT_MAX);
     lua_pushvalue(L, 1);
-    lua_rawseti(L, -2, 0);
+    lua_rawseti(L, -2, ANCHOR_NAMES);
     for (int i = 0; i < t->count; i++) {
         struct column *c = &t->columns[i];
 
@@ -382,11 +500,11 @@ static int l_table(lua_State *L)
         lua_getfield(L, -3, "default");
         c->has_default = !lua_isnil(L, -1);
         lua_pushvalue(L, -1);
-        lua_rawseti(L, -6, COLUMNS_MAX + i + 1); /* for replace */
+        lua_rawseti(L, -6, ANCHOR_DEFAULTS + i + 1); /* for replace */
         lua_getfield(L, -4, "name");
         c->name = luaL_checkstring(L, -1);
         c->system = c->name[0] == '_';
-        lua_rawseti(L, -6, i + 1);
+        lua_rawseti(L, -6, ANCHOR_NAMES + i + 1);
         lua_pop(L, 4);
     }
     lua_setiuservalue(L, -2, 1);
@@ -486,10 +604,10 @@ static void check_may_miss(lua_State *L, const struct table *t, const struct col
                      type_names[c->type]);
 }
 
-/* native.insert(handle, row) -> _id  [-2, +1, v] */
+/* db.insert(table, row) -> _id  [-2, +1, v] */
 static int l_insert(lua_State *L)
 {
-    struct table *t = check_handle(L, 1);
+    struct table *t = check_named(L);
     bool set[COLUMNS_MAX] = {false};
     struct stmt *stmt;
     int parameter = 1;
@@ -503,8 +621,11 @@ static int l_insert(lua_State *L)
     for (int i = 0; i < t->count; i++)
         if (!set[i])
             check_may_miss(L, t, &t->columns[i]);
-    push_insert_sql(L, t, set);
-    stmt = check_statement(L);
+    stmt = find_kept(L, t, INSERT, set);
+    if (!stmt) {
+        push_insert_sql(L, t, set);
+        stmt = keep_statement(L, t, INSERT, set);
+    }
     stmt_bind_int(stmt, parameter++, clock_wall_ms());
     for (int i = 0; i < t->count; i++)
         if (set[i])
@@ -530,10 +651,10 @@ static void push_select_sql(lua_State *L, const struct table *t)
     luaL_pushresult(&sql);
 }
 
-/* native.get(handle, _id) -> row | nil  [-2, +1, v] */
+/* db.get(table, _id) -> row | nil  [-2, +1, v] */
 static int l_get(lua_State *L)
 {
-    struct table *t = check_handle(L, 1);
+    struct table *t = check_named(L);
     struct stmt *stmt;
     lua_Integer id;
 
@@ -542,8 +663,11 @@ static int l_get(lua_State *L)
         script_raise(L, "rows of %s have no _id; use ctx.db.query(\"%s\"):where(\"id\", …):unique()",
                      t->name, t->name);
     id = check_id(L, t, 2);
-    push_select_sql(L, t);
-    stmt = check_statement(L);
+    stmt = find_kept(L, t, GET, NULL);
+    if (!stmt) {
+        push_select_sql(L, t);
+        stmt = keep_statement(L, t, GET, NULL);
+    }
     stmt_bind_int(stmt, 1, id);
     if (!step(L, stmt))
         return 0;
@@ -574,7 +698,7 @@ static void push_update_sql(lua_State *L, const struct table *t, const bool *set
 }
 
 /* Update the row whose _id is at index 2 with the values in the slots from 4 on. */
-static int update_row(lua_State *L, const struct table *t, const bool *set, const char *what)
+static int update_row(lua_State *L, struct table *t, const bool *set, const char *what)
 {
     lua_Integer id = lua_tointeger(L, 2);
     struct db *db = check_db(L);
@@ -582,8 +706,11 @@ static int update_row(lua_State *L, const struct table *t, const bool *set, cons
     int64_t changes;
     int parameter = 1;
 
-    push_update_sql(L, t, set);
-    stmt = check_statement(L);
+    stmt = find_kept(L, t, UPDATE, set);
+    if (!stmt) {
+        push_update_sql(L, t, set);
+        stmt = keep_statement(L, t, UPDATE, set);
+    }
     for (int i = 0; i < t->count; i++)
         if (set[i])
             bind_stored(L, stmt, parameter++, 4 + i);
@@ -596,10 +723,10 @@ static int update_row(lua_State *L, const struct table *t, const bool *set, cons
     return 0;
 }
 
-/* native.patch(handle, _id, fields): other columns keep their values  [-3, +0, v] */
+/* db.patch(table, _id, fields): other columns keep their values  [-3, +0, v] */
 static int l_patch(lua_State *L)
 {
-    struct table *t = check_handle(L, 1);
+    struct table *t = check_named(L);
     bool set[COLUMNS_MAX] = {false};
 
     check_writable(L, t);
@@ -616,16 +743,16 @@ static int l_patch(lua_State *L)
 static void push_default(lua_State *L, const struct table *t, int i)
 {
     lua_getiuservalue(L, 1, 1);
-    lua_rawgeti(L, -1, COLUMNS_MAX + i + 1);
+    lua_rawgeti(L, -1, ANCHOR_DEFAULTS + i + 1);
     push_stored(L, t, &t->columns[i], lua_gettop(L));
     lua_replace(L, -3);
     lua_pop(L, 1);
 }
 
-/* native.replace(handle, _id, row): columns that aren't given lose their values  [-3, +0, v] */
+/* db.replace(table, _id, row): columns that aren't given lose their values  [-3, +0, v] */
 static int l_replace(lua_State *L)
 {
-    struct table *t = check_handle(L, 1);
+    struct table *t = check_named(L);
     bool set[COLUMNS_MAX] = {false};
 
     check_writable(L, t);
@@ -680,11 +807,11 @@ static void push_upsert_sql(lua_State *L, const struct table *t, const bool *set
     lua_concat(L, 2);
 }
 
-/* native.upsert(handle, keys, row) -> _id; lua/db.lua has seen that a unique index is on the keys.
+/* native.upsert(table, keys, row) -> _id; lua/db.lua has seen that a unique index is on the keys.
  * [-3, +1, v] */
 static int l_upsert(lua_State *L)
 {
-    struct table *t = check_handle(L, 1);
+    struct table *t = check_named(L);
     bool set[COLUMNS_MAX] = {false}, key[COLUMNS_MAX] = {false};
     struct stmt *stmt;
     int parameter = 1;
@@ -718,10 +845,10 @@ static int l_upsert(lua_State *L)
     return 1;
 }
 
-/* native.delete(handle, _id) -> was there  [-2, +1, v] */
+/* db.delete(table, _id) -> was there  [-2, +1, v] */
 static int l_delete(lua_State *L)
 {
-    struct table *t = check_handle(L, 1);
+    struct table *t = check_named(L);
     struct db *db;
     struct stmt *stmt;
     int64_t changes;
@@ -729,8 +856,11 @@ static int l_delete(lua_State *L)
 
     check_writable(L, t);
     id = check_id(L, t, 2);
-    lua_pushfstring(L, "DELETE FROM \"%s\" WHERE \"_id\"=?", t->name);
-    stmt = check_statement(L);
+    stmt = find_kept(L, t, DELETE, NULL);
+    if (!stmt) {
+        lua_pushfstring(L, "DELETE FROM \"%s\" WHERE \"_id\"=?", t->name);
+        stmt = keep_statement(L, t, DELETE, NULL);
+    }
     stmt_bind_int(stmt, 1, id);
     db = check_db(L);
     changes = db_total_changes(db);
@@ -925,15 +1055,31 @@ static int l_execute(lua_State *L)
     return 0;
 }
 
+/* native.row_functions(handles, find) -> { insert, get, patch, replace, upsert, delete } */
+static int l_row_functions(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"insert", l_insert},   {"get", l_get},       {"patch", l_patch},
+        {"replace", l_replace}, {"upsert", l_upsert}, {"delete", l_delete}, {NULL, NULL},
+    };
+
+    luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_settop(L, 2);
+    luaL_newlibtable(L, functions);
+    lua_insert(L, 1);
+    luaL_setfuncs(L, functions, 2);
+    return 1;
+}
+
 void bind_db_open(lua_State *L)
 {
     static const luaL_Reg statement_meta[] = {{"__gc", l_statement_gc}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"table", l_table},   {"unknown", l_unknown}, {"check", l_check},
-        {"insert", l_insert}, {"get", l_get},         {"patch", l_patch},
-        {"delete", l_delete}, {"select", l_select},   {"count", l_count},
-        {"replace", l_replace}, {"upsert", l_upsert}, {"sql", l_sql},
-        {"rows", l_rows},     {"execute", l_execute}, {NULL, NULL},
+        {"select", l_select}, {"count", l_count},     {"row_functions", l_row_functions},
+        {"sql", l_sql},       {"rows", l_rows},       {"execute", l_execute},
+        {NULL, NULL},
     };
 
     luaL_newmetatable(L, TYPE_STATEMENT);

@@ -11,6 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A state is some 300 KiB: collecting when it has grown fourfold, not twofold, costs little memory,
+ * and near the limit Lua collects anyway. */
+enum { GC_PAUSE_PERCENT = 400 };
+
 enum { MIGRATE_TIMEOUT_MS = 600000, DENY_MESSAGE_MAX = 65536, NAMES_MAX = 65536 };
 
 /* Our own chunks are named "=authkitd:…": an error's place is looked for above them. */
@@ -331,6 +335,7 @@ static int open_state(struct script *script, struct err *err)
     if (!script->L)
         return err_set(err, ERR_NOMEM, "no memory for a Lua state");
     *(struct script **)lua_getextraspace(script->L) = script;
+    lua_gc(script->L, LUA_GCINC, GC_PAUSE_PERCENT, 0, 0);
     budget_watch(script->L);
     rc = call_protected(script, l_open_state, NULL, SCRIPT_LOAD_TIMEOUT_MS, l_plain_error, err);
     if (rc < 0)
