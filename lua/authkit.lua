@@ -75,7 +75,7 @@ authkit.json = read_only("authkit.json", {
 -- The response object of actions. A verdict can't be made any other way: the C side looks for
 -- these very tables.
 local allow = read_only("a verdict", {})
-local denials = setmetatable({}, { __mode = "k" })
+local denials = setmetatable({}, { __mode = "k" }) -- denial -> its message, or false
 
 local response = read_only("response", {
    allow = function()
@@ -97,8 +97,8 @@ local function decide(fn, ctx, action)
    if verdict == allow then
       return "allow"
    end
-   local message = type(verdict) == "table" and denials[verdict]
-   if message == nil or not verdict then
+   local message = verdict ~= nil and denials[verdict]
+   if verdict == nil or message == nil then
       error(("the action's function returned %s: it must return response.allow() or response.deny(message)")
          :format(verdict == nil and "nothing" or "a " .. type(verdict)), 0)
    end

@@ -10,7 +10,7 @@ local real, native = ...
 local allowed = {
    base = {
       "assert", "error", "getmetatable", "ipairs", "next", "pairs", "pcall", "rawequal", "rawget",
-      "rawlen", "select", "tonumber", "tostring", "type", "xpcall", "_VERSION",
+      "rawlen", "select", "tonumber", "tostring", "type", "_VERSION",
    },
    string = {
       "byte", "char", "find", "format", "gmatch", "gsub", "len", "lower", "match", "pack",
@@ -24,7 +24,7 @@ local allowed = {
    },
    utf8 = { "char", "charpattern", "codepoint", "codes", "len", "offset" },
    coroutine = {
-      "close", "create", "isyieldable", "resume", "running", "status", "wrap", "yield",
+      "create", "isyieldable", "resume", "running", "status", "yield",
    },
    os = { "clock", "date", "difftime", "time" },
 }
@@ -70,10 +70,13 @@ local string_metatable = getmetatable("")
 string_metatable.__index = strings
 string_metatable.__metatable = false
 
+local library_of = { string = strings }
 for _, name in ipairs { "table", "math", "utf8", "coroutine", "os" } do
-   globals[name] = read_only(name, pick(real[name], allowed[name]))
+   library_of[name] = pick(real[name], allowed[name])
 end
-globals.string = read_only("string", strings)
+for name, library in pairs(library_of) do
+   globals[name] = read_only(name, library)
+end
 globals.print = native.print
 
 function globals.rawset(t, key, value)
@@ -108,6 +111,46 @@ function globals.collectgarbage(option)
       return 0 -- the collector runs by itself, within the memory limit
    end
    raise("collectgarbage('" .. tostring(option) .. "') isn't available to scripts")
+end
+
+-- Lua switches hooks off while a hook's error is on its way: a message handler, and the __close
+-- functions of a coroutine that died of it, would run with no time limit. So the handler is called
+-- after the error has arrived, and nothing of a coroutine is closed once the limit was hit.
+
+local pcall, pack, unpack = real.base.pcall, real.table.pack, real.table.unpack
+local create, resume, status, close =
+   real.coroutine.create, real.coroutine.resume, real.coroutine.status, real.coroutine.close
+
+function globals.xpcall(f, handler, ...)
+   local results = pack(pcall(f, ...))
+   if results[1] then
+      return unpack(results, 1, results.n)
+   end
+   local _, message = pcall(handler, results[2])
+   return false, message
+end
+
+local function close_if_in_time(co)
+   native.check_budget()
+   return close(co)
+end
+
+library_of.coroutine.close = close_if_in_time
+
+function library_of.coroutine.wrap(f)
+   local co = create(f)
+   local function finish(ok, ...)
+      if ok then
+         return ...
+      end
+      if status(co) == "dead" then
+         close_if_in_time(co)
+      end
+      error((...), 0)
+   end
+   return function(...)
+      return finish(resume(co, ...))
+   end
 end
 
 -- require: modules are files beside the script. Their text is kept, so that a state that must be

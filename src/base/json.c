@@ -382,6 +382,8 @@ size_t json_decode(const struct json *json, uint32_t string, char *out)
             *to++ = *at++;
         } else if (at[1] == 'u') {
             at += decode_unicode(at, end, &code_point);
+            if (code_point == 0)
+                code_point = 0xFFFD;
             to += text_put_utf8(to, code_point);
         } else {
             *to++ = decode_short(at[1]);

@@ -11,7 +11,8 @@
  *
  * Strict is: RFC 8259, valid UTF-8, no bytes behind the document, no control characters in strings.
  * Lenient is, since JSON.parse is: a repeated member (the last one counts), any size of number, a
- * lone surrogate escape (read as U+FFFD).
+ * lone surrogate escape. That one and \u0000, which SQL's texts can't hold, are read as U+FFFD: what
+ * strangers put into their names must not make anything fail.
  *
  * A reader of our own, because lua-cjson turns every number into a float (ids above 2^53 change),
  * cannot tell [] from {}, takes invalid UTF-8, stops at a NUL and knows no byte ranges.

@@ -7,8 +7,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { BEGINNING_MAX = 1000 }; /* even if every byte must be escaped, a line holds it */
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 static const char *const level_labels[] = {"DEBUG", "INFO ", "WARN ", "ERROR"};
@@ -138,12 +141,16 @@ void log_write(enum log_level level, const char *message, const struct log_field
     else
         put_text_line(&line, time, level, message, fields);
     if (!buf_ok(&line)) {
-        /* Too long (or no memory): the message without its fields beats half a line. */
+        /* Too long: the message's beginning without the fields beats half a line. */
+        char beginning[BEGINNING_MAX + 1];
+        const struct log_field *cut = LOG_FIELDS(log_str("cut", "the line is too long"));
+
+        snprintf(beginning, sizeof(beginning), "%s", message);
         buf_reset(&line);
         if (line_format == LOG_FORMAT_JSON)
-            put_json_line(&line, time, level, message, LOG_FIELDS(log_str("cut", "fields too long")));
+            put_json_line(&line, time, level, beginning, cut);
         else
-            put_text_line(&line, time, level, message, LOG_FIELDS(log_str("cut", "fields too long")));
+            put_text_line(&line, time, level, beginning, cut);
     }
     buf_putc(&line, '\n');
     write_all(buf_text(&line), line.len);

@@ -294,6 +294,7 @@ static void push_stored(lua_State *L, const struct table *t, const struct column
     int is_whole;
     lua_Integer integer;
     struct buf *out;
+    char label[160];
 
     if (lua_isnil(L, index) || is_null(L, index)) {
         lua_pushnil(L);
@@ -323,7 +324,8 @@ static void push_stored(lua_State *L, const struct table *t, const struct column
         break;
     case SCRIPT_JSON:
         out = push_buffer(L, JSON_VALUE_MAX);
-        put_json(L, index, out);
+        snprintf(label, sizeof(label), "%s.%s: ", t->name, c->name);
+        put_json(L, index, out, label);
         lua_pushlstring(L, buf_text(out), out->len);
         buf_release(out);
         lua_remove(L, -2);

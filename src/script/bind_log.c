@@ -37,6 +37,9 @@ int l_print(lua_State *L)
         buf_put(line, text, len < room ? len : room);
         lua_pop(L, 1);
     }
+    for (size_t i = 0; i < line->len; i++)
+        if (line->data[i] == '\0')
+            line->data[i] = '?'; /* a log line is a C string */
     write_place(L, place);
     log_write(LOG_LEVEL_INFO, buf_text(line), LOG_FIELDS(log_str("source", place)));
     return 0;

@@ -58,6 +58,17 @@ static int l_raise(lua_State *L)
     script_raise(L, "%s", luaL_checkstring(L, 1));
 }
 
+/* native.check_budget(): raises when time or memory is used up */
+static int l_check_budget(lua_State *L)
+{
+    char text[64];
+
+    if (!budget_interrupts(&script_of(L)->budget))
+        return 0;
+    budget_describe(&script_of(L)->budget, text, sizeof(text));
+    script_raise(L, "%s", text);
+}
+
 /* native.now() -> ms since 1970 */
 static int l_now(lua_State *L)
 {
@@ -105,7 +116,8 @@ static void open_libraries(lua_State *L)
 static void push_native(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"raise", l_raise}, {"now", l_now}, {"module", l_module}, {"print", l_print}, {NULL, NULL},
+        {"raise", l_raise}, {"now", l_now}, {"module", l_module}, {"print", l_print},
+        {"check_budget", l_check_budget}, {NULL, NULL},
     };
 
     lua_newtable(L);
@@ -228,7 +240,7 @@ static int l_open_state(lua_State *L)
 /* Message handler: the error as a text, with the traceback when it is wanted. */
 static void push_error_text(lua_State *L)
 {
-    if (lua_type(L, 1) != LUA_TSTRING && !luaL_getmetafield(L, 1, "__tostring"))
+    if (!lua_isstring(L, 1) && !luaL_getmetafield(L, 1, "__tostring"))
         lua_pushfstring(L, "the error is a %s, not a text", luaL_typename(L, 1));
     else
         luaL_tolstring(L, 1, NULL);

@@ -74,8 +74,9 @@ struct db *check_db(lua_State *L);
 /* Push the value of a node; null is nil, whole numbers are integers, arrays are marked. [-0,+1,e] */
 void push_json(lua_State *L, const struct json *json, uint32_t node);
 
-/* Append the value at index as JSON. Raises for what JSON can't say. [-0, +0, v] */
-void put_json(lua_State *L, int index, struct buf *out);
+/* Append the value at index as JSON. Raises, with label in front, for what JSON can't say.
+ * [-0, +0, v] */
+void put_json(lua_State *L, int index, struct buf *out, const char *label);
 
 /* A buffer that is released when the state no longer needs it. [-0, +1, m] */
 struct buf *push_buffer(lua_State *L, size_t max_bytes);

@@ -111,68 +111,75 @@ void push_json(lua_State *L, const struct json *json, uint32_t node)
     }
 }
 
-static void put_value(lua_State *L, int index, struct buf *out, int depth);
+/* Where the text goes, and what it is for: "things.extra: " in front of what is wrong, or "". */
+struct encoder {
+    struct buf *out;
+    const char *label;
+};
 
-static void put_number(lua_State *L, int index, struct buf *out)
+static void put_value(lua_State *L, int index, const struct encoder *e, int depth);
+
+static void put_number(lua_State *L, int index, const struct encoder *e)
 {
     double real;
     char text[40];
 
     if (lua_isinteger(L, index)) {
-        buf_printf(out, "%" PRId64, (int64_t)lua_tointeger(L, index));
+        buf_printf(e->out, "%" PRId64, (int64_t)lua_tointeger(L, index));
         return;
     }
     real = lua_tonumber(L, index);
     if (!isfinite(real))
-        script_raise(L, "JSON has no number for %s", isnan(real) ? "nan" : "inf");
+        script_raise(L, "%sJSON has no number for %s", e->label, isnan(real) ? "nan" : "inf");
     snprintf(text, sizeof(text), "%.15g", real);
     if (strtod(text, NULL) != real)
         snprintf(text, sizeof(text), "%.17g", real);
-    buf_puts(out, text);
+    buf_puts(e->out, text);
 }
 
-static void put_string(lua_State *L, int index, struct buf *out)
+static void put_string(lua_State *L, int index, const struct encoder *e)
 {
     size_t len;
     const char *text = lua_tolstring(L, index, &len);
 
     if (!text_is_utf8(text, len))
-        script_raise(L, "JSON can't hold a string that isn't valid UTF-8");
-    buf_put_json_string(out, text, len);
+        script_raise(L, "%sJSON can't hold a string that isn't valid UTF-8", e->label);
+    buf_put_json_string(e->out, text, len);
 }
 
-static void put_list(lua_State *L, int index, struct buf *out, int depth)
+static void put_list(lua_State *L, int index, const struct encoder *e, int depth)
 {
     lua_Integer count = (lua_Integer)lua_rawlen(L, index);
 
-    buf_putc(out, '[');
+    buf_putc(e->out, '[');
     for (lua_Integer i = 1; i <= count; i++) {
         if (i > 1)
-            buf_putc(out, ',');
+            buf_putc(e->out, ',');
         lua_rawgeti(L, index, i);
-        put_value(L, lua_gettop(L), out, depth);
+        put_value(L, lua_gettop(L), e, depth);
         lua_pop(L, 1);
     }
-    buf_putc(out, ']');
+    buf_putc(e->out, ']');
 }
 
-static void put_members(lua_State *L, int index, struct buf *out, int depth)
+static void put_members(lua_State *L, int index, const struct encoder *e, int depth)
 {
     bool first = true;
 
-    buf_putc(out, '{');
+    buf_putc(e->out, '{');
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
         if (lua_type(L, -2) != LUA_TSTRING)
-            script_raise(L, "a table with both a list and names, or with a %s as a key, can't be JSON",
-                         luaL_typename(L, -2));
+            script_raise(L,
+                         "%sa table with both a list and names, or with a %s as a key, can't be JSON",
+                         e->label, luaL_typename(L, -2));
         if (!first)
-            buf_putc(out, ',');
+            buf_putc(e->out, ',');
         first = false;
-        put_string(L, lua_gettop(L) - 1, out);
-        buf_putc(out, ':');
-        put_value(L, lua_gettop(L), out, depth);
+        put_string(L, lua_gettop(L) - 1, e);
+        buf_putc(e->out, ':');
+        put_value(L, lua_gettop(L), e, depth);
     }
-    buf_putc(out, '}');
+    buf_putc(e->out, '}');
 }
 
 static bool is_marked_array(lua_State *L, int index)
@@ -193,43 +200,45 @@ static bool is_list(lua_State *L, int index)
     return is_marked_array(L, index) || lua_rawlen(L, index) > 0;
 }
 
-static void put_value(lua_State *L, int index, struct buf *out, int depth)
+static void put_value(lua_State *L, int index, const struct encoder *e, int depth)
 {
     luaL_checkstack(L, 6, "a table with too many levels");
     if (depth > ENCODE_DEPTH_MAX)
-        script_raise(L, "a table with more than %d levels can't be JSON; does it contain itself?",
-                     ENCODE_DEPTH_MAX);
+        script_raise(L, "%sa table with more than %d levels can't be JSON; does it contain itself?",
+                     e->label, ENCODE_DEPTH_MAX);
     switch (lua_type(L, index)) {
     case LUA_TNIL:
-        buf_puts(out, "null");
+        buf_puts(e->out, "null");
         break;
     case LUA_TBOOLEAN:
-        buf_puts(out, lua_toboolean(L, index) ? "true" : "false");
+        buf_puts(e->out, lua_toboolean(L, index) ? "true" : "false");
         break;
     case LUA_TNUMBER:
-        put_number(L, index, out);
+        put_number(L, index, e);
         break;
     case LUA_TSTRING:
-        put_string(L, index, out);
+        put_string(L, index, e);
         break;
     case LUA_TTABLE:
         if (is_list(L, index))
-            put_list(L, index, out, depth + 1);
+            put_list(L, index, e, depth + 1);
         else
-            put_members(L, index, out, depth + 1);
+            put_members(L, index, e, depth + 1);
         break;
     default:
         if (!is_null(L, index))
-            script_raise(L, "a %s can't be JSON", luaL_typename(L, index));
-        buf_puts(out, "null");
+            script_raise(L, "%sa %s can't be JSON", e->label, luaL_typename(L, index));
+        buf_puts(e->out, "null");
     }
 }
 
-void put_json(lua_State *L, int index, struct buf *out)
+void put_json(lua_State *L, int index, struct buf *out, const char *label)
 {
-    put_value(L, lua_absindex(L, index), out, 0);
+    const struct encoder encoder = {out, label};
+
+    put_value(L, lua_absindex(L, index), &encoder, 0);
     if (!buf_ok(out))
-        script_raise(L, "the JSON text would be longer than %d bytes", ENCODE_MAX_BYTES);
+        script_raise(L, "%sthe JSON text would be longer than %d bytes", label, ENCODE_MAX_BYTES);
 }
 
 /* authkit.json.encode(value) -> text  [-1, +1, v] */
@@ -239,7 +248,7 @@ int l_json_encode(lua_State *L)
 
     luaL_checkany(L, 1);
     out = push_buffer(L, ENCODE_MAX_BYTES);
-    put_json(L, 1, out);
+    put_json(L, 1, out, "");
     lua_pushlstring(L, buf_text(out), out->len);
     buf_release(out);
     return 1;

@@ -18,6 +18,7 @@ struct action_job {
     struct workos *workos;
     struct json json;
     char name[NAME_MAX_BYTES];
+    size_t key; /* the secret that the request was signed with */
     bool has_function;
     struct script_verdict verdict;
 };
@@ -77,7 +78,7 @@ static void put_message(struct buf *out, const struct buf *message)
     buf_release(&clean);
 }
 
-int action_write_response(const struct signing_keys *keys, const char *name,
+int action_write_response(const struct signing_keys *keys, size_t key, const char *name,
                           const struct script_verdict *verdict, int64_t timestamp_ms,
                           struct buf *response, struct err *err)
 {
@@ -92,7 +93,7 @@ int action_write_response(const struct signing_keys *keys, const char *name,
         put_message(&payload, &verdict->message);
     }
     buf_putc(&payload, '}');
-    rc = buf_ok(&payload) ? signature_make(keys, timestamp_ms, buf_text(&payload), payload.len,
+    rc = buf_ok(&payload) ? signature_make(keys, key, timestamp_ms, buf_text(&payload), payload.len,
                                            signature, err)
                           : err_set(err, ERR_NOMEM, "no memory for an action's response");
     if (rc == 0)
@@ -136,7 +137,7 @@ static enum action_result decide(struct workos *workos, struct action_job *actio
 
     if (result != ACTION_DECIDED)
         return result;
-    if (action_write_response(workos->action_keys, action->name, &action->verdict,
+    if (action_write_response(workos->action_keys, action->key, action->name, &action->verdict,
                               clock_wall_ms(), response, err) < 0)
         return ACTION_UNAVAILABLE;
     log_debug("action decided", log_str("action", action->name),
@@ -149,22 +150,22 @@ enum action_result action_decide(struct workos *workos, const char *signature_he
                                  enum signature_status *out_signature, struct err *err)
 {
     struct action_job action = {.job = {.run = run_action, .urgent = true}, .workos = workos};
+    struct signature_facts facts = {0};
     enum action_result result;
-    int64_t skew_ms = 0;
 
     if (!workos->action_keys)
         return ACTION_OFF;
     *out_signature = signature_verify(workos->action_keys, signature_header, body, body_len,
-                                      clock_wall_ms(), SIGNATURE_ACTION_TOLERANCE_MS, &skew_ms);
-    if (*out_signature == SIGNATURE_STALE)
-        log_warn("action refused: its signature is right, but its time is too far from this clock",
-                 log_int("skew_ms", skew_ms));
+                                      clock_wall_ms(), SIGNATURE_ACTION_TOLERANCE_MS, &facts);
     if (*out_signature == SIGNATURE_BROKEN) {
         err_set(err, ERR_NOMEM, "no memory to check a signature");
         return ACTION_UNAVAILABLE;
     }
-    if (*out_signature != SIGNATURE_OK)
+    if (*out_signature != SIGNATURE_OK) {
+        signature_log_refusal("action", *out_signature, &facts);
         return ACTION_REFUSED;
+    }
+    action.key = facts.key;
     if (read_action(&action, body, body_len, err) < 0)
         result = ACTION_INVALID;
     else

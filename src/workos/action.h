@@ -36,8 +36,9 @@ enum action_result action_decide(struct workos *workos, const char *signature_he
                                  const char *body, size_t body_len, struct buf *response,
                                  enum signature_status *out_signature, struct err *err);
 
-/* The signed answer for a verdict; name is "user_registration" or "authentication". */
-int action_write_response(const struct signing_keys *keys, const char *name,
+/* The answer for a verdict, signed with one of the secrets; name is "user_registration" or
+ * "authentication". */
+int action_write_response(const struct signing_keys *keys, size_t key, const char *name,
                           const struct script_verdict *verdict, int64_t timestamp_ms,
                           struct buf *response, struct err *err) MUST_CHECK;
 

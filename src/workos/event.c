@@ -8,27 +8,15 @@
 #include <string.h>
 
 /*
- * A decoded string is never longer than its escaped form, but a NUL ("\u0000", six bytes) becomes
- * three bytes; so room for the whole body is enough for all its strings together, as long as each
- * is decoded once. The few that are looked at twice are small: twice the body is plenty.
+ * A decoded string is never longer than its escaped form; so room for the whole body is enough for
+ * all its strings together, as long as each is decoded once. The few that are looked at twice are
+ * small: twice the body is plenty.
  */
 static int reserve_decoded(struct event *event, struct err *err)
 {
     if (!event->decoded)
         event->decoded = malloc(event->body_len * 2 + 1);
     return event->decoded ? 0 : err_set(err, ERR_NOMEM, "no memory for an event");
-}
-
-static size_t replace_nuls(char *text, size_t len, size_t room)
-{
-    for (size_t i = 0; i < len; i++) {
-        if (text[i] != '\0' || len + 2 > room)
-            continue;
-        memmove(text + i + 3, text + i + 1, len - i - 1);
-        memcpy(text + i, TEXT_REPLACEMENT, 3);
-        len += 2;
-    }
-    return len;
 }
 
 struct event_text event_string(struct event *event, uint32_t node)
@@ -44,7 +32,7 @@ struct event_text event_string(struct event *event, uint32_t node)
     if (reserve_decoded(event, NULL) < 0 || event->decoded_len + n->len > event->body_len * 2)
         return (struct event_text){NULL, 0};
     to = event->decoded + event->decoded_len;
-    len = replace_nuls(to, json_decode(&event->json, node, to), n->len);
+    len = json_decode(&event->json, node, to);
     event->decoded_len += len;
     return (struct event_text){to, len};
 }

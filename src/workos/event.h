@@ -45,8 +45,7 @@ struct event {
 int event_read(struct event *event, const char *body, size_t body_len, struct err *err) MUST_CHECK;
 void event_release(struct event *event);
 
-/* The characters of a string node; at is NULL for any other node. NUL characters in it, which a
- * database text can't hold, become U+FFFD. */
+/* The characters of a string node; at is NULL for any other node. */
 struct event_text event_string(struct event *event, uint32_t node);
 
 #endif

@@ -184,7 +184,7 @@ static int remove_object(struct mirror *mirror, size_t type, struct event_text i
     return stmt_run(remove, err);
 }
 
-static int is_buried(struct mirror *mirror, struct event_text id, bool *out, struct err *err)
+int mirror_is_deleted(struct mirror *mirror, struct event_text id, bool *out, struct err *err)
 {
     int rc;
 
@@ -264,7 +264,7 @@ static int put_object(struct mirror *mirror, size_t type, struct event *event, s
     struct stmt *upsert = mirror->types[type].upsert;
     uint32_t values[COLUMNS_MAX];
     bool buried;
-    int rc = is_buried(mirror, event->object_id, &buried, err);
+    int rc = mirror_is_deleted(mirror, event->object_id, &buried, err);
 
     if (rc < 0 || buried)
         return rc;

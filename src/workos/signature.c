@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "workos/signature.h"
 
+#include "base/clock.h"
+#include "base/log.h"
 #include "base/text.h"
 #include "crypto/hmac.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,7 +113,8 @@ static bool parse_header(const char *header, struct piece *t, struct piece *v1)
 
 /* Every secret is tried, whether one before it fitted or not: the time taken says nothing. */
 static enum signature_status compare(const struct signing_keys *keys, struct piece t,
-                                     struct piece v1, const char *body, size_t body_len)
+                                     struct piece v1, const char *body, size_t body_len,
+                                     size_t *out_key)
 {
     const struct hmac_part parts[] = {{t.at, t.len}, {".", 1}, {body, body_len}};
     bool fits = false;
@@ -122,42 +126,67 @@ static enum signature_status compare(const struct signing_keys *keys, struct pie
         if (hmac_sha256(keys->keys[i], parts, ARRAY_LEN(parts), mac, NULL) < 0)
             return SIGNATURE_BROKEN;
         crypto_hex(mac, sizeof(mac), hex);
-        fits |= crypto_equal(hex, v1.at, HMAC_SHA256_HEX);
+        if (crypto_equal(hex, v1.at, HMAC_SHA256_HEX)) {
+            fits = true;
+            *out_key = i;
+        }
     }
     return fits ? SIGNATURE_OK : SIGNATURE_MISMATCH;
 }
 
 enum signature_status signature_verify(const struct signing_keys *keys, const char *header,
                                        const char *body, size_t body_len, int64_t now_ms,
-                                       int64_t tolerance_ms, int64_t *out_skew_ms)
+                                       int64_t tolerance_ms, struct signature_facts *out)
 {
     struct piece t, v1;
     enum signature_status status;
     uint64_t timestamp;
-    int64_t skew;
 
     if (!header || trim(header, strlen(header)).len == 0)
         return SIGNATURE_MISSING;
     if (!parse_header(header, &t, &v1) || !text_to_u64(t.at, t.len, INT64_MAX, &timestamp))
         return SIGNATURE_MALFORMED;
-    status = compare(keys, t, v1, body, body_len);
+    status = compare(keys, t, v1, body, body_len, &out->key);
     if (status != SIGNATURE_OK)
         return status;
     if ((int64_t)timestamp < seconds_below)
         timestamp *= 1000;
-    skew = now_ms - (int64_t)timestamp;
-    *out_skew_ms = skew;
-    return skew > tolerance_ms || skew < -tolerance_ms ? SIGNATURE_STALE : SIGNATURE_OK;
+    out->skew_ms = now_ms - (int64_t)timestamp;
+    return out->skew_ms > tolerance_ms || out->skew_ms < -tolerance_ms ? SIGNATURE_STALE
+                                                                       : SIGNATURE_OK;
 }
 
-int signature_make(const struct signing_keys *keys, int64_t timestamp_ms, const char *body,
-                   size_t body_len, char out_hex[65], struct err *err)
+void signature_log_refusal(const char *name, enum signature_status status,
+                           const struct signature_facts *facts)
+{
+    static const char *const reasons[SIGNATURE_STATUSES] = {
+        [SIGNATURE_MISSING] = "the WorkOS-Signature header is missing",
+        [SIGNATURE_MALFORMED] = "the WorkOS-Signature header is malformed",
+        [SIGNATURE_MISMATCH] = "the signature doesn't fit: a forgery, or the secret is another "
+                               "endpoint's",
+        [SIGNATURE_STALE] = "the signature is right, but its time is too far from this clock",
+    };
+    static _Atomic int64_t quiet_until_ms[SIGNATURE_STATUSES];
+    int64_t now_ms = clock_mono_ms(), until_ms = quiet_until_ms[status];
+
+    if (!reasons[status] || now_ms < until_ms ||
+        !atomic_compare_exchange_strong(&quiet_until_ms[status], &until_ms, now_ms + 1000))
+        return;
+    if (status == SIGNATURE_STALE)
+        log_warn("refused", log_str("endpoint", name), log_str("why", reasons[status]),
+                 log_int("skew_ms", facts->skew_ms));
+    else
+        log_warn("refused", log_str("endpoint", name), log_str("why", reasons[status]));
+}
+
+int signature_make(const struct signing_keys *keys, size_t key, int64_t timestamp_ms,
+                   const char *body, size_t body_len, char out_hex[65], struct err *err)
 {
     char t[24];
     int t_len = snprintf(t, sizeof(t), "%" PRId64 ".", timestamp_ms);
     const struct hmac_part parts[] = {{t, (size_t)t_len}, {body, body_len}};
     unsigned char mac[HMAC_SHA256_BYTES];
-    int rc = hmac_sha256(keys->keys[0], parts, ARRAY_LEN(parts), mac, err);
+    int rc = hmac_sha256(keys->keys[key], parts, ARRAY_LEN(parts), mac, err);
 
     if (rc == 0)
         crypto_hex(mac, sizeof(mac), out_hex);
@@ -168,7 +197,7 @@ int signature_make_header(const struct signing_keys *keys, int64_t timestamp_ms,
                           size_t body_len, char out[SIGNATURE_HEADER_MAX], struct err *err)
 {
     char hex[HMAC_SHA256_HEX + 1];
-    int rc = signature_make(keys, timestamp_ms, body, body_len, hex, err);
+    int rc = signature_make(keys, 0, timestamp_ms, body, body_len, hex, err);
 
     if (rc == 0)
         snprintf(out, SIGNATURE_HEADER_MAX, "t=%" PRId64 ", v1=%s", timestamp_ms, hex);

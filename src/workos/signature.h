@@ -34,6 +34,7 @@ enum signature_status {
     SIGNATURE_MISMATCH,
     SIGNATURE_STALE, /* genuine, but from too long ago or from the future */
     SIGNATURE_BROKEN, /* could not be computed: no memory */
+    SIGNATURE_STATUSES
 };
 
 struct signing_keys;
@@ -43,17 +44,28 @@ struct signing_keys;
 int signing_keys_new(struct signing_keys **out, const char *secrets, struct err *err) MUST_CHECK;
 void signing_keys_free(struct signing_keys *keys); /* NULL is fine */
 
-/* header may be NULL. out_skew_ms is filled for OK and STALE: how far the timestamp is behind now
- * (negative: ahead). */
+/* What a genuine signature (OK, STALE) told besides. */
+struct signature_facts {
+    int64_t skew_ms; /* how far the timestamp is behind now; negative: ahead */
+    size_t key;      /* which of the secrets fitted: an answer is signed with the same one */
+};
+
+/* header may be NULL. */
 enum signature_status signature_verify(const struct signing_keys *keys, const char *header,
                                        const char *body, size_t body_len, int64_t now_ms,
-                                       int64_t tolerance_ms, int64_t *out_skew_ms);
+                                       int64_t tolerance_ms, struct signature_facts *out);
 
-/* The hex signature of "<timestamp_ms>.<body>" under the first secret. */
-int signature_make(const struct signing_keys *keys, int64_t timestamp_ms, const char *body,
-                   size_t body_len, char out_hex[65], struct err *err) MUST_CHECK;
+/* Log a refusal, at most once a second for each reason: strangers can cause them. name is the
+ * endpoint's. */
+void signature_log_refusal(const char *name, enum signature_status status,
+                           const struct signature_facts *facts);
 
-/* The whole header's value, as WorkOS sends it. */
+/* The hex signature of "<timestamp_ms>.<body>" under one of the secrets. */
+int signature_make(const struct signing_keys *keys, size_t key, int64_t timestamp_ms,
+                   const char *body, size_t body_len, char out_hex[65],
+                   struct err *err) MUST_CHECK;
+
+/* The whole header's value under the first secret, as WorkOS sends it. */
 int signature_make_header(const struct signing_keys *keys, int64_t timestamp_ms, const char *body,
                           size_t body_len, char out[SIGNATURE_HEADER_MAX],
                           struct err *err) MUST_CHECK;

@@ -27,6 +27,8 @@ static int create_events(struct db *db, struct err *err)
                    " _created_us INTEGER NOT NULL);"
                    "CREATE INDEX workos_events_object_id"
                    " ON workos_events (object_id, _created_us);"
+                   "CREATE INDEX workos_events_user_id"
+                   " ON workos_events (user_id) WHERE user_id IS NOT NULL;"
                    "CREATE INDEX workos_events_status"
                    " ON workos_events (status, next_attempt_at) WHERE status <> 'done';",
                    err);

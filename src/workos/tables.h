@@ -11,7 +11,7 @@
  *     received_at                  ms since 1970
  *     status                       done, failed (its function raised or hit a limit)
  *     attempts, next_attempt_at, last_error
- *     payload                      the body, byte for byte
+ *     payload                      the body, byte for byte; NULL once its user is deleted
  *     _created_us                  created_at as an instant, 0 when it wasn't one
  *
  * Threads    main, before the writer starts.

@@ -99,6 +99,22 @@ static int run_function(struct event_job *job, struct err *err)
     return rc < 0 ? rc : mark_failed(workos, event, &job->failure, err);
 }
 
+/* Of a user who was deleted, before or by this event, the log keeps nothing but ids. Events whose
+ * function failed keep their payload until it has run. */
+static int erase_deleted(struct workos *workos, const struct event *event, struct err *err)
+{
+    bool deleted;
+    int rc;
+
+    if (!event->user_id.at)
+        return 0;
+    rc = mirror_is_deleted(workos->mirror, event->user_id, &deleted, err);
+    if (rc < 0 || !deleted)
+        return rc;
+    stmt_bind_text(workos->erase_events, 1, event->user_id.at, event->user_id.len);
+    return stmt_run(workos->erase_events, err);
+}
+
 static int run_event(struct writer_job *writer_job, struct db *db, struct err *err)
 {
     struct event_job *job = (struct event_job *)writer_job;
@@ -113,8 +129,10 @@ static int run_event(struct writer_job *writer_job, struct db *db, struct err *e
     if (rc < 0)
         return rc;
     if (job->has_failed)
-        return mark_failed(workos, &job->event, &job->failure, err);
-    return handled ? run_function(job, err) : 0;
+        rc = mark_failed(workos, &job->event, &job->failure, err);
+    else if (handled)
+        rc = run_function(job, err);
+    return rc < 0 ? rc : erase_deleted(workos, &job->event, err);
 }
 
 static enum webhook_result store_event(struct workos *workos, struct event_job *job,
@@ -139,23 +157,22 @@ enum webhook_result webhook_receive(struct workos *workos, const char *signature
                                     enum signature_status *out_signature, struct err *err)
 {
     struct event_job job = {.job = {.run = run_event}, .workos = workos};
+    struct signature_facts facts = {0};
     enum webhook_result result;
-    int64_t skew_ms = 0;
     int rc;
 
     if (!workos->webhook_keys)
         return WEBHOOK_OFF;
     *out_signature = signature_verify(workos->webhook_keys, signature_header, body, body_len,
-                                      clock_wall_ms(), SIGNATURE_WEBHOOK_TOLERANCE_MS, &skew_ms);
-    if (*out_signature == SIGNATURE_STALE)
-        log_warn("webhook refused: its signature is right, but its time is too far from this clock",
-                 log_int("skew_ms", skew_ms));
+                                      clock_wall_ms(), SIGNATURE_WEBHOOK_TOLERANCE_MS, &facts);
     if (*out_signature == SIGNATURE_BROKEN) {
         err_set(err, ERR_NOMEM, "no memory to check a signature");
         return WEBHOOK_UNAVAILABLE;
     }
-    if (*out_signature != SIGNATURE_OK)
+    if (*out_signature != SIGNATURE_OK) {
+        signature_log_refusal("webhook", *out_signature, &facts);
         return WEBHOOK_REFUSED;
+    }
     rc = event_read(&job.event, body, body_len, err);
     if (rc < 0)
         return rc == ERR_NOMEM ? WEBHOOK_UNAVAILABLE : WEBHOOK_INVALID;

@@ -23,6 +23,8 @@ static int prepare(struct workos *workos, struct err *err)
          " WHERE id = ?"},
         {&workos->is_late, "SELECT 1 FROM workos_events WHERE object_id = ?"
                            " AND (_created_us, id) > (?, ?) LIMIT 1"},
+        {&workos->erase_events, "UPDATE workos_events SET payload = NULL, last_error = NULL"
+                                " WHERE user_id = ? AND payload IS NOT NULL AND status = 'done'"},
         {&workos->begin_function, "SAVEPOINT script_function"},
         {&workos->keep_function, "RELEASE script_function"},
         {&workos->undo_function, "ROLLBACK TO script_function"},
@@ -87,6 +89,7 @@ void workos_close(struct workos *workos)
     stmt_free(workos->insert_event);
     stmt_free(workos->mark_failed);
     stmt_free(workos->is_late);
+    stmt_free(workos->erase_events);
     stmt_free(workos->begin_function);
     stmt_free(workos->keep_function);
     stmt_free(workos->undo_function);
@@ -144,11 +147,15 @@ int workos_install(struct workos *workos, struct script *script, struct buf *rep
         .err = err,
     };
 
+    int rc;
+
     sem_init(&install.done, 0, 0);
-    install.rc = writer_submit(workos->writer, &install.job, err);
-    if (install.rc == 0)
+    rc = writer_submit(workos->writer, &install.job, err);
+    if (rc == 0) {
         while (sem_wait(&install.done) < 0)
             ; /* interrupted by a signal: the job still runs */
+        rc = install.rc;
+    }
     sem_destroy(&install.done);
-    return install.rc;
+    return rc;
 }

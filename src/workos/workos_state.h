@@ -22,7 +22,7 @@ struct workos {
     /* writer thread only */
     struct script *script;
     struct mirror *mirror;
-    struct stmt *insert_event, *mark_failed, *is_late;
+    struct stmt *insert_event, *mark_failed, *is_late, *erase_events;
     struct stmt *begin_function, *keep_function, *undo_function; /* a savepoint of its own */
 };
 
