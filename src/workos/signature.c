@@ -160,11 +160,11 @@ void signature_log_refusal(const char *name, enum signature_status status,
                            const struct signature_facts *facts)
 {
     static const char *const reasons[SIGNATURE_STATUSES] = {
-        [SIGNATURE_MISSING] = "the WorkOS-Signature header is missing",
-        [SIGNATURE_MALFORMED] = "the WorkOS-Signature header is malformed",
-        [SIGNATURE_MISMATCH] = "the signature doesn't fit: a forgery, or the secret is another "
-                               "endpoint's",
-        [SIGNATURE_STALE] = "the signature is right, but its time is too far from this clock",
+        [SIGNATURE_MISSING] = "refused: the WorkOS-Signature header is missing",
+        [SIGNATURE_MALFORMED] = "refused: the WorkOS-Signature header is malformed",
+        [SIGNATURE_MISMATCH] = "refused: the signature doesn't fit: a forgery, or the secret is "
+                               "another endpoint's",
+        [SIGNATURE_STALE] = "refused: the signature is right, but its time is too far from this clock",
     };
     static _Atomic int64_t quiet_until_ms[SIGNATURE_STATUSES];
     int64_t now_ms = clock_mono_ms(), until_ms = quiet_until_ms[status];
@@ -173,10 +173,9 @@ void signature_log_refusal(const char *name, enum signature_status status,
         !atomic_compare_exchange_strong(&quiet_until_ms[status], &until_ms, now_ms + 1000))
         return;
     if (status == SIGNATURE_STALE)
-        log_warn("refused", log_str("endpoint", name), log_str("why", reasons[status]),
-                 log_int("skew_ms", facts->skew_ms));
+        log_warn(reasons[status], log_str("endpoint", name), log_int("skew_ms", facts->skew_ms));
     else
-        log_warn("refused", log_str("endpoint", name), log_str("why", reasons[status]));
+        log_warn(reasons[status], log_str("endpoint", name));
 }
 
 int signature_make(const struct signing_keys *keys, size_t key, int64_t timestamp_ms,
