@@ -14,8 +14,9 @@ static void print_help(void)
 {
     struct buf text = BUF_INIT(65536);
 
-    buf_puts(&text, "authkitd keeps a copy of your WorkOS users in SQLite and runs your Lua functions "
-                    "for\nWorkOS's events and actions.\n\nusage: authkitd [COMMAND] [OPTIONS]\n\n");
+    buf_puts(&text,
+             "authkitd keeps a copy of your WorkOS users in SQLite and runs your Lua functions "
+             "for\nWorkOS's events and actions.\n\nusage: authkitd [COMMAND] [OPTIONS]\n\n");
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
         buf_printf(&text, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
     buf_puts(&text, "\nauthkitd COMMAND --help tells more. Options of serve:\n\n");

@@ -97,7 +97,8 @@ static int reload(const struct config *config)
 const struct command cmd_reload = {
     .name = "reload",
     .summary = "have the running server load its script again; wait for the outcome",
-    .about = "The server is found by --admin-listen if that is given, else by the lock beside --db.",
+    .about =
+        "The server is found by --admin-listen if that is given, else by the lock beside --db.",
     .options = FOR_RELOAD,
     .run = reload,
 };

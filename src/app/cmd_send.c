@@ -43,9 +43,8 @@ static int read_data(const char *path, struct buf *out, struct err *err)
 /* A file may hold a whole event (then it is sent as it is) or just its data. */
 static int write_body(const struct config *config, struct buf *out, struct err *err)
 {
-    struct sample_opts opts = {.type = config->operand,
-                               .event_id = config->event_id,
-                               .object_id = config->object_id};
+    struct sample_opts opts = {
+        .type = config->operand, .event_id = config->event_id, .object_id = config->object_id};
     struct buf data = BUF_INIT(SEND_MAX_BYTES);
     struct json json = {0};
     int rc = 0;
@@ -154,9 +153,8 @@ static int send_sample(const struct config *config)
         return EXIT_USAGE;
     }
     if (!secrets) {
-        command_complain(is_action
-                             ? "set WORKOS_ACTION_SECRET to the secret that the server has"
-                             : "set WORKOS_WEBHOOK_SECRET to the secret that the server has");
+        command_complain(is_action ? "set WORKOS_ACTION_SECRET to the secret that the server has"
+                                   : "set WORKOS_WEBHOOK_SECRET to the secret that the server has");
         return EXIT_FAILED;
     }
     write_url(config, is_action, url, sizeof(url));

@@ -109,8 +109,9 @@ static int serve(const struct config *config)
 const struct command cmd_serve = {
     .name = "serve",
     .summary = "run the server (also what a bare authkitd does)",
-    .about = "SIGHUP loads the script (and the certificate) again; SIGTERM finishes what was accepted "
-             "and ends.",
+    .about =
+        "SIGHUP loads the script (and the certificate) again; SIGTERM finishes what was accepted "
+        "and ends.",
     .options = FOR_SERVE,
     .run = serve,
 };

@@ -47,9 +47,8 @@ static const struct option options[] = {
      "the database"},
     {"--listen", "AUTHKITD_LISTEN", "ADDR", ADDRESS, AT(listen), "127.0.0.1:8080",
      SERVER | FOR_SEND, 0, 0, NULL, "where WorkOS's requests come in; [::1]:8080 for IPv6"},
-    {"--admin-listen", "AUTHKITD_ADMIN_LISTEN", "ADDR", ADDRESS, AT(admin_listen),
-     "127.0.0.1:9090", SERVER | FOR_RELOAD, 0, 0, NULL,
-     "where authkitd's own commands come in; off for none"},
+    {"--admin-listen", "AUTHKITD_ADMIN_LISTEN", "ADDR", ADDRESS, AT(admin_listen), "127.0.0.1:9090",
+     SERVER | FOR_RELOAD, 0, 0, NULL, "where authkitd's own commands come in; off for none"},
     {"--tls-cert", "AUTHKITD_TLS_CERT", "FILE", TEXT, AT(tls_cert), NULL, SERVER | FOR_SEND, 0, 0,
      NULL, "certificate chain (PEM): serve HTTPS"},
     {"--tls-key", "AUTHKITD_TLS_KEY", "FILE", TEXT, AT(tls_key), NULL, SERVER, 0, 0, NULL,
@@ -112,8 +111,8 @@ static int64_t unit_bytes(const char *unit)
         const char *name;
         int64_t bytes;
     } units[] = {
-        {"", 1},           {"B", 1},           {"K", 1024},          {"KB", 1024},
-        {"KiB", 1024},     {"M", 1024 * 1024}, {"MB", 1024 * 1024},  {"MiB", 1024 * 1024},
+        {"", 1},           {"B", 1},           {"K", 1024},         {"KB", 1024},
+        {"KiB", 1024},     {"M", 1024 * 1024}, {"MB", 1024 * 1024}, {"MiB", 1024 * 1024},
         {"G", 1024 * MIB}, {"GB", 1024 * MIB}, {"GiB", 1024 * MIB},
     };
 
@@ -228,8 +227,8 @@ static void set_value(struct config *config, const struct option *option, const 
 static const struct option *find_option(const char *name, size_t len, int command)
 {
     for (size_t i = 0; i < ARRAY_LEN(options); i++)
-        if (options[i].name && (options[i].commands & command) &&
-            strlen(options[i].name) == len && memcmp(options[i].name, name, len) == 0)
+        if (options[i].name && (options[i].commands & command) && strlen(options[i].name) == len &&
+            memcmp(options[i].name, name, len) == 0)
             return &options[i];
     return NULL;
 }

@@ -66,8 +66,8 @@ struct config {
 };
 
 /* argv without the program and the command. */
-int config_read(struct config *config, int command, int argc, char **argv,
-                struct err *err) MUST_CHECK;
+int config_read(struct config *config, int command, int argc, char **argv, struct err *err)
+    MUST_CHECK;
 void config_release(struct config *config);
 
 /* The options that the command takes, as the help shows them. */

@@ -60,8 +60,8 @@ static void refuse_signature(struct http_response *response, enum signature_stat
 }
 
 /* POST, and at most one signature header; the header's value or NULL in *out_signature. */
-static bool check_signed_request(const struct http_request *request,
-                                 struct http_response *response, const char **out_signature)
+static bool check_signed_request(const struct http_request *request, struct http_response *response,
+                                 const char **out_signature)
 {
     if (strcmp(request->method, "POST") != 0) {
         routes_refuse_method(response, "POST");
@@ -85,8 +85,8 @@ static void answer_webhook(struct workos *workos, const struct http_request *req
 
     if (!check_signed_request(request, response, &signature))
         return;
-    switch (webhook_receive(workos, signature, request->body, request->body_len,
-                            &signature_status, &err)) {
+    switch (webhook_receive(workos, signature, request->body, request->body_len, &signature_status,
+                            &err)) {
     case WEBHOOK_RECEIVED:
     case WEBHOOK_DUPLICATE:
         buf_puts(&response->body, "{\"received\":true}");

@@ -16,7 +16,7 @@ enum { ULID_CHARS = 26, ID_MAX = 128 };
  * order: workos/openapi-spec spec/open-api-spec.yaml, as WORKOS.md section 3 lists them.
  */
 #define USER                                                                                       \
-    "{\"object\":\"user\",\"id\":\"$(id)\",\"email\":\"ada@example.com\",\"email_verified\":true,"  \
+    "{\"object\":\"user\",\"id\":\"$(id)\",\"email\":\"ada@example.com\",\"email_verified\":true," \
     "\"first_name\":\"Ada\",\"last_name\":\"Lovelace\",\"name\":\"Ada Lovelace\","                 \
     "\"profile_picture_url\":null,\"last_sign_in_at\":null,\"locale\":\"en\","                     \
     "\"external_id\":null,\"metadata\":{},\"created_at\":\"$(now)\",\"updated_at\":\"$(now)\"}"
@@ -128,8 +128,8 @@ static bool is_event_type(const char *type)
 {
     const char *dot = strchr(type, '.');
 
-    return dot && dot != type && dot[1] && strspn(type, "abcdefghijklmnopqrstuvwxyz0123456789_.") ==
-                                               strlen(type);
+    return dot && dot != type && dot[1] &&
+           strspn(type, "abcdefghijklmnopqrstuvwxyz0123456789_.") == strlen(type);
 }
 
 static const struct sample *find_sample(const char *type)

@@ -263,8 +263,7 @@ static void log_start(const struct server *server)
              http_server_address(server->http));
     log_endpoint("webhook", config->webhook_secret, "WORKOS_WEBHOOK_SECRET", url,
                  config->webhook_path);
-    log_endpoint("action", config->action_secret, "WORKOS_ACTION_SECRET", url,
-                 config->action_path);
+    log_endpoint("action", config->action_secret, "WORKOS_ACTION_SECRET", url, config->action_path);
     log_info("listening", log_str("url", url));
 }
 

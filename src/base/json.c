@@ -66,8 +66,7 @@ static int add_node(struct reader *r, enum json_type type, const char *start, si
 
 static void skip_space(struct reader *r)
 {
-    while (r->at < r->end &&
-           (*r->at == ' ' || *r->at == '\n' || *r->at == '\t' || *r->at == '\r'))
+    while (r->at < r->end && (*r->at == ' ' || *r->at == '\n' || *r->at == '\t' || *r->at == '\r'))
         r->at++;
 }
 

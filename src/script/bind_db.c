@@ -264,11 +264,14 @@ static void raise_type(lua_State *L, const struct table *t, const struct column 
     } else if (lua_type(L, index) == LUA_TSTRING) {
         const char *text = lua_tostring(L, index);
 
-        snprintf(shown, sizeof(shown), " (\"%.*s\"%s)", (int)text_utf16_prefix(text, strlen(text), 20),
-                 text, strlen(text) > 20 ? " and so on" : "");
+        snprintf(shown, sizeof(shown), " (\"%.*s\"%s)",
+                 (int)text_utf16_prefix(text, strlen(text), 20), text,
+                 strlen(text) > 20 ? " and so on" : "");
     }
     script_raise(L, "%s.%s takes %s%s, not a %s%s", t->name, c->name,
-                 c->type == SCRIPT_INTEGER ? "an " : c->type == SCRIPT_TEXT ? "" : "a ",
+                 c->type == SCRIPT_INTEGER ? "an "
+                 : c->type == SCRIPT_TEXT  ? ""
+                                           : "a ",
                  c->type == SCRIPT_INTEGER ? "integer" : type_names[c->type],
                  luaL_typename(L, index), shown);
 }
@@ -456,7 +459,8 @@ static int find_column(const struct table *t, const char *name)
 
 static int check_column(lua_State *L, const struct table *t, int name_index)
 {
-    int i = lua_type(L, name_index) == LUA_TSTRING ? find_column(t, lua_tostring(L, name_index)) : -1;
+    int i =
+        lua_type(L, name_index) == LUA_TSTRING ? find_column(t, lua_tostring(L, name_index)) : -1;
 
     if (i < 0)
         raise_unknown_column(L, t, name_index);
@@ -529,7 +533,9 @@ static void check_writable(lua_State *L, const struct table *t)
 {
     check_db(L);
     if (!t->writable)
-        script_raise(L, "%s is kept by authkitd and can't be written; keep what is yours in a table of your own",
+        script_raise(L,
+                     "%s is kept by authkitd and can't be written; keep what is yours in a table "
+                     "of your own",
                      t->name);
 }
 
@@ -662,7 +668,8 @@ static int l_get(lua_State *L)
 
     check_db(L);
     if (find_column(t, "_id") < 0)
-        script_raise(L, "rows of %s have no _id; use ctx.db.query(\"%s\"):where(\"id\", …):unique()",
+        script_raise(L,
+                     "rows of %s have no _id; use ctx.db.query(\"%s\"):where(\"id\", …):unique()",
                      t->name, t->name);
     id = check_id(L, t, 2);
     stmt = find_kept(L, t, GET, NULL);
@@ -952,8 +959,9 @@ static void push_parameter(lua_State *L, int index)
         break;
     default:
         if (!is_null(L, index))
-            script_raise(L, "ctx.db.sql: value %d is a %s; give a text, a number, a boolean or nil "
-                            "(authkit.json.encode makes a text of a table)",
+            script_raise(L,
+                         "ctx.db.sql: value %d is a %s; give a text, a number, a boolean or nil "
+                         "(authkit.json.encode makes a text of a table)",
                          index - 1, luaL_typename(L, index));
         lua_pushnil(L);
     }
@@ -1061,8 +1069,8 @@ static int l_execute(lua_State *L)
 static int l_row_functions(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"insert", l_insert},   {"get", l_get},       {"patch", l_patch},
-        {"replace", l_replace}, {"upsert", l_upsert}, {"delete", l_delete}, {NULL, NULL},
+        {"insert", l_insert}, {"get", l_get},       {"patch", l_patch}, {"replace", l_replace},
+        {"upsert", l_upsert}, {"delete", l_delete}, {NULL, NULL},
     };
 
     luaL_checktype(L, 1, LUA_TTABLE);

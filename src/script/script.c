@@ -100,9 +100,9 @@ static void open_libraries(lua_State *L)
         const char *name, *field;
         lua_CFunction open;
     } libraries[] = {
-        {LUA_GNAME, "base", luaopen_base},         {LUA_STRLIBNAME, "string", luaopen_string},
-        {LUA_TABLIBNAME, "table", luaopen_table},  {LUA_MATHLIBNAME, "math", luaopen_math},
-        {LUA_UTF8LIBNAME, "utf8", luaopen_utf8},   {LUA_COLIBNAME, "coroutine", luaopen_coroutine},
+        {LUA_GNAME, "base", luaopen_base},        {LUA_STRLIBNAME, "string", luaopen_string},
+        {LUA_TABLIBNAME, "table", luaopen_table}, {LUA_MATHLIBNAME, "math", luaopen_math},
+        {LUA_UTF8LIBNAME, "utf8", luaopen_utf8},  {LUA_COLIBNAME, "coroutine", luaopen_coroutine},
         {LUA_OSLIBNAME, "os", luaopen_os},
     };
 
@@ -116,8 +116,12 @@ static void open_libraries(lua_State *L)
 static void push_native(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"raise", l_raise}, {"now", l_now}, {"module", l_module}, {"print", l_print},
-        {"check_budget", l_check_budget}, {NULL, NULL},
+        {"raise", l_raise},
+        {"now", l_now},
+        {"module", l_module},
+        {"print", l_print},
+        {"check_budget", l_check_budget},
+        {NULL, NULL},
     };
 
     lua_newtable(L);
@@ -433,8 +437,8 @@ static int l_copy_declarations(lua_State *L)
 
 static bool has_name(const struct names *names, const char *name)
 {
-    return names->count > 0 && bsearch(&name, names->items, names->count, sizeof(*names->items),
-                                       compare_names) != NULL;
+    return names->count > 0 &&
+           bsearch(&name, names->items, names->count, sizeof(*names->items), compare_names) != NULL;
 }
 
 static const char *joined(const struct names *names)

@@ -45,7 +45,7 @@ struct script_table {
     const struct script_column {
         const char *name;
         enum script_type type;
-    } *columns;
+    } * columns;
     size_t column_count;
 };
 
@@ -76,12 +76,12 @@ const char *script_action_names(const struct script *script);
  * to undo. report gets a line for every change ("create table todo_lists") and warning.
  * ERR_INVALID: refused, since data would be lost; the text says all that is wrong, a line each.
  */
-int script_migrate(struct script *script, struct db *db, struct buf *report,
-                   struct err *err) MUST_CHECK;
+int script_migrate(struct script *script, struct db *db, struct buf *report, struct err *err)
+    MUST_CHECK;
 
 /* Say what script_migrate would do, and do nothing. db NULL: against an empty database. */
-int script_plan(struct script *script, struct db *db, struct buf *report,
-                struct err *err) MUST_CHECK;
+int script_plan(struct script *script, struct db *db, struct buf *report, struct err *err)
+    MUST_CHECK;
 
 /*
  * Run the function for an event. event is the whole envelope as it was decoded; the function sees
@@ -98,7 +98,7 @@ struct script_verdict {
 
 /* Run the function for an action. out is filled when it returned a verdict; else ERR_SCRIPT. */
 int script_run_action(struct script *script, struct db *db, const char *name,
-                      const struct json *action, struct script_verdict *out,
-                      struct err *err) MUST_CHECK;
+                      const struct json *action, struct script_verdict *out, struct err *err)
+    MUST_CHECK;
 
 #endif

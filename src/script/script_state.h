@@ -27,7 +27,7 @@
 #define REGISTRY_SCHEMA "authkitd.schema"         /* { plan, apply } */
 #define REGISTRY_STATEMENTS "authkitd.statements" /* SQL text -> statement userdata */
 #define REGISTRY_SCRIPT_STATEMENTS "authkitd.script_statements" /* the same, of ctx.db.sql */
-#define REGISTRY_ARRAY "authkitd.array"           /* metatable of tables that are JSON arrays */
+#define REGISTRY_ARRAY "authkitd.array" /* metatable of tables that are JSON arrays */
 
 #define TYPE_STATEMENT "authkitd.statement"
 #define TYPE_TABLE "authkitd.table"

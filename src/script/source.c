@@ -191,8 +191,7 @@ static int find_or_add(struct source *source, const char *name, struct file **ou
     return add_file(source, name, out, err);
 }
 
-int source_module(struct source *source, const char *name, struct source_text *out,
-                  struct err *err)
+int source_module(struct source *source, const char *name, struct source_text *out, struct err *err)
 {
     struct buf file_name = BUF_INIT(256);
     struct file *file = NULL;
@@ -215,9 +214,10 @@ int source_module(struct source *source, const char *name, struct source_text *o
     if (rc == ERR_ABSENT) {
         file_name.len -= strlen("/init.lua");
         file_name.data[file_name.len] = '\0';
-        rc = err_set(err, ERR_ABSENT, "module '%s' not found: there is no %s.lua (nor %s/init.lua) "
-                     "in the folder of the script", name, buf_text(&file_name),
-                     buf_text(&file_name));
+        rc = err_set(err, ERR_ABSENT,
+                     "module '%s' not found: there is no %s.lua (nor %s/init.lua) "
+                     "in the folder of the script",
+                     name, buf_text(&file_name), buf_text(&file_name));
     }
     if (rc == 0)
         *out = text_of(file);

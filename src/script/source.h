@@ -34,7 +34,7 @@ void source_free(struct source *source); /* NULL is fine */
 struct source_text source_main(const struct source *source);
 
 /* The text of require's "a.b": a/b.lua or a/b/init.lua beside the script. */
-int source_module(struct source *source, const char *name, struct source_text *out,
-                  struct err *err) MUST_CHECK;
+int source_module(struct source *source, const char *name, struct source_text *out, struct err *err)
+    MUST_CHECK;
 
 #endif

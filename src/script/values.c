@@ -169,9 +169,9 @@ static void put_members(lua_State *L, int index, const struct encoder *e, int de
     buf_putc(e->out, '{');
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
         if (lua_type(L, -2) != LUA_TSTRING)
-            script_raise(L,
-                         "%sa table with both a list and names, or with a %s as a key, can't be JSON",
-                         e->label, luaL_typename(L, -2));
+            script_raise(
+                L, "%sa table with both a list and names, or with a %s as a key, can't be JSON",
+                e->label, luaL_typename(L, -2));
         if (!first)
             buf_putc(e->out, ',');
         first = false;

@@ -66,8 +66,7 @@ static int read_data(struct event *event, struct err *err)
     if (event->data == JSON_ABSENT || event->json.nodes[event->data].type != JSON_OBJECT)
         return err_set(err, ERR_INVALID, "not an event: \"data\" is %s",
                        event->data == JSON_ABSENT ? "missing" : "not an object");
-    event->object_id =
-        event_string(event, json_string_member(&event->json, event->data, "id"));
+    event->object_id = event_string(event, json_string_member(&event->json, event->data, "id"));
     if (text_starts_with(event->type, "user."))
         event->user_id = event->object_id;
     else

@@ -145,8 +145,8 @@ int mirror_prepare(struct mirror **out, struct db *db, struct err *err)
     rc = stmt_new(&mirror->bury, db,
                   "INSERT OR IGNORE INTO authkitd_tombstones (id, deleted_at) VALUES (?, ?)", err);
     if (rc == 0)
-        rc = stmt_new(&mirror->is_buried, db, "SELECT 1 FROM authkitd_tombstones WHERE id = ?",
-                      err);
+        rc =
+            stmt_new(&mirror->is_buried, db, "SELECT 1 FROM authkitd_tombstones WHERE id = ?", err);
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(types); i++)
         rc = prepare_type(mirror, i, db, err);
     if (rc < 0) {

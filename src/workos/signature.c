@@ -164,7 +164,8 @@ void signature_log_refusal(const char *name, enum signature_status status,
         [SIGNATURE_MALFORMED] = "refused: the WorkOS-Signature header is malformed",
         [SIGNATURE_MISMATCH] = "refused: the signature doesn't fit: a forgery, or the secret is "
                                "another endpoint's",
-        [SIGNATURE_STALE] = "refused: the signature is right, but its time is too far from this clock",
+        [SIGNATURE_STALE] =
+            "refused: the signature is right, but its time is too far from this clock",
     };
     static _Atomic int64_t quiet_until_ms[SIGNATURE_STATUSES];
     int64_t now_ms = clock_mono_ms(), until_ms = quiet_until_ms[status];

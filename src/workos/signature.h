@@ -32,7 +32,7 @@ enum signature_status {
     SIGNATURE_MISSING,
     SIGNATURE_MALFORMED,
     SIGNATURE_MISMATCH,
-    SIGNATURE_STALE, /* genuine, but from too long ago or from the future */
+    SIGNATURE_STALE,  /* genuine, but from too long ago or from the future */
     SIGNATURE_BROKEN, /* could not be computed: no memory */
     SIGNATURE_STATUSES
 };
@@ -62,12 +62,11 @@ void signature_log_refusal(const char *name, enum signature_status status,
 
 /* The hex signature of "<timestamp_ms>.<body>" under one of the secrets. */
 int signature_make(const struct signing_keys *keys, size_t key, int64_t timestamp_ms,
-                   const char *body, size_t body_len, char out_hex[65],
-                   struct err *err) MUST_CHECK;
+                   const char *body, size_t body_len, char out_hex[65], struct err *err) MUST_CHECK;
 
 /* The whole header's value under the first secret, as WorkOS sends it. */
 int signature_make_header(const struct signing_keys *keys, int64_t timestamp_ms, const char *body,
-                          size_t body_len, char out[SIGNATURE_HEADER_MAX],
-                          struct err *err) MUST_CHECK;
+                          size_t body_len, char out[SIGNATURE_HEADER_MAX], struct err *err)
+    MUST_CHECK;
 
 #endif
