@@ -16,7 +16,7 @@ struct identity {
     int users; /* guarded by the tls_server's lock */
     X509 *certificate;
     EVP_PKEY *key;
-    STACK_OF(X509) *chain;
+    STACK_OF(X509) * chain;
 };
 
 struct tls_server {

@@ -4,8 +4,8 @@
  *
  * civetweb.c is compiled as part of civetweb_unit.c, so that the functions below can stand behind it.
  * They make civetweb a pool of workers that parses requests, while the connections stay ours: we
- * listen, we accept, we queue a connection when there is something to do, and we take it away
- * again before civetweb closes it.
+ * listen, accept, read and write, we queue a connection when there is something to do, and we take
+ * it away again before civetweb closes it. civetweb itself never touches a socket.
  *
  * Threads    cw_replace_listener: init_context callback. cw_queue: any. The rest: the worker that
  *            has the connection.
@@ -33,14 +33,14 @@ void cw_queue(struct mg_context *ctx, int fd, const struct sockaddr *peer, void 
 /* What cw_queue was given. */
 void *cw_tag(const struct mg_connection *conn);
 
-/* In init_connection: these bytes were read already, and reads go on through tls, if it isn't NULL.
- * Returns how many were taken: no more than fit into civetweb's buffer. */
-size_t cw_begin(struct mg_connection *conn, void *tls, const char *bytes, size_t len);
+/* In init_connection: the header block, which civetweb then doesn't read from the socket. No more of
+ * it is taken than fits. */
+void cw_begin(struct mg_connection *conn, const char *bytes, size_t len);
 
 /* In init_connection: there is nothing to do yet. civetweb comes to http_error, and closes. */
 void cw_begin_nothing(struct mg_connection *conn);
 
-/* In connection_close: neither the descriptor nor the TLS state is civetweb's to close. */
+/* In connection_close: the descriptor isn't civetweb's to close. */
 void cw_let_go(struct mg_connection *conn);
 
 /* A request was parsed, whatever came of it then. */
@@ -59,14 +59,12 @@ bool cw_is_strict(const struct mg_connection *conn);
 bool cw_may_keep_alive(const struct mg_connection *conn);
 void cw_must_close(struct mg_connection *conn);
 
-/* Bytes of the body that came together with the headers: copied to out, and counted as read. */
-size_t cw_read_buffered(struct mg_connection *conn, char *out, size_t len);
+/* The body has been read, all of it, though not by civetweb. */
+void cw_body_is_read(struct mg_connection *conn);
 
-/* Tell civetweb that len bytes of the body have been read elsewhere. */
-void cw_count_body(struct mg_connection *conn, size_t len);
-
-/* What was read behind the end of the current request. Borrowed. */
-const char *cw_ahead(const struct mg_connection *conn, size_t *out_len);
+/* In end_request: the header block of the next request. Returns false when it doesn't fit behind
+ * that of the current one, which civetweb still needs. */
+bool cw_continue(struct mg_connection *conn, const char *bytes, size_t len);
 
 /*
  * One attempt that doesn't block: the number of bytes, 0 when it has to wait for *out_events (POLLIN
@@ -79,9 +77,6 @@ void *cw_tls_new(struct mg_context *ctx, int fd);
 
 /* 1: done; 0: wait for *out_events; -1: failed. */
 int cw_tls_handshake(void *tls, short *out_events);
-
-/* Bytes have been received that no cw_read has returned yet. */
-bool cw_tls_has_pending(void *tls);
 
 /*
  * The other end: a client's. With verify the certificate must be signed by one of the system's

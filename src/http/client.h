@@ -7,6 +7,8 @@
  * Errors     ERR_IO: could not connect, no answer in time, cut off. ERR_INVALID: a URL that can't
  *            be used. Any HTTP status is a success here.
  * Limits     an answer above HTTP_RESPONSE_MAX_BYTES is refused.
+ *            Looking up a name (not an address) has the resolver's own time limit. Over https the
+ *            process should ignore SIGPIPE.
  * Not here   calls to WorkOS (fetch/).
  */
 #ifndef HTTP_CLIENT_H

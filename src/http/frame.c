@@ -8,9 +8,9 @@
 
 enum block { BLOCK_INCOMPLETE, BLOCK_MALFORMED, BLOCK_WHOLE };
 
-static enum block find_block_end(const char *bytes, size_t len, size_t *out_end)
+static enum block find_block_end(const char *bytes, size_t len, size_t from, size_t *out_end)
 {
-    for (size_t i = 0; i < len; i++) {
+    for (size_t i = from; i < len; i++) {
         unsigned char c = (unsigned char)bytes[i];
 
         if ((c < ' ' && c != '\r' && c != '\n') || c == 0x7F)
@@ -42,40 +42,56 @@ static const char *header_value(const char *line, size_t len, const char *name, 
     return value;
 }
 
-bool http_frame_is_ready(const char *bytes, size_t len, size_t max_body_bytes, size_t *out_needed)
+static void read_headers(struct http_frame *frame, const char *bytes, size_t max_body_bytes)
 {
-    uint64_t body = 0;
+    const char *end = bytes + frame->header_len;
     bool has_length = false;
-    size_t end = 0;
 
-    *out_needed = 0;
-    switch (find_block_end(bytes, len, &end)) {
-    case BLOCK_INCOMPLETE:
-        return len >= HTTP_HEADER_BLOCK_MAX;
-    case BLOCK_MALFORMED:
-        return true;
-    case BLOCK_WHOLE:
-        break;
-    }
-    for (const char *line = bytes; line < bytes + end;) {
-        size_t left = (size_t)(bytes + end - line);
-        const char *newline = memchr(line, '\n', left);
-        size_t line_len = newline ? (size_t)(newline - line) : left;
+    for (const char *line = bytes; line < end;) {
+        const char *newline = memchr(line, '\n', (size_t)(end - line));
+        size_t len = newline ? (size_t)(newline - line) : (size_t)(end - line);
         const char *value;
         size_t value_len;
+        uint64_t number;
 
-        /* Whoever expects a 100 sends no body before he has it. */
-        if (header_value(line, line_len, "Expect", &value_len) ||
-            header_value(line, line_len, "Transfer-Encoding", &value_len))
-            return true;
-        value = header_value(line, line_len, "Content-Length", &value_len);
-        if (value && (has_length || !text_to_u64(value, value_len, max_body_bytes, &body)))
-            return true;
-        has_length = has_length || value;
-        line += line_len + 1;
+        if (header_value(line, len, "Expect", &value_len))
+            frame->expects = true;
+        if (header_value(line, len, "Transfer-Encoding", &value_len))
+            frame->is_odd = true;
+        value = header_value(line, len, "Content-Length", &value_len);
+        if (value) {
+            if (has_length || !text_to_u64(value, value_len, max_body_bytes, &number))
+                frame->is_odd = true;
+            else
+                frame->body_len = (size_t)number;
+            has_length = true;
+        }
+        line += len + 1;
     }
-    if (len - end >= body || len >= HTTP_READY_BYTES)
+    if (frame->is_odd)
+        frame->body_len = 0;
+}
+
+bool http_frame_is_ready(struct http_frame *frame, const char *bytes, size_t len,
+                         size_t max_body_bytes)
+{
+    if (frame->header_len == 0 && !frame->is_odd) {
+        switch (find_block_end(bytes, len, frame->seen, &frame->header_len)) {
+        case BLOCK_INCOMPLETE:
+            frame->seen = len;
+            frame->is_odd = len >= HTTP_HEADER_BLOCK_MAX;
+            break;
+        case BLOCK_MALFORMED:
+            frame->is_odd = true;
+            break;
+        case BLOCK_WHOLE:
+            read_headers(frame, bytes, max_body_bytes);
+            break;
+        }
+    }
+    if (frame->is_odd)
         return true;
-    *out_needed = end + body < HTTP_READY_BYTES ? end + (size_t)body : HTTP_READY_BYTES;
-    return false;
+    if (frame->header_len == 0)
+        return false;
+    return len >= http_frame_size(frame) || (frame->expects && !frame->continued);
 }

@@ -4,10 +4,12 @@
  *
  * A cautious reading that decides only how long a connection waits before a worker looks at it, and
  * never whether a request is right: what is odd in any way is "ready", and the worker refuses it.
- * Where the header block ends is decided as civetweb decides it.
+ * Where the header block ends is decided as civetweb decides it. Bytes may come one by one: what
+ * has been looked at in vain is not looked at again.
  *
- * Threads    any; nothing is kept.
- * Limits     of a request above HTTP_READY_BYTES that many are enough: the worker reads the rest.
+ * Threads    a frame belongs to whoever has the connection.
+ * Ownership  nothing is kept of the bytes; they must stand at the same place, as seen from their
+ *            start, as long as the frame is used. {0} is the frame of a new request.
  */
 #ifndef HTTP_FRAME_H
 #define HTTP_FRAME_H
@@ -15,12 +17,28 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { HTTP_HEADER_BLOCK_MAX = 16 * 1024, HTTP_READY_BYTES = 32 * 1024 };
+enum { HTTP_HEADER_BLOCK_MAX = 16 * 1024 };
+
+struct http_frame {
+    size_t seen;       /* bytes in which no end of the headers was found */
+    size_t header_len; /* with the empty line; 0: not known yet */
+    size_t body_len;   /* as announced */
+    bool is_odd;       /* somebody should have a look, and refuse it */
+    bool expects;      /* there is an Expect header: no body comes before a 100 does */
+    bool continued;    /* the 100 was sent; whoever sends it sets this */
+};
 
 /*
- * True when a worker should have a look; at once when the body will be longer than max_body_bytes. False: more bytes are needed; *out_needed is then how many
- * there must be in all (from the start of the request on), or 0 while that can't be known.
+ * True when a worker should have a look: a whole request is there, or never will be, or the headers
+ * alone call for an answer (a body above max_body_bytes, an expectation).
  */
-bool http_frame_is_ready(const char *bytes, size_t len, size_t max_body_bytes, size_t *out_needed);
+bool http_frame_is_ready(struct http_frame *frame, const char *bytes, size_t len,
+                         size_t max_body_bytes);
+
+/* How many bytes the request is made of. */
+static inline size_t http_frame_size(const struct http_frame *frame)
+{
+    return frame->header_len + frame->body_len;
+}
 
 #endif

@@ -3,11 +3,12 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "http/frame.h"
 
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,8 @@ enum {
     LINGER_MAX_BYTES = 16 * 1024 * 1024,
     DRAIN_GRACE_MS = 250,
     COMPLAIN_EVERY_MS = 60 * 1000,
+    READ_STEP = 4 * 1024,        /* while the length of a request isn't known */
+    READ_MAX_BYTES = 256 * 1024, /* of one body, at a time */
 };
 
 /* What epoll tells us an event is about, where a slot's generation and number would be. */
@@ -52,8 +55,8 @@ enum wait { WAIT_IDLE, WAIT_REQUEST, WAIT_LINGER, WAIT_KINDS, WAIT_NONE = WAIT_K
 
 struct slot {
     struct gate_conn conn; /* first: a struct gate_conn * is a struct slot * */
-    struct slot *prev; /* guarded by lock, like everything below but the last two */
-    struct slot *next; /* also links the free slots */
+    struct slot *prev;     /* guarded by lock, like everything below but lingered */
+    struct slot *next;     /* also links the free slots */
     int64_t deadline_ms;
     enum wait wait;
     enum state state;
@@ -61,7 +64,6 @@ struct slot {
     uint32_t generation; /* tells an event of this connection from one of its predecessor's */
     bool armed;          /* epoll reports readability */
     bool late;           /* its deadline passed while a worker had it */
-    size_t needed;       /* gate's thread only: bytes that make the request ready; 0: unknown */
     size_t lingered;     /* gate's thread only */
 };
 
@@ -77,6 +79,7 @@ struct gate {
     int wake_fd;
     pthread_t thread;
     bool thread_runs;
+    atomic_size_t bodies; /* bytes of bodies that are in memory, or announced */
 
     pthread_mutex_t lock;
     pthread_cond_t emptied; /* while draining: used fell to 0, or door_shut was set */
@@ -94,7 +97,7 @@ struct gate {
     bool accepting;
     int64_t accept_pause_ends_ms;
     int64_t may_complain_ms;
-    char peeked[HTTP_READY_BYTES];
+    char rubbish[32 * 1024]; /* where what nobody wants is read to */
 };
 
 /* --- lists: the lock is held ------------------------------------------------------------------ */
@@ -159,6 +162,13 @@ static void watch(struct gate *g, struct slot *s, int op, uint32_t events)
     s->armed = events != 0;
 }
 
+static void give_up_budget(struct gate *g, struct gate_conn *conn)
+{
+    atomic_fetch_sub(&g->bodies, conn->reserved);
+    conn->reserved = 0;
+    conn->over_budget = false;
+}
+
 static void release(struct gate *g, struct slot *s)
 {
     unlink_wait(g, s);
@@ -166,6 +176,7 @@ static void release(struct gate *g, struct slot *s)
         g->opts.free_tls(s->conn.tls);
     s->conn.tls = NULL;
     buf_release(&s->conn.carry);
+    give_up_budget(g, &s->conn);
     close(s->conn.fd);
     s->conn.fd = -1;
     s->state = STATE_FREE;
@@ -189,15 +200,20 @@ static void start_linger(struct gate *g, struct slot *s)
     s->state = STATE_LINGERING;
     s->lingered = 0;
     link_wait(g, s, WAIT_LINGER);
-    watch(g, s, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP);
+    watch(g, s, EPOLL_CTL_MOD, EPOLLIN);
+}
+
+static bool has_unread(const struct slot *s)
+{
+    int unread = 0;
+
+    return ioctl(s->conn.fd, FIONREAD, &unread) == 0 && unread > 0;
 }
 
 /* Closing with unread bytes in the queue would send a RST, which can overtake our answer. */
 static void close_politely(struct gate *g, struct slot *s)
 {
-    int unread = 0;
-
-    if (ioctl(s->conn.fd, FIONREAD, &unread) == 0 && unread > 0)
+    if (has_unread(s))
         start_linger(g, s);
     else
         release(g, s);
@@ -211,12 +227,76 @@ static void wait_again(struct gate *g, struct slot *s, bool begun)
         return;
     }
     s->state = STATE_WAITING;
-    s->needed = 0;
     if (!begun)
         link_wait(g, s, WAIT_IDLE);
     else if (s->wait != WAIT_REQUEST)
         link_wait(g, s, WAIT_REQUEST);
-    watch(g, s, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP); /* reports what is there already, too */
+    watch(g, s, EPOLL_CTL_MOD, EPOLLIN); /* reports what is there already, too */
+}
+
+/* --- whoever has the connection ---------------------------------------------------------------- */
+
+/* Room for what the headers announce, before it comes. Returns false when there is none. */
+static bool reserve_budget(struct gate *g, struct gate_conn *conn)
+{
+    size_t len = conn->frame.body_len;
+
+    if (len == conn->reserved)
+        return true;
+    conn->reserved = len;
+    conn->over_budget = atomic_fetch_add(&g->bodies, len) + len > g->opts.body_budget_bytes;
+    return !conn->over_budget;
+}
+
+/* How much to ask for: all that is missing, once that is known. */
+static size_t next_step(const struct gate_conn *conn)
+{
+    size_t size = http_frame_size(&conn->frame);
+
+    if (conn->frame.header_len == 0 || size <= conn->carry.len)
+        return READ_STEP;
+    return size - conn->carry.len < READ_MAX_BYTES ? size - conn->carry.len : READ_MAX_BYTES;
+}
+
+enum gate_fill gate_fill(struct gate *gate, struct gate_conn *conn)
+{
+    struct buf *carry = &conn->carry;
+
+    for (;;) {
+        size_t step;
+        char *room;
+        ssize_t n;
+
+        if (carry->len > 0) {
+            bool ready = http_frame_is_ready(&conn->frame, carry->data, carry->len,
+                                             gate->opts.max_body_bytes);
+
+            if (!reserve_budget(gate, conn) || ready)
+                return GATE_FILL_READY;
+        }
+        step = next_step(conn);
+        room = buf_reserve(carry, step);
+        n = room ? gate->opts.read(conn, room, step) : -1;
+        if (n <= 0)
+            return n < 0 ? GATE_FILL_GONE : GATE_FILL_PARTIAL;
+        buf_added(carry, (size_t)n);
+    }
+}
+
+void gate_consume(struct gate *gate, struct gate_conn *conn)
+{
+    struct buf *carry = &conn->carry;
+    size_t size = http_frame_size(&conn->frame);
+
+    if (size < carry->len) {
+        memmove(carry->data, carry->data + size, carry->len - size);
+        carry->len -= size;
+        carry->data[carry->len] = '\0';
+    } else {
+        buf_reset(carry);
+    }
+    conn->frame = (struct http_frame){0};
+    give_up_budget(gate, conn);
 }
 
 /* --- workers ---------------------------------------------------------------------------------- */
@@ -234,13 +314,7 @@ void gate_whole(struct gate *gate, struct gate_conn *conn)
 void gate_give_back(struct gate *gate, struct gate_conn *conn, enum gate_fate fate)
 {
     struct slot *s = (struct slot *)conn;
-    size_t needed;
 
-    if (fate == GATE_PARK && conn->carry.len > 0)
-        fate = http_frame_is_ready(conn->carry.data, conn->carry.len, gate->opts.max_body_bytes,
-                                   &needed)
-                   ? GATE_AGAIN
-                   : GATE_MORE;
     if (fate == GATE_AGAIN) {
         gate->opts.ready(gate->opts.arg, conn);
         return;
@@ -269,56 +343,27 @@ static void hand_over(struct gate *g, struct slot *s)
 {
     pthread_mutex_lock(&g->lock);
     /* Over TLS only the worker can tell whether the request is whole: it calls gate_whole then. */
-    if (!g->opts.tls && s->conn.carry.len == 0)
+    if (!g->opts.tls)
         unlink_wait(g, s);
     s->state = STATE_BUSY;
     pthread_mutex_unlock(&g->lock);
     g->opts.ready(g->opts.arg, &s->conn);
 }
 
-enum look { LOOK_NOTHING, LOOK_PARTIAL, LOOK_READY, LOOK_GONE };
-
-static enum look look_at_bytes(struct gate *g, struct slot *s)
+static void look_at(struct gate *g, struct slot *s)
 {
-    int available;
-    ssize_t n;
+    enum gate_fill fill = g->opts.tls ? GATE_FILL_READY : gate_fill(g, &s->conn);
 
-    if (s->needed > 0 && ioctl(s->conn.fd, FIONREAD, &available) == 0 &&
-        (size_t)available < s->needed)
-        return LOOK_PARTIAL;
-    n = recv(s->conn.fd, g->peeked, sizeof(g->peeked), MSG_PEEK | MSG_DONTWAIT);
-    if (n < 0)
-        return errno == EAGAIN || errno == EINTR ? LOOK_NOTHING : LOOK_GONE;
-    if (n == 0)
-        return LOOK_GONE;
-    /* What is encrypted, or the middle of a request, says nothing to us. */
-    if (g->opts.tls || s->conn.carry.len > 0)
-        return LOOK_READY;
-    return http_frame_is_ready(g->peeked, (size_t)n, g->opts.max_body_bytes, &s->needed)
-               ? LOOK_READY
-               : LOOK_PARTIAL;
-}
-
-static void look_at(struct gate *g, struct slot *s, bool half_closed)
-{
-    enum look look = look_at_bytes(g, s);
-
-    if (look == LOOK_PARTIAL && half_closed)
-        look = LOOK_GONE; /* the rest will never come */
-    if (look == LOOK_NOTHING)
-        return;
-    if (look != LOOK_GONE && s->wait != WAIT_REQUEST) {
-        pthread_mutex_lock(&g->lock);
-        link_wait(g, s, WAIT_REQUEST);
-        pthread_mutex_unlock(&g->lock);
-    }
-    if (look == LOOK_READY) {
-        hand_over(g, s);
-    } else if (look == LOOK_GONE) {
-        pthread_mutex_lock(&g->lock);
+    if (fill == GATE_FILL_PARTIAL && s->conn.carry.len == 0)
+        return; /* nothing has come after all */
+    pthread_mutex_lock(&g->lock);
+    if (fill == GATE_FILL_GONE)
         release(g, s);
-        pthread_mutex_unlock(&g->lock);
-    }
+    else if (s->wait != WAIT_REQUEST)
+        link_wait(g, s, WAIT_REQUEST);
+    pthread_mutex_unlock(&g->lock);
+    if (fill == GATE_FILL_READY)
+        hand_over(g, s);
 }
 
 static void throw_away(struct gate *g, struct slot *s)
@@ -326,7 +371,7 @@ static void throw_away(struct gate *g, struct slot *s)
     ssize_t n;
 
     do {
-        n = recv(s->conn.fd, g->peeked, sizeof(g->peeked), MSG_DONTWAIT);
+        n = recv(s->conn.fd, g->rubbish, sizeof(g->rubbish), MSG_DONTWAIT);
         if (n > 0)
             s->lingered += (size_t)n;
     } while (n > 0 && s->lingered < LINGER_MAX_BYTES);
@@ -350,7 +395,7 @@ static void serve_event(struct gate *g, const struct epoll_event *event)
     pthread_mutex_unlock(&g->lock);
 
     if (state == STATE_WAITING)
-        look_at(g, s, event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
+        look_at(g, s);
     else if (state == STATE_LINGERING)
         throw_away(g, s);
 }
@@ -364,6 +409,9 @@ static bool make_room(struct gate *g, const struct slot *spare)
         /* Those of the request list that are with a worker can't be taken: a few at most. */
         for (struct slot *s = g->waits[order[i]].head; s; s = s->next) {
             if (s->state == STATE_BUSY || s == spare)
+                continue;
+            /* It has asked, only we haven't looked yet. */
+            if (order[i] == WAIT_IDLE && has_unread(s))
                 continue;
             release(g, s);
             return true;
@@ -419,38 +467,61 @@ static bool admit(struct gate *g, int fd, const union gate_peer *peer)
     s->next = NULL;
     s->conn.fd = fd;
     s->conn.peer = *peer;
-    s->conn.carry = BUF_INIT(HTTP_HEADER_BLOCK_MAX + HTTP_READY_BYTES);
+    s->conn.carry = BUF_INIT(HTTP_HEADER_BLOCK_MAX + g->opts.max_body_bytes + 2 * READ_STEP);
+    s->conn.frame = (struct http_frame){0};
     unmap_v4(&s->conn.peer);
     s->state = STATE_WAITING;
     s->late = false;
-    s->needed = 0;
     g->used++;
     link_wait(g, s, WAIT_IDLE);
-    watch(g, s, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP);
+    watch(g, s, EPOLL_CTL_ADD, EPOLLIN);
     return g->used <= g->opts.max_connections || make_room(g, s);
+}
+
+/* Take in one that is at the door. Returns what is in the way, or NULL. The lock is held. */
+static const char *accept_one(struct gate *g, bool *out_nobody)
+{
+    static const char all_served[] = "every connection is being served";
+    union gate_peer peer = {0};
+    socklen_t len = sizeof(peer);
+    int fd;
+
+    *out_nobody = false;
+    if (!g->free) { /* the one above max_connections is still there */
+        struct pollfd door = {.fd = g->listen_fd, .events = POLLIN};
+
+        *out_nobody = poll(&door, 1, 0) <= 0;
+        if (*out_nobody)
+            return NULL;
+        if (!make_room(g, NULL))
+            return all_served;
+    }
+    fd = accept4(g->listen_fd, &peer.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0)
+        return admit(g, fd, &peer) ? NULL : all_served;
+    switch (errno) {
+    case EAGAIN:
+        *out_nobody = true;
+        return NULL;
+    case EMFILE:
+    case ENFILE:
+        return make_room(g, NULL) ? NULL : "there are no more file descriptors";
+    case ENOBUFS:
+    case ENOMEM:
+        return make_room(g, NULL) ? NULL : "there is no memory";
+    default:
+        return NULL; /* it has gone again already */
+    }
 }
 
 static void accept_some(struct gate *g)
 {
     const char *trouble = NULL;
+    bool nobody = false;
 
-    for (int i = 0; i < ACCEPTS_PER_WAKE && !trouble; i++) {
-        union gate_peer peer = {0};
-        socklen_t len = sizeof(peer);
-        int fd = accept4(g->listen_fd, &peer.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        int problem = fd < 0 ? errno : 0;
-
-        if (problem == EAGAIN)
-            return;
+    for (int i = 0; i < ACCEPTS_PER_WAKE && !nobody && !trouble; i++) {
         pthread_mutex_lock(&g->lock);
-        if (fd >= 0) {
-            if (!admit(g, fd, &peer))
-                trouble = "every connection is being served";
-        } else if (problem == EMFILE || problem == ENFILE || problem == ENOBUFS ||
-                   problem == ENOMEM) {
-            if (!make_room(g, NULL))
-                trouble = strerror(problem);
-        }
+        trouble = accept_one(g, &nobody);
         pthread_mutex_unlock(&g->lock);
     }
     if (trouble)
@@ -513,7 +584,8 @@ static void begin_drain(struct gate *g)
     /* Workers only add to the list's end, and since draining is set, not even that. */
     for (struct slot *s = next; s; s = next) {
         next = s->next;
-        look_at(g, s, false);
+        if (!g->opts.tls || has_unread(s))
+            look_at(g, s);
     }
     pthread_mutex_lock(&g->lock);
     while (g->waits[WAIT_IDLE].head)

@@ -2,10 +2,12 @@
 /*
  * gate - where connections wait, at no thread's cost.
  *
- * One thread accepts, and watches every connection that isn't with a worker (epoll). A connection is
- * handed over when there is work for a worker: over plain HTTP when a whole request can be peeked
- * at (or HTTP_READY_BYTES of a larger one), over TLS when there are bytes to decrypt. Afterwards the
- * worker gives it back, and says what is to become of it.
+ * One thread accepts, and watches every connection that isn't with a worker (epoll). Over plain HTTP
+ * it reads what comes, each byte once, into the connection's carry, and hands the connection over
+ * when a whole request is there. Over TLS it hands over whenever there are bytes to decrypt, and the
+ * worker gives the connection back when they don't make a whole request yet. So workers never wait
+ * for a client to send. Afterwards the worker gives the connection back, and says what is to
+ * become of it.
  *
  *     accept --> WAITING --ready()--> BUSY --gate_give_back--> WAITING | LINGERING | closed
  *                   |                                              |
@@ -20,21 +22,25 @@
  *               client still sends is thrown away,
  *               so that it can read the answer      2 s
  *
- * Threads    gate_new, _start, _drain, _stop, _free: main. gate_whole, gate_give_back: the worker that
- *            has the connection. ready(): the gate's thread, or a worker in gate_give_back.
+ * Threads    gate_new, _start, _drain, _stop, _free: main. gate_whole, gate_fill, gate_consume and
+ *            gate_give_back: the worker that has the connection. ready(): the gate's thread, or a
+ *            worker in gate_give_back. read(): whoever has the connection.
  * Ownership  every connection is the gate's. What a struct gate_conn shows belongs to the worker
  *            between ready() and gate_give_back().
  * Limits     at max_connections the one that lingers, else idles, else dawdles longest is closed to
  *            make room; when all are with workers, or descriptors run out, accepting pauses.
+ *            Announced bodies above body_budget_bytes together aren't gathered (over_budget).
  */
 #ifndef HTTP_GATE_H
 #define HTTP_GATE_H
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "http/frame.h"
 
 #include <netinet/in.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 struct gate;
 
@@ -47,26 +53,34 @@ union gate_peer {
 struct gate_conn {
     int fd; /* non-blocking */
     union gate_peer peer;
-    void *tls;        /* the worker's; NULL over plain HTTP, and before the handshake */
-    struct buf carry; /* bytes that were read, but belong to a request that isn't served yet */
+    void *tls;               /* the worker's; NULL over plain HTTP, and before the handshake */
+    struct buf carry;        /* what was read: a request, perhaps with some of the next one */
+    struct http_frame frame; /* of the request in carry */
+    size_t reserved;         /* of the budget for bodies */
+    bool over_budget;        /* there was none left: the request is to be refused */
 };
 
 enum gate_fate {
     GATE_CLOSE,  /* the request was read to its end: close (linger when there is more) */
     GATE_LINGER, /* bytes of a refused request may still be coming */
     GATE_DROP,   /* no good-bye: the client is gone, or is not speaking HTTP */
-    GATE_PARK,   /* wait for the next request (carry may hold some of it) */
+    GATE_PARK,   /* wait for the next request; carry is empty */
     GATE_MORE,   /* wait for more of the request that has begun, until its deadline */
     GATE_AGAIN,  /* the next request is here: hand it over again, behind those that wait */
 };
+
+enum gate_fill { GATE_FILL_READY, GATE_FILL_PARTIAL, GATE_FILL_GONE };
 
 struct gate_opts {
     bool tls;
     int max_connections;
     size_t max_body_bytes;
+    size_t body_budget_bytes;
     int request_timeout_ms;
     int idle_timeout_ms;
     void (*ready)(void *arg, struct gate_conn *conn);
+    /* Bytes, 0 when none are there now, or -1 when the connection is over. */
+    ssize_t (*read)(struct gate_conn *conn, char *out, size_t len);
     void (*free_tls)(void *tls);
     void *arg;
 };
@@ -76,8 +90,14 @@ int gate_new(struct gate **out, const struct gate_opts *opts, struct err *err) M
 /* Accept from listen_fd, which is the gate's when this returns 0. */
 int gate_start(struct gate *gate, int listen_fd, struct err *err) MUST_CHECK;
 
+/* Read what there is into carry, until there is a request to look at. Doesn't block. */
+enum gate_fill gate_fill(struct gate *gate, struct gate_conn *conn);
+
 /* The request is whole now: its deadline is off. */
 void gate_whole(struct gate *gate, struct gate_conn *conn);
+
+/* The request is served: take it out of carry. */
+void gate_consume(struct gate *gate, struct gate_conn *conn);
 
 void gate_give_back(struct gate *gate, struct gate_conn *conn, enum gate_fate fate);
 

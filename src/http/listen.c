@@ -19,7 +19,8 @@ union socket_address {
 };
 
 /* The host of address without its brackets, and its port. */
-static bool split(const char *address, char host[INET6_ADDRSTRLEN], bool *out_v6, uint64_t *out_port)
+static bool split(const char *address, char host[INET6_ADDRSTRLEN], bool *out_v6,
+                  uint64_t *out_port)
 {
     const char *colon = strrchr(address, ':');
     const char *start = address;

@@ -53,7 +53,7 @@ void http_response_error(struct http_response *response, int status, const char 
                          const char *message);
 
 /* Add "name: value\r\n". A value with a control character in it is refused: returns ERR_INVALID. */
-int http_response_header(struct http_response *response, const char *name,
-                         const char *value) MUST_CHECK;
+int http_response_header(struct http_response *response, const char *name, const char *value)
+    MUST_CHECK;
 
 #endif

@@ -21,9 +21,9 @@
 #include <unistd.h>
 
 enum {
-    STAY_MS = 4,         /* how long a worker waits for the next request of its connection */
-    PATIENCE_MS = 500,   /* how long it waits for a slow client while others wait for a worker */
-    WAIT_SLICE_MS = 50,  /* how often it looks whether they do */
+    STAY_MS = 4,        /* how long a worker waits for the next request of its connection */
+    PATIENCE_MS = 500,  /* how long an answer may take to send while others wait for a worker */
+    WAIT_SLICE_MS = 50, /* how often it is looked whether they do */
     ONE_WRITE_MAX = 64 * 1024, /* header and body up to this are sent in one piece */
     HEADERS_MAX_BYTES = 16 * 1024,
 };
@@ -33,10 +33,9 @@ struct http_server {
     char address[HTTP_ADDRESS_MAX];
     struct gate *gate;
     struct mg_context *civetweb;
-    int listen_fd;        /* until the gate has it */
-    int wake_fd;          /* wakes civetweb's master thread, so that it sees that it should stop */
-    atomic_int queued;    /* connections that wait for a worker */
-    atomic_size_t bodies; /* bytes of request bodies in memory */
+    int listen_fd;     /* until the gate has it */
+    int wake_fd;       /* wakes civetweb's master thread, so that it sees that it should stop */
+    atomic_int queued; /* connections that wait for a worker */
     atomic_bool draining;
 };
 
@@ -168,6 +167,7 @@ static void refuse(struct mg_connection *conn, const struct refusal *refusal)
         .headers = BUF_INIT(64),
     };
 
+    gate_consume(server_of(conn)->gate, worker.conn); /* whoever waits for room gets it */
     http_response_error(&response, refusal->status, refusal->code, refusal->message);
     if (refusal->status == 503)
         buf_puts(&response.headers, "Retry-After: 1\r\n");
@@ -186,25 +186,24 @@ static const struct refusal bad_host = {400, "bad_request", "exactly one Host he
 static const struct refusal bad_length = {400, "bad_request", "the Content-Length is not valid"};
 static const struct refusal both_lengths = {
     400, "bad_request", "Content-Length and Transfer-Encoding exclude each other"};
-static const struct refusal request_slow = {
-    408, "request_timeout", "the request took too long to arrive"};
 static const struct refusal no_length = {411, "length_required", "a Content-Length is needed"};
-static const struct refusal no_chunks = {
-    411, "length_required", "chunked bodies are not taken; send a Content-Length"};
+static const struct refusal no_chunks = {411, "length_required",
+                                         "chunked bodies are not taken; send a Content-Length"};
 static const struct refusal body_large = {413, "body_too_large", "the body is too large"};
-static const struct refusal no_expectation = {
-    417, "expectation_failed", "only 100-continue can be expected"};
-static const struct refusal headers_large = {
-    431, "headers_too_large", "the headers are too large or too many"};
-static const struct refusal no_encoding = {
-    501, "not_implemented", "transfer encodings are not supported"};
+static const struct refusal no_expectation = {417, "expectation_failed",
+                                              "only 100-continue can be expected"};
+static const struct refusal headers_large = {431, "headers_too_large",
+                                             "the headers are too large or too many"};
+static const struct refusal no_encoding = {501, "not_implemented",
+                                           "transfer encodings are not supported"};
 static const struct refusal busy = {503, "busy", "too much is going on; try again in a moment"};
-static const struct refusal bad_version = {
-    505, "version_not_supported", "only HTTP/1.0 and HTTP/1.1 are spoken here"};
+static const struct refusal bad_version = {505, "version_not_supported",
+                                           "only HTTP/1.0 and HTTP/1.1 are spoken here"};
 
 static bool has_body_method(const char *method)
 {
-    return strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 || strcmp(method, "PATCH") == 0;
+    return strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 ||
+           strcmp(method, "PATCH") == 0;
 }
 
 static bool has_encoded_nul(const char *path)
@@ -293,66 +292,6 @@ static const struct refusal *check_request(const struct mg_connection *conn,
                          out_body_len);
 }
 
-/* --- the body --------------------------------------------------------------------------------- */
-
-static size_t take_from_carry(char *out, size_t len)
-{
-    struct buf *carry = &worker.conn->carry;
-
-    if (len > carry->len)
-        len = carry->len;
-    if (len == 0)
-        return 0;
-    memcpy(out, carry->data, len);
-    carry->len -= len;
-    memmove(carry->data, carry->data + len, carry->len);
-    return len;
-}
-
-static bool send_continue(struct mg_connection *conn, const struct http_request *request,
-                          struct patience *patience)
-{
-    static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
-    const struct mg_request_info *ri = mg_get_request_info(conn);
-
-    if (!http_request_header(request, "Expect") || strcmp(ri->http_version, "1.1") != 0)
-        return true;
-    return write_all(patience, text, sizeof(text) - 1);
-}
-
-/* Returns false when there is nothing to serve: refused, or the client is gone. */
-static bool read_body(struct mg_connection *conn, const struct http_request *request, char *body,
-                      size_t len)
-{
-    struct patience patience = patience_for(server_of(conn));
-    size_t have = cw_read_buffered(conn, body, len);
-    size_t carried = take_from_carry(body + have, len - have);
-
-    cw_count_body(conn, carried);
-    have += carried;
-    if (have == 0 && len > 0 && !send_continue(conn, request, &patience)) {
-        set_fate(GATE_DROP);
-        return false;
-    }
-    while (have < len) {
-        short events = POLLIN;
-        ssize_t n = cw_read(worker.conn->fd, worker.conn->tls, body + have, len - have, &events);
-
-        if (n < 0) {
-            set_fate(GATE_DROP);
-            return false;
-        }
-        if (n == 0 && !wait_for_client(&patience, worker.conn->fd, events)) {
-            refuse(conn, &request_slow);
-            return false;
-        }
-        cw_count_body(conn, (size_t)n);
-        have += (size_t)n;
-    }
-    body[len] = '\0';
-    return true;
-}
-
 /* civetweb reads only the first Connection header, and in that keep-alive before close. */
 static bool asks_to_close(const struct http_request *request)
 {
@@ -389,39 +328,58 @@ static void serve(struct mg_connection *conn, const struct http_request *request
     buf_release(&response.headers);
 }
 
+/* The client sends the body when it has this; it waits for it in the gate. HTTP/1.0 knows no 100. */
+static void send_continue(struct mg_connection *conn)
+{
+    static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    struct patience patience = patience_for(server_of(conn));
+    bool is_1_1 = strcmp(mg_get_request_info(conn)->http_version, "1.1") == 0;
+
+    worker.conn->frame.continued = true;
+    if (is_1_1 && !write_all(&patience, text, sizeof(text) - 1))
+        set_fate(GATE_DROP);
+    else
+        set_fate(GATE_MORE);
+}
+
+/* The body stands in carry, perhaps with the next request behind it. */
 static void serve_with_body(struct mg_connection *conn, struct http_request *request, size_t len)
 {
-    struct http_server *server = server_of(conn);
-    char *body = NULL;
+    struct buf *carry = &worker.conn->carry;
+    char *body = carry->data + worker.conn->frame.header_len;
+    char behind = body[len];
 
-    if (atomic_fetch_add(&server->bodies, len) + len > server->opts.body_budget_bytes ||
-        !(body = malloc(len + 1))) {
-        refuse(conn, &busy);
-    } else if (read_body(conn, request, body, len)) {
-        request->body = body;
-        request->body_len = len;
-        serve(conn, request);
-    }
-    free(body);
-    atomic_fetch_sub(&server->bodies, len);
+    body[len] = '\0';
+    request->body = body;
+    request->body_len = len;
+    serve(conn, request);
+    body[len] = behind;
 }
 
 /* callbacks.begin_request: civetweb has parsed the headers, and decided nothing yet. */
 static int on_request(struct mg_connection *conn)
 {
+    struct http_server *server = server_of(conn);
+    const struct gate_conn *c = worker.conn;
     struct http_header headers[HTTP_HEADERS_MAX];
     struct http_request request;
     const struct refusal *refusal;
     size_t body_len = 0;
 
     describe(&request, mg_get_request_info(conn), headers);
-    refusal = check_request(conn, &request, server_of(conn)->opts.max_body_bytes, &body_len);
+    refusal = check_request(conn, &request, server->opts.max_body_bytes, &body_len);
+    if (!refusal && c->over_budget)
+        refusal = &busy;
+    /* Two readings of the same headers that differ: then a third one may, too. */
+    if (!refusal && (c->frame.is_odd || c->frame.body_len != body_len))
+        refusal = &bad_syntax;
     if (refusal)
         refuse(conn, refusal);
-    else if (body_len > 0)
-        serve_with_body(conn, &request, body_len);
+    else if (c->carry.len < http_frame_size(&c->frame))
+        send_continue(conn);
     else
-        serve(conn, &request);
+        serve_with_body(conn, &request, body_len);
+    cw_body_is_read(conn);
     if (worker.has_fate)
         cw_must_close(conn);
     return 200; /* served: civetweb does nothing more with it */
@@ -462,44 +420,36 @@ static void on_ready(void *arg, struct gate_conn *conn)
     cw_queue(server->civetweb, conn->fd, &conn->peer.any, conn);
 }
 
-static bool is_ready(const struct http_server *server, const char *bytes, size_t len)
+/* gate_opts.read */
+static ssize_t on_read(struct gate_conn *conn, char *out, size_t len)
 {
-    size_t needed;
+    short events;
 
-    return http_frame_is_ready(bytes, len, server->opts.max_body_bytes, &needed);
+    return cw_read(conn->fd, conn->tls, out, len, &events);
 }
 
-/*
- * Read what there is, until a whole request is in carry: over TLS, and when the first bytes of a
- * request came together with the request before it. Returns false when there isn't one; then the
- * connection's fate is known.
- */
-static bool fill_carry(struct http_server *server, struct gate_conn *c)
+/* Over TLS, what the gate does by itself over plain HTTP. */
+static enum gate_fill fill_by_tls(struct http_server *server, struct gate_conn *c)
 {
+    enum gate_fill fill;
     short events;
     int hello;
 
-    if (server->opts.tls_ctx) {
-        if (!c->tls)
-            c->tls = cw_tls_new(server->civetweb, c->fd);
-        hello = c->tls ? cw_tls_handshake(c->tls, &events) : -1;
-        if (hello <= 0) {
-            set_fate(hello < 0 ? GATE_DROP : GATE_MORE);
-            return false;
-        }
-    }
-    while (c->carry.len == 0 || !is_ready(server, c->carry.data, c->carry.len)) {
-        enum { STEP = 4096 };
-        char *room = buf_reserve(&c->carry, STEP);
-        ssize_t n = room ? cw_read(c->fd, c->tls, room, STEP, &events) : -1;
+    if (!c->tls)
+        c->tls = cw_tls_new(server->civetweb, c->fd);
+    hello = c->tls ? cw_tls_handshake(c->tls, &events) : -1;
+    if (hello <= 0)
+        return hello < 0 ? GATE_FILL_GONE : GATE_FILL_PARTIAL;
+    fill = gate_fill(server->gate, c);
+    if (fill == GATE_FILL_READY)
+        gate_whole(server->gate, c);
+    return fill;
+}
 
-        if (n <= 0) {
-            set_fate(n < 0 ? GATE_DROP : GATE_MORE);
-            return false;
-        }
-        buf_added(&c->carry, (size_t)n);
-    }
-    return true;
+/* What civetweb gets to see of the request in carry. */
+static size_t header_len(const struct gate_conn *c)
+{
+    return c->frame.header_len > 0 ? c->frame.header_len : c->carry.len;
 }
 
 /* callbacks.init_connection: a worker has taken it from the queue. */
@@ -508,76 +458,62 @@ static int on_taken(const struct mg_connection *const_conn, void **conn_data)
     struct mg_connection *conn = (struct mg_connection *)const_conn;
     struct http_server *server = server_of(conn);
     struct gate_conn *c = cw_tag(conn);
-    size_t taken;
+    enum gate_fill fill;
 
     *conn_data = NULL;
     atomic_fetch_sub(&server->queued, 1);
     worker.conn = c;
     worker.has_fate = false;
-    if (!server->opts.tls_ctx && c->carry.len == 0)
-        return 0; /* the gate has seen a whole request: civetweb reads it */
-    if (!fill_carry(server, c)) {
+    fill = server->opts.tls_ctx ? fill_by_tls(server, c) : GATE_FILL_READY;
+    if (fill == GATE_FILL_READY) {
+        cw_begin(conn, c->carry.data, header_len(c));
+    } else {
+        set_fate(fill == GATE_FILL_GONE ? GATE_DROP : GATE_MORE);
         cw_begin_nothing(conn);
-        return 0;
     }
-    gate_whole(server->gate, c);
-    taken = cw_begin(conn, c->tls, c->carry.data, c->carry.len);
-    c->carry.len -= taken;
-    memmove(c->carry.data, c->carry.data + taken, c->carry.len);
     return 0;
 }
 
-/* A whole request can be read without waiting. */
-static bool next_is_here(const struct http_server *server, int fd)
+static bool is_readable(int fd, int timeout_ms)
 {
     struct pollfd pollfd = {.fd = fd, .events = POLLIN};
-    char bytes[HTTP_READY_BYTES];
-    ssize_t n;
 
-    if (poll(&pollfd, 1, STAY_MS) <= 0)
-        return false;
-    n = recv(fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
-    return n > 0 && is_ready(server, bytes, (size_t)n);
+    return poll(&pollfd, 1, timeout_ms) > 0;
 }
 
 /*
- * callbacks.end_request: the answer is out. The worker goes on with this connection only when the
- * next request is whole, so that it never waits for headers, and nobody else waits.
+ * callbacks.end_request: the answer is out. The worker stays with this connection for a moment, but
+ * only if nobody waits for a worker, and it goes on only with a whole request.
  */
-static void on_answered(const struct mg_connection *conn, int status)
+static void on_answered(const struct mg_connection *const_conn, int status)
 {
+    struct mg_connection *conn = (struct mg_connection *)const_conn;
     struct http_server *server = server_of(conn);
     struct gate_conn *c = worker.conn;
-    const char *ahead;
-    size_t len;
+    bool others = atomic_load(&server->queued) > 0;
+    enum gate_fill fill = GATE_FILL_PARTIAL;
 
     (void)status;
     if (worker.has_fate)
         return;
-    ahead = cw_ahead(conn, &len);
-    if (atomic_load(&server->queued) == 0 && c->carry.len == 0) {
-        if (len > 0 ? is_ready(server, ahead, len) : !c->tls && next_is_here(server, c->fd))
+    gate_consume(server->gate, c);
+    /* What OpenSSL has read already makes no socket readable: there one has to try. */
+    if (c->carry.len > 0 || (!others && is_readable(c->fd, STAY_MS)) || c->tls)
+        fill = gate_fill(server->gate, c);
+    switch (fill) {
+    case GATE_FILL_READY:
+        if (!others && cw_continue(conn, c->carry.data, header_len(c)))
             return;
+        set_fate(GATE_AGAIN);
+        break;
+    case GATE_FILL_PARTIAL:
+        set_fate(c->carry.len > 0 ? GATE_MORE : GATE_PARK);
+        break;
+    case GATE_FILL_GONE:
+        set_fate(GATE_DROP);
+        break;
     }
-    /* What OpenSSL has read already makes no socket readable. */
-    set_fate(c->tls && cw_tls_has_pending(c->tls) ? GATE_AGAIN : GATE_PARK);
-    cw_must_close((struct mg_connection *)conn);
-}
-
-/* What was read of the next request waits with the connection. */
-static bool carry_ahead(const struct mg_connection *conn, struct gate_conn *c)
-{
-    struct buf carry = BUF_INIT(HTTP_HEADER_BLOCK_MAX + HTTP_READY_BYTES);
-    size_t len;
-    const char *ahead = cw_ahead(conn, &len);
-
-    if (len == 0)
-        return true;
-    buf_put(&carry, ahead, len);
-    buf_put(&carry, buf_text(&c->carry), c->carry.len);
-    buf_release(&c->carry);
-    c->carry = carry;
-    return buf_ok(&c->carry);
+    cw_must_close(conn);
 }
 
 /* callbacks.connection_close: the worker is done with it. */
@@ -594,10 +530,8 @@ static void on_done(const struct mg_connection *const_conn)
         else
             set_fate(GATE_DROP);
     }
-    if ((worker.fate == GATE_PARK || worker.fate == GATE_AGAIN) && !carry_ahead(conn, c))
-        set_fate(GATE_DROP);
     if (c->carry.len == 0)
-        buf_release(&c->carry);
+        buf_release(&c->carry); /* one that idles shall cost little */
     worker.conn = NULL;
     cw_let_go(conn);
     gate_give_back(server->gate, c, worker.fate);
@@ -666,6 +600,7 @@ static int start_civetweb(struct http_server *server, struct err *err)
     char threads[16];
     char queue[16];
     char header_block[16];
+    /* clang-format off */
     const char *options[] = {
         /* Not where we listen (civetweb_unit.c): it only says whether there is TLS. */
         "listening_ports", server->opts.tls_ctx ? "127.0.0.1:0s" : "127.0.0.1:0",
@@ -673,8 +608,8 @@ static int start_civetweb(struct http_server *server, struct err *err)
         "connection_queue", queue, /* never full: all connections have room in it */
         "max_request_size", header_block,
         "enable_keep_alive", "yes",
-        /* Nothing in civetweb waits for a client, except where our own reading of a request
-         * should be mistaken: then for this long. */
+        /* civetweb never reads, except where our own reading of a request should be mistaken:
+         * then for this long. */
         "request_timeout_ms", "500",
         "keep_alive_timeout_ms", "500",
         "decode_url", "no",
@@ -682,6 +617,7 @@ static int start_civetweb(struct http_server *server, struct err *err)
         "access_control_allow_origin", "",
         NULL,
     };
+    /* clang-format on */
     char text[256];
     struct mg_error_data error = {.text = text, .text_buffer_size = sizeof(text)};
     struct mg_init_data init = {
@@ -716,9 +652,11 @@ static int start_gate(struct http_server *server, struct err *err)
         .tls = server->opts.tls_ctx != NULL,
         .max_connections = server->opts.max_connections,
         .max_body_bytes = server->opts.max_body_bytes,
+        .body_budget_bytes = server->opts.body_budget_bytes,
         .request_timeout_ms = server->opts.request_timeout_ms,
         .idle_timeout_ms = server->opts.idle_timeout_ms,
         .ready = on_ready,
+        .read = on_read,
         .free_tls = cw_tls_free,
         .arg = server,
     };

@@ -2,29 +2,32 @@
 /*
  * server - an HTTP/1.1 listener that calls one function per request.
  *
- * civetweb parses and answers; we guard its door, since it is lax where a signature check behind a
- * proxy must not be. Every connection first waits in the gate (gate.h), where waiting costs no
- * thread. A plain-HTTP connection is given to a worker when its request is there whole (or, for a
- * large one, when there is plenty of it); after the answer the worker stays with it for a moment if
- * nobody else waits, else it goes back to the gate. So idle and trickling clients starve nobody,
- * however many there are.
+ * civetweb parses, on a pool of workers; we guard its door, since it is lax where a signature check
+ * behind a proxy must not be. Every connection first waits in the gate (gate.h), where waiting costs
+ * no thread. A worker gets it when a request is there whole, body included; after the answer the
+ * worker stays with it for a moment if nobody else waits, else it goes back to the gate. So idle and
+ * trickling clients starve nobody, however many there are, over TLS as over plain HTTP.
  *
  *     accept --> gate (epoll) --request is there--> worker --> handle() --> answer
  *                  ^                                               |
  *                  +----------------- keep-alive ------------------+
  *
  * What the framing must be: exactly one Content-Length of digits when there is a body, within
- * max_body_bytes; no Transfer-Encoding; at most HTTP_HEADERS_MAX headers; no "%00" in the path.
- * A request that isn't is answered (400, 411, 413, 431, 501) and the connection is closed.
+ * max_body_bytes; no Transfer-Encoding; CRLF line ends and no folded lines; fewer than
+ * HTTP_HEADERS_MAX headers in 16 KiB; exactly one Host (HTTP/1.0: at most one); a target that is a
+ * path, without "%00"; no expectation but 100-continue. A request that isn't like that is answered
+ * (400, 411, 413, 417, 431, 501, 505) and the connection is closed.
  *
- * Threads    http_server_start, _stop, _port: main. The handle callback: any of the workers,
- *            several at once. It may block; no lock is held.
- * Ownership  opts is copied, strings included, except tls and arg, which must outlive the server.
+ * Threads    http_server_start, _drain, _free: main; _address: any. The handle callback: any of the
+ *            workers, several at once. It may block; no lock is held. Their stacks have 1 MiB.
+ * Ownership  opts is copied; tls_ctx and arg must outlive the server, address need not.
  * Errors     a port that is taken or a bad address is ERR_IO and names the address.
- * Limits     a request must be complete request_timeout_ms after its first byte; an idle
+ * Limits     a request must be complete request_timeout_ms after its first byte (else: 408); an idle
  *            connection is closed after idle_timeout_ms; above max_connections the connection
- *            that has been idle longest makes room; body_budget_bytes bounds the memory
- *            of all bodies together (above it: 503).
+ *            that has been idle longest makes room; body_budget_bytes bounds the bodies that are in
+ *            memory or announced (above it: 503), and each connection may hold 20 KiB of
+ *            headers besides. A client that doesn't read its answer keeps a worker for
+ *            request_timeout_ms, but for half a second only while others wait for one.
  * Not here   which path does what (app/routes.c).
  */
 #ifndef HTTP_SERVER_H
@@ -37,7 +40,6 @@
 
 typedef void http_handle_fn(void *arg, const struct http_request *request,
                             struct http_response *response);
-
 
 struct http_server_opts {
     const char *address; /* "127.0.0.1:8080", "[::1]:8080", "0.0.0.0:443"; port 0: any free one */

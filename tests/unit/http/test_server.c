@@ -23,10 +23,10 @@ static int stop(void **state)
 static void server__request_is_passed_as_it_came(void **state)
 {
     (void)state;
-    assert_int_equal(wire_ask(&wire,
-                              "GET /a/../%2e//B?x=%20&y HTTP/1.1\r\nHost: x\r\nX-Two:  a b \r\n\r\n",
-                              &answer, NULL),
-                     200);
+    assert_int_equal(
+        wire_ask(&wire, "GET /a/../%2e//B?x=%20&y HTTP/1.1\r\nHost: x\r\nX-Two:  a b \r\n\r\n",
+                 &answer, NULL),
+        200);
     assert_string_equal(answer.body, "GET|/a/../%2e//B|x=%20&y|Host=x;X-Two=a b ;|0|127.0.0.1");
 }
 
@@ -41,8 +41,8 @@ static void server__answer_has_our_headers_and_no_others(void **state)
                                      "Keep-Alive: timeout=30\r\n"
                                      "Cache-Control: no-store\r\n"
                                      "X-Content-Type-Options: nosniff\r\n\r\n");
-    assert_int_equal(
-        wire_ask(&wire, "GET /header HTTP/1.1\r\nHost: x\r\n\r\n", &answer, NULL), 200);
+    assert_int_equal(wire_ask(&wire, "GET /header HTTP/1.1\r\nHost: x\r\n\r\n", &answer, NULL),
+                     200);
     assert_string_equal(wire_header(&answer, "X-One"), "1");
 }
 
@@ -91,13 +91,14 @@ static const struct {
     {"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 200, true},
     {"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200, false},
     {"GET / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Close\r\n\r\n", 200, false},
-    {"GET / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n", 200, false},
-    {"GET / HTTP/1.1\r\nhost:x\r\n\r\n", 200, true},
-    {"OPTIONS /x HTTP/1.1\r\nHost: x\r\nOrigin: a\r\nAccess-Control-Request-Method: PUT\r\n\r\n", 200,
-     true},
-    {"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 200, false},
-    {"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n", 200,
+    {"GET / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n", 200,
      false},
+    {"GET / HTTP/1.1\r\nhost:x\r\n\r\n", 200, true},
+    {"OPTIONS /x HTTP/1.1\r\nHost: x\r\nOrigin: a\r\nAccess-Control-Request-Method: PUT\r\n\r\n",
+     200, true},
+    {"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 200, false},
+    {"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n",
+     200, false},
     {POST "Content-Length: 0\r\n\r\n", 200, true},
     {POST "Content-Length: 5\r\n\r\nhello", 200, true},
     {POST "Content-Length: 0005\r\n\r\nhello", 200, true},
@@ -143,7 +144,8 @@ static const struct {
     {"GET / HTTP/1.1\nHost: x\n\n", 400, false},
     {"GET / HTTP/1.1\r\nHost: x\nX-A: 1\r\n\r\n", 400, false},
     {"GET / HTTP/1.1\r\nHost: x\r\nExpect: 200-ok\r\n\r\n", 417, false},
-    {"GET / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nExpect: 100-continue\r\n\r\n", 417, false},
+    {"GET / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nExpect: 100-continue\r\n\r\n", 417,
+     false},
     /* the request line */
     {"\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", 400, false},
     {" GET / HTTP/1.1\r\nHost: x\r\n\r\n", 400, false},
@@ -224,7 +226,8 @@ static void echo(int fd, size_t len, size_t step)
 
     for (size_t i = 0; i < len; i++)
         body[i] = (char)(i * 31 % 251);
-    snprintf(head, sizeof(head), "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n", len);
+    snprintf(head, sizeof(head), "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n",
+             len);
     wire_send(fd, head);
     for (size_t at = 0; at < len; at += step)
         assert_true(wire_send_bytes(fd, body + at, len - at < step ? len - at : step));
@@ -278,6 +281,12 @@ static void server__expectation_is_met_before_the_body(void **state)
         assert_int_equal(answer.status, 200);
         assert_string_equal(answer.body, "hello");
     }
+    wire_send(fd, "POST /echo HTTP/1.0\r\nContent-Length: 5\r\nConnection: keep-alive\r\n"
+                  "Expect: 100-continue\r\n\r\n");
+    assert_int_equal(poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 50), 0);
+    wire_send(fd, "hello");
+    assert_true(wire_receive(fd, &answer));
+    assert_int_equal(answer.status, 200);
     wire_send(fd, POST "Content-Length: 1048577\r\nExpect: 100-continue\r\n\r\n");
     assert_true(wire_receive(fd, &answer));
     assert_int_equal(answer.status, 413);

@@ -59,7 +59,7 @@ static inline void wire_describe(const struct http_request *request, struct buf 
 }
 
 static inline void wire_handle(void *arg, const struct http_request *request,
-                        struct http_response *response)
+                               struct http_response *response)
 {
     struct wire *w = arg;
 
@@ -155,11 +155,14 @@ static inline void wire_send(int fd, const char *text)
 static inline const char *wire_header(const struct wire_answer *answer, const char *name)
 {
     static char value[256];
-    const char *line = strcasestr(answer->head, name);
+    const char *line;
+    char start[64];
 
-    if (!line || line == answer->head || line[-1] != '\n' || line[strlen(name)] != ':')
+    snprintf(start, sizeof(start), "\n%s: ", name);
+    line = strcasestr(answer->head, start);
+    if (!line)
         return NULL;
-    line += strlen(name) + 2;
+    line += strlen(start);
     snprintf(value, sizeof(value), "%.*s", (int)strcspn(line, "\r"), line);
     return value;
 }
@@ -213,7 +216,7 @@ static inline bool wire_is_closed(int fd)
 
 /* Send text on a connection of its own, and return the status of the answer (0: none). */
 static inline int wire_ask(const struct wire *w, const char *text, struct wire_answer *answer,
-                    bool *out_closed)
+                           bool *out_closed)
 {
     int fd = wire_connect(w);
     bool answered;
