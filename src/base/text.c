@@ -115,7 +115,7 @@ bool text_to_u64(const char *text, size_t len, uint64_t max, uint64_t *out)
     for (size_t i = 0; i < len; i++) {
         unsigned digit = (unsigned)(text[i] - '0');
 
-        if (digit > 9 || value > (max - digit) / 10)
+        if (digit > 9 || digit > max || value > (max - digit) / 10)
             return false;
         value = value * 10 + digit;
     }

@@ -88,7 +88,7 @@ int l_json_decode(lua_State *L);
 int l_json_array(lua_State *L);
 void values_open(lua_State *L); /* metatables; [-0, +0, m] */
 
-/* bind_db.c: adds the functions for rows and statements to the native table on top. [-0, +0, m] */
+/* bind_query.c: adds the functions for rows and statements to the native table on top. [-0, +0, m] */
 void bind_db_open(lua_State *L);
 
 /* bind_log.c */
