@@ -7,7 +7,12 @@ local registered = { events = {}, actions = {}, routes = {}, schema = {} }
 local raise = native.raise
 local known_actions = { authentication = true, user_registration = true }
 
+local loaded = false -- declaring is over then
+
 local function check_table(value, name, example)
+   if loaded then
+      raise(("authkit.%s belongs to the top of the script: a function that runs can't declare anything"):format(name))
+   end
    if type(value) ~= "table" then
       raise(("authkit.%s wants a table, such as authkit.%s %s, not a %s")
          :format(name, name, example, type(value)))
@@ -94,7 +99,7 @@ local response = read_only("response", {
 -- Runs an action's function. Returns "allow", or "deny" and the message or nil.
 local function decide(fn, ctx, action)
    local verdict = fn(ctx, action, response)
-   if verdict == allow then
+   if rawequal(verdict, allow) then
       return "allow"
    end
    local message = verdict ~= nil and denials[verdict]
@@ -112,4 +117,7 @@ return {
    registered = registered,
    decide = decide,
    ctx = ctx,
+   finish = function()
+      loaded = true
+   end,
 }

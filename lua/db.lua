@@ -205,7 +205,7 @@ local function check_query(query)
 end
 
 local function check_column(q, column)
-   if not q.handle.by_name[column] then
+   if type(column) ~= "string" or not q.handle.by_name[column] then
       native.unknown("column", column, sorted_keys(q.handle.by_name), q.handle.name)
    end
    return quote(column)
@@ -265,6 +265,9 @@ function Query:where(column, ...)
    local q = check_query(self)
    local n = select("#", ...)
    if type(column) == "table" and n == 0 then
+      for name in pairs(column) do
+         check_column(q, name)
+      end
       for _, name in ipairs(sorted_keys(column)) do
          add_where(q, name, "=", column[name])
       end

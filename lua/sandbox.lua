@@ -135,7 +135,14 @@ local function close_if_in_time(co)
    return close(co)
 end
 
+-- A coroutine begins with a hook count of its own: many short ones would never reach it.
+local function resume_if_in_time(co, ...)
+   native.check_budget()
+   return resume(co, ...)
+end
+
 library_of.coroutine.close = close_if_in_time
+library_of.coroutine.resume = resume_if_in_time
 
 function library_of.coroutine.wrap(f)
    local co = create(f)
@@ -149,7 +156,7 @@ function library_of.coroutine.wrap(f)
       error((...), 0)
    end
    return function(...)
-      return finish(resume(co, ...))
+      return finish(resume_if_in_time(co, ...))
    end
 end
 

@@ -25,10 +25,16 @@ local function literal(value)
    return tostring(value)
 end
 
+-- The default as SQL, or nil and what is wrong with it (nothing, when there is no default).
 local function default_literal(column)
    local value = column.default
    if value == nil then
       return nil
+   end
+   local is_infinite = math.type(value) == "float" and (value ~= value or value == math.huge or value == -math.huge)
+   if is_infinite or (type(value) == "string" and (value:find("\0", 1, true) or not utf8.len(value))) then
+      return nil, ("%s: its default can't be written in SQL; give a finite number, or a text that is UTF-8 without NUL")
+         :format(column.where)
    end
    if column.type == "json" then
       return literal(native.json_encode(value))
@@ -119,6 +125,13 @@ local function compare_column(plan, t, column, found)
          column.where, column.type, found_type or found.type, found_type or found.type,
          quote(t.name), quote(column.name), quote(column.name .. "_old"))
    end
+   local default, problem = default_literal(column)
+   if problem then
+      return plan:refuse("%s", problem)
+   end
+   if default ~= found.default then
+      plan.anew[t.name] = true -- SQLite has no way to change a default
+   end
    if column.nullable == not found.required then
       return
    end
@@ -155,7 +168,7 @@ local function rebuild(plan, t, found, order)
          moved[#moved + 1] = quote(name)
       elseif name ~= "_id" and name ~= "_creation_time" then
          definitions[#definitions + 1] = ("%s %s%s"):format(quote(name), found[name].type,
-            found[name].default and " DEFAULT " .. found[name].default or "")
+            found[name].default and " DEFAULT (" .. found[name].default .. ")" or "")
          moved[#moved + 1] = quote(name)
       end
    end
@@ -170,6 +183,11 @@ local function rebuild(plan, t, found, order)
    plan:add(("INSERT INTO %s (%s) SELECT %s FROM %s"):format(quote(new), list, list, quote(t.name)))
    plan:add(("DROP TABLE %s"):format(quote(t.name)))
    plan:add(("ALTER TABLE %s RENAME TO %s"):format(quote(new), quote(t.name)))
+   -- Indexes and triggers that somebody made by hand went with the old table.
+   for _, row in ipairs(native.rows([[SELECT sql FROM sqlite_schema WHERE tbl_name = ? AND sql IS NOT NULL
+      AND type IN ('index', 'trigger') AND name NOT LIKE 'authkitd:%' ORDER BY type, name]], t.name)) do
+      plan:add(row[1])
+   end
 end
 
 local function check_duplicates(plan, t, index)
@@ -228,9 +246,17 @@ local function compare_table(plan, t)
          "authkit.schema: table %s is in the database already, but wasn't made by authkitd (it has no _id and _creation_time): rename one of the two",
          t.name)
    end
+   local by_lower = {}
+   for _, name in ipairs(order) do
+      by_lower[name:lower()] = name
+   end
    for _, column in ipairs(t.columns) do
+      local other = by_lower[column.name:lower()]
       if found[column.name] then
          compare_column(plan, t, column, found[column.name])
+      elseif other then
+         plan:refuse("%s is called '%s' in the database; SQLite doesn't tell them apart, so declare it that way",
+            column.where, other)
       else
          add_column(plan, t, column)
       end

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SECRET_MAX_BYTES = 65536, PROBLEMS_MAX = ERR_TEXT_MAX - 1 };
+enum { SECRET_MAX_BYTES = 65536, PROBLEMS_MAX = 1024 * 1024 };
 
 enum kind { TEXT, ADDRESS, URL_PATH, COUNT, BYTES, CHOICE, FLAG, SECRET };
 
@@ -210,7 +210,7 @@ static void set_value(struct config *config, const struct option *option, const 
         break;
     }
     if (wanted) {
-        buf_printf(problems, "%s: '%s' won't do: it must be %s\n", origin,
+        buf_printf(problems, "%s: '%.200s' won't do: it must be %s\n", origin,
                    option->kind == SECRET ? "" : value, wanted);
         return;
     }
@@ -452,7 +452,9 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
     warn_of_unknown_variables(config, file);
     if ((command & SERVER) && !config->tls_cert != !config->tls_key)
         buf_puts(&problems, "--tls-cert and --tls-key go together: one of them is missing\n");
-    if (problems.len > 0) {
+    if (!buf_ok(&problems)) {
+        rc = err_set(err, ERR_NOMEM, "the configuration has too many problems to tell them");
+    } else if (problems.len > 0) {
         problems.data[problems.len - 1] = '\0';
         rc = err_set(err, ERR_INVALID, "%s", problems.data);
     }

@@ -9,17 +9,17 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ULID_CHARS = 26, ID_MAX = 128 };
+enum { ULID_CHARS = 26, ID_MAX = 64 };
 
 /*
  * $(id) is the object's id, $(now) the time; everything else stands as it is. The members and their
  * order: workos/openapi-spec spec/open-api-spec.yaml, as WORKOS.md section 3 lists them.
  */
-#define USER                                                                                       \
-    "{\"object\":\"user\",\"id\":\"$(id)\",\"email\":\"ada@example.com\",\"email_verified\":true," \
-    "\"first_name\":\"Ada\",\"last_name\":\"Lovelace\",\"name\":\"Ada Lovelace\","                 \
-    "\"profile_picture_url\":null,\"last_sign_in_at\":null,\"locale\":\"en\","                     \
-    "\"external_id\":null,\"metadata\":{},\"created_at\":\"$(now)\",\"updated_at\":\"$(now)\"}"
+#define USER                                                                                   \
+    "{\"object\":\"user\",\"id\":$(id),\"email\":\"ada@example.com\",\"email_verified\":true," \
+    "\"first_name\":\"Ada\",\"last_name\":\"Lovelace\",\"name\":\"Ada Lovelace\","             \
+    "\"profile_picture_url\":null,\"last_sign_in_at\":null,\"locale\":\"en\","                 \
+    "\"external_id\":null,\"metadata\":{},\"created_at\":$(now),\"updated_at\":$(now)}"
 
 static const struct sample {
     const char *start; /* of the type */
@@ -28,37 +28,37 @@ static const struct sample {
 } samples[] = {
     {"user.", "user", USER},
     {"session.", "session",
-     "{\"object\":\"session\",\"id\":\"$(id)\",\"user_id\":\"user_01EXAMPLE\","
+     "{\"object\":\"session\",\"id\":$(id),\"user_id\":\"user_01EXAMPLE\","
      "\"organization_id\":null,\"auth_method\":\"password\",\"ip_address\":\"192.0.2.1\","
      "\"user_agent\":\"Mozilla/5.0\",\"impersonator\":null,\"status\":\"active\","
-     "\"created_at\":\"$(now)\",\"updated_at\":\"$(now)\"}"},
+     "\"created_at\":$(now),\"updated_at\":$(now)}"},
     {"organization_membership.", "om",
-     "{\"object\":\"organization_membership\",\"id\":\"$(id)\",\"user_id\":\"user_01EXAMPLE\","
+     "{\"object\":\"organization_membership\",\"id\":$(id),\"user_id\":\"user_01EXAMPLE\","
      "\"organization_id\":\"org_01EXAMPLE\",\"role\":{\"slug\":\"member\"},\"status\":\"active\","
-     "\"directory_managed\":false,\"custom_attributes\":{},\"created_at\":\"$(now)\","
-     "\"updated_at\":\"$(now)\"}"},
+     "\"directory_managed\":false,\"custom_attributes\":{},\"created_at\":$(now),"
+     "\"updated_at\":$(now)}"},
     {"organization.", "org",
-     "{\"object\":\"organization\",\"id\":\"$(id)\",\"name\":\"Example Inc\",\"external_id\":null,"
+     "{\"object\":\"organization\",\"id\":$(id),\"name\":\"Example Inc\",\"external_id\":null,"
      "\"stripe_customer_id\":null,\"allow_profiles_outside_organization\":false,\"domains\":[],"
-     "\"metadata\":{},\"created_at\":\"$(now)\",\"updated_at\":\"$(now)\"}"},
+     "\"metadata\":{},\"created_at\":$(now),\"updated_at\":$(now)}"},
     {"invitation.", "invitation",
-     "{\"object\":\"invitation\",\"id\":\"$(id)\",\"email\":\"grace@example.com\","
-     "\"state\":\"pending\",\"accepted_at\":null,\"revoked_at\":null,\"expires_at\":\"$(now)\","
-     "\"organization_id\":null,\"inviter_user_id\":null,\"created_at\":\"$(now)\","
-     "\"updated_at\":\"$(now)\"}"},
-    {"", "sample", "{\"id\":\"$(id)\",\"created_at\":\"$(now)\",\"updated_at\":\"$(now)\"}"},
+     "{\"object\":\"invitation\",\"id\":$(id),\"email\":\"grace@example.com\","
+     "\"state\":\"pending\",\"accepted_at\":null,\"revoked_at\":null,\"expires_at\":$(now),"
+     "\"organization_id\":null,\"inviter_user_id\":null,\"created_at\":$(now),"
+     "\"updated_at\":$(now)}"},
+    {"", "sample", "{\"id\":$(id),\"created_at\":$(now),\"updated_at\":$(now)}"},
 };
 
 static const struct sample actions[] = {
     {"user_registration", "uract",
-     "{\"id\":\"$(id)\",\"object\":\"user_registration_action_context\",\"user_data\":{"
+     "{\"id\":$(id),\"object\":\"user_registration_action_context\",\"user_data\":{"
      "\"object\":\"user_data\",\"email\":\"ada@example.com\",\"first_name\":\"Ada\","
      "\"last_name\":\"Lovelace\"},\"ip_address\":\"192.0.2.1\",\"user_agent\":\"Mozilla/5.0\"}"},
     {"authentication", "authact",
-     "{\"id\":\"$(id)\",\"object\":\"authentication_action_context\",\"user\":{"
+     "{\"id\":$(id),\"object\":\"authentication_action_context\",\"user\":{"
      "\"object\":\"user\",\"id\":\"user_01EXAMPLE\",\"email\":\"ada@example.com\","
      "\"email_verified\":true,\"first_name\":\"Ada\",\"last_name\":\"Lovelace\","
-     "\"profile_picture_url\":null,\"created_at\":\"$(now)\",\"updated_at\":\"$(now)\"},"
+     "\"profile_picture_url\":null,\"created_at\":$(now),\"updated_at\":$(now)},"
      "\"ip_address\":\"192.0.2.1\",\"user_agent\":\"Mozilla/5.0\"}"},
 };
 
@@ -95,33 +95,41 @@ static int write_ulid(char out[ULID_CHARS + 1], struct err *err)
     return 0;
 }
 
-static int write_id(char out[ID_MAX], const char *given, const char *prefix, struct err *err)
+/* An id as a JSON string: the given one, or a new one in WorkOS's form. */
+static int put_id(struct buf *out, const char *given, const char *prefix, struct err *err)
 {
-    char ulid[ULID_CHARS + 1];
-    int rc = 0;
+    char ulid[ULID_CHARS + 1], id[ID_MAX];
+    int rc;
 
     if (given) {
-        snprintf(out, ID_MAX, "%s", given);
+        buf_put_json_string(out, given, strlen(given));
         return 0;
     }
     rc = write_ulid(ulid, err);
-    if (rc == 0)
-        snprintf(out, ID_MAX, "%s_%s", prefix, ulid);
-    return rc;
+    if (rc < 0)
+        return rc;
+    snprintf(id, sizeof(id), "%s_%s", prefix, ulid);
+    buf_put_json_string(out, id, strlen(id));
+    return 0;
 }
 
-static void put_template(struct buf *out, const char *template, const char *id, const char *now)
+/* $(id) and $(now) stand for JSON strings, quotes included. */
+static int put_sample(struct buf *out, const struct sample *sample, const char *id, const char *now,
+                      struct err *err)
 {
-    const char *mark;
+    const char *text = sample->data, *mark;
+    int rc = 0;
 
-    while ((mark = strstr(template, "$(")) != NULL) {
-        bool is_id = text_starts_with(mark, "$(id)");
-
-        buf_put(out, template, (size_t)(mark - template));
-        buf_puts(out, is_id ? id : now);
-        template = strchr(mark, ')') + 1;
+    while (rc == 0 && (mark = strstr(text, "$(")) != NULL) {
+        buf_put(out, text, (size_t)(mark - text));
+        if (text_starts_with(mark, "$(id)"))
+            rc = put_id(out, id, sample->id_prefix, err);
+        else
+            buf_printf(out, "\"%s\"", now);
+        text = strchr(mark, ')') + 1;
     }
-    buf_puts(out, template);
+    buf_puts(out, text);
+    return rc;
 }
 
 static bool is_event_type(const char *type)
@@ -144,9 +152,9 @@ static const struct sample *find_sample(const char *type)
 int sample_write(const struct sample_opts *opts, struct buf *out, struct err *err)
 {
     const struct sample *sample = find_action(opts->type);
-    char event_id[ID_MAX], object_id[ID_MAX], now[CLOCK_TEXT_MAX];
+    char now[CLOCK_TEXT_MAX];
     bool is_action = sample != NULL;
-    int rc;
+    int rc = 0;
 
     if (!is_action && !is_event_type(opts->type))
         return err_set(err, ERR_INVALID,
@@ -156,17 +164,17 @@ int sample_write(const struct sample_opts *opts, struct buf *out, struct err *er
     if (!is_action)
         sample = find_sample(opts->type);
     clock_format_ms(clock_wall_ms(), now);
-    rc = write_id(object_id, opts->object_id, sample->id_prefix, err);
-    if (rc == 0)
-        rc = write_id(event_id, opts->event_id, "event", err);
-    if (rc < 0)
-        return rc;
-    if (!is_action)
-        buf_printf(out, "{\"id\":\"%s\",\"data\":", event_id);
+    if (!is_action) {
+        buf_puts(out, "{\"id\":");
+        rc = put_id(out, opts->event_id, "event", err);
+        buf_puts(out, ",\"data\":");
+    }
     if (opts->data)
         buf_put(out, opts->data, opts->data_len);
-    else
-        put_template(out, sample->data, object_id, now);
+    else if (rc == 0)
+        rc = put_sample(out, sample, opts->object_id, now, err);
+    if (rc < 0)
+        return rc;
     if (!is_action)
         buf_printf(out, ",\"event\":\"%s\",\"created_at\":\"%s\"}", opts->type, now);
     return buf_ok(out) ? 0 : err_set(err, ERR_NOMEM, "no memory for the sample");

@@ -62,18 +62,24 @@ static bool needs_quotes(const char *text, size_t len)
     return len == 0;
 }
 
-/* The message as it is, but on one line whatever is in it. */
-static void put_plain(struct buf *line, const char *text)
+/* Text as it is, but on one line and UTF-8, whatever is in it; a key without what ends a key. */
+static void put_plain(struct buf *line, const char *text, const char *escaped_too)
 {
-    for (; *text; text++) {
+    size_t len = strlen(text);
+
+    while (len > 0) {
         unsigned char c = (unsigned char)*text;
+        size_t size = text_utf8_size(text, len);
 
         if (c == '\n')
             buf_puts(line, "\\n");
-        else if ((c < 0x20 && c != '\t') || c == 0x7F)
+        else if (size == 0 || (c < 0x20 && c != '\t') || c == 0x7F || strchr(escaped_too, c))
             buf_printf(line, "\\x%02x", c);
         else
-            buf_putc(line, (char)c);
+            buf_put(line, text, size);
+        size += size == 0;
+        text += size;
+        len -= size;
     }
 }
 
@@ -81,11 +87,13 @@ static void put_text_line(struct buf *line, const char *time, enum log_level lev
                           const char *message, const struct log_field *fields)
 {
     buf_printf(line, "%s %s ", time, level_labels[level]);
-    put_plain(line, message);
+    put_plain(line, message, "");
     for (const struct log_field *f = fields; f->key; f++) {
         if (f->key == absent)
             continue;
-        buf_printf(line, "  %s=", f->key);
+        buf_puts(line, "  ");
+        put_plain(line, f->key, " \t=\"");
+        buf_putc(line, '=');
         if (!f->text)
             buf_printf(line, "%" PRId64, f->number);
         else if (needs_quotes(f->text, f->len))

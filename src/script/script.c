@@ -212,6 +212,7 @@ static void open_sandbox(lua_State *L, const struct script_opts *opts)
     keep(L, AUTHKIT, "registered", REGISTRY_REGISTERED);
     keep(L, AUTHKIT, "decide", REGISTRY_DECIDE);
     keep(L, AUTHKIT, "ctx", REGISTRY_CTX);
+    keep(L, AUTHKIT, "finish", REGISTRY_FINISH);
 
     lua_getfield(L, SANDBOX, "loaded"); /* what require "authkit" finds */
     lua_getfield(L, AUTHKIT, "authkit");
@@ -235,6 +236,8 @@ static int l_open_state(lua_State *L)
         lua_error(L);
     lua_rotate(L, -2, 1); /* the globals above the chunk: its only upvalue, _ENV */
     lua_setupvalue(L, -2, 1);
+    lua_call(L, 0, 0);
+    lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_FINISH);
     lua_call(L, 0, 0);
     return 0;
 }
@@ -483,6 +486,11 @@ void script_free(struct script *script)
     release_names(&script->routes);
     free(script->path);
     free(script);
+}
+
+void script_detach(struct script *script)
+{
+    close_state(script); /* its statements are what ties it to the connection */
 }
 
 bool script_handles_event(const struct script *script, const char *type)

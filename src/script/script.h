@@ -63,6 +63,9 @@ struct script;
 int script_load(struct script **out, const struct script_opts *opts, struct err *err) MUST_CHECK;
 void script_free(struct script *script); /* NULL is fine */
 
+/* Let go of the connection that it was called with, so that another thread may free the script. */
+void script_detach(struct script *script);
+
 bool script_handles_event(const struct script *script, const char *type);
 bool script_handles_action(const struct script *script, const char *name);
 bool script_has_routes(const struct script *script);

@@ -24,6 +24,7 @@
 #define REGISTRY_REGISTERED "authkitd.registered" /* { events = …, actions = … } */
 #define REGISTRY_DECIDE "authkitd.decide"         /* runs an action's function */
 #define REGISTRY_CTX "authkitd.ctx"               /* what every ctx has: db, users, log, now */
+#define REGISTRY_FINISH "authkitd.finish"         /* called when the script has been loaded */
 #define REGISTRY_SCHEMA "authkitd.schema"         /* { plan, apply } */
 #define REGISTRY_STATEMENTS "authkitd.statements" /* SQL text -> statement userdata */
 #define REGISTRY_SCRIPT_STATEMENTS "authkitd.script_statements" /* the same, of ctx.db.sql */

@@ -147,10 +147,20 @@ static void put_string(lua_State *L, int index, const struct encoder *e)
     buf_put_json_string(e->out, text, len);
 }
 
+/* A list that has names, too, would lose them without a word. */
+static void check_list(lua_State *L, int index, const struct encoder *e)
+{
+    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
+        if (lua_type(L, -2) == LUA_TSTRING)
+            script_raise(L, "%sa table with both a list and names ('%s') can't be JSON", e->label,
+                         lua_tostring(L, -2));
+}
+
 static void put_list(lua_State *L, int index, const struct encoder *e, int depth)
 {
     lua_Integer count = (lua_Integer)lua_rawlen(L, index);
 
+    check_list(L, index, e);
     buf_putc(e->out, '[');
     for (lua_Integer i = 1; i <= count; i++) {
         if (i > 1)

@@ -7,34 +7,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-/*
- * A decoded string is never longer than its escaped form; so room for the whole body is enough for
- * all its strings together, as long as each is decoded once. The few that are looked at twice are
- * small: twice the body is plenty.
- */
-static int reserve_decoded(struct event *event, struct err *err)
-{
-    if (!event->decoded)
-        event->decoded = malloc(event->body_len * 2 + 1);
-    return event->decoded ? 0 : err_set(err, ERR_NOMEM, "no memory for an event");
-}
-
 struct event_text event_string(struct event *event, uint32_t node)
 {
     const struct json_node *n = &event->json.nodes[node];
     char *to;
-    size_t len;
 
     if (node == JSON_ABSENT || n->type != JSON_STRING)
         return (struct event_text){NULL, 0};
     if (!n->escaped)
         return (struct event_text){event->json.text + n->start, n->len};
-    if (reserve_decoded(event, NULL) < 0 || event->decoded_len + n->len > event->body_len * 2)
+    if (!event->decoded)
+        event->decoded = malloc(event->body_len);
+    if (!event->decoded)
         return (struct event_text){NULL, 0};
-    to = event->decoded + event->decoded_len;
-    len = json_decode(&event->json, node, to);
-    event->decoded_len += len;
-    return (struct event_text){to, len};
+    /* A decoded string is never longer than its escaped form: each has its own place where that
+     * stands in the body, and may be asked for as often as one likes. */
+    to = event->decoded + n->start;
+    return (struct event_text){to, json_decode(&event->json, node, to)};
 }
 
 /* A required name: a string of 1 to EVENT_NAME_MAX printable ASCII characters. */

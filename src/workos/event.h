@@ -30,8 +30,7 @@ struct event {
     struct json json;
     const char *body;
     size_t body_len;
-    char *decoded; /* where strings with escapes are written to */
-    size_t decoded_len;
+    char *decoded; /* where strings with escapes are written to; NULL until one is asked for */
 
     char id[EVENT_NAME_MAX + 1];
     char type[EVENT_NAME_MAX + 1]; /* "user.created" */

@@ -129,6 +129,7 @@ static void finish_install(struct writer_job *job, int rc, const struct err *err
     install->rc = rc;
     if (rc < 0) {
         *install->err = *err;
+        script_detach(install->script); /* the connection is this thread's, the rest the caller's */
     } else {
         script_free(install->workos->script);
         install->workos->script = install->script;

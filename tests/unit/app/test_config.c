@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: MIT */
+#include "app/config.h"
+
+#include "unit/store/temp_dir.h"
+#include "workos/workos.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static int enter(void **state)
+{
+    clearenv();
+    setenv("HOME", "/", 1); /* clearenv leaves no list at all, which no program is started with */
+    return enter_temp_dir(state);
+}
+
+#define IN_TEMP_DIR(test) cmocka_unit_test_setup_teardown(test, enter, leave_temp_dir)
+
+/* The words of the command line, separated by spaces. */
+static int read_words(struct config *config, int command, const char *words, struct err *err)
+{
+    static char text[8192];
+    char *argv[64];
+    int argc = 0;
+
+    snprintf(text, sizeof(text), "%s", words);
+    for (char *word = strtok(text, " "); word; word = strtok(NULL, " "))
+        argv[argc++] = word;
+    argv[argc] = NULL;
+    err->text[0] = '\0';
+    return config_read(config, command, argc, argv, err);
+}
+
+static void reads(struct config *config, int command, const char *words)
+{
+    struct err err;
+
+    if (read_words(config, command, words, &err) < 0)
+        fail_msg("%s: %s", words, err.text);
+}
+
+static void refuses(int command, const char *words, const char *wanted)
+{
+    struct config config;
+    struct err err;
+
+    if (read_words(&config, command, words, &err) != ERR_INVALID)
+        fail_msg("taken: %.200s", words);
+    if (!strstr(err.text, wanted))
+        fail_msg("no \"%s\" in \"%s\"", wanted, err.text);
+    config_release(&config);
+}
+
+static void write_file(const char *name, const char *text)
+{
+    FILE *file = fopen(name, "w");
+
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static void config__defaults(void **state)
+{
+    struct config c;
+
+    (void)state;
+    reads(&c, FOR_SERVE, "");
+    assert_string_equal(c.handlers, "handlers.lua");
+    assert_string_equal(c.db, "authkitd.db");
+    assert_string_equal(c.listen, "127.0.0.1:8080");
+    assert_string_equal(c.admin_listen, "127.0.0.1:9090");
+    assert_false(c.admin_listen_given);
+    assert_null(c.tls_cert);
+    assert_string_equal(c.webhook_path, "/workos/webhook");
+    assert_string_equal(c.action_path, "/workos/action");
+    assert_int_equal(c.max_body, 1 << 20);
+    assert_int_equal(c.handler_timeout_ms, 1000);
+    assert_int_equal(c.action_timeout_ms, 500);
+    assert_int_equal(c.handler_memory, 64 << 20);
+    assert_int_equal(c.action_on_error, ACTION_ERROR_FAIL);
+    assert_int_equal(c.log_level, LOG_LEVEL_INFO);
+    assert_int_equal(c.log_format, LOG_FORMAT_TEXT);
+    assert_null(c.webhook_secret);
+    assert_false(c.help);
+    assert_int_equal(c.warnings.len, 0);
+    config_release(&c);
+    config_release(&c);
+}
+
+static void config__forms_of_options(void **state)
+{
+    struct config c;
+
+    (void)state;
+    reads(&c, FOR_SERVE, "--db a.db --max-body=2KiB --log-level debug --action-on-error allow");
+    assert_string_equal(c.db, "a.db");
+    assert_int_equal(c.max_body, 2048);
+    assert_int_equal(c.log_level, LOG_LEVEL_DEBUG);
+    assert_int_equal(c.action_on_error, ACTION_ERROR_ALLOW);
+    config_release(&c);
+    reads(&c, FOR_SERVE, "--db a.db --db=b=c.db");
+    assert_string_equal(c.db, "b=c.db");
+    config_release(&c);
+    reads(&c, FOR_SERVE, "--admin-listen off");
+    assert_string_equal(c.admin_listen, "off");
+    assert_true(c.admin_listen_given);
+    config_release(&c);
+    reads(&c, FOR_SEND, "user.created --insecure --id e1 --data -");
+    assert_string_equal(c.operand, "user.created");
+    assert_string_equal(c.event_id, "e1");
+    assert_string_equal(c.data, "-");
+    assert_int_equal(c.insecure, 1);
+    config_release(&c);
+    reads(&c, FOR_SERVE, "--nonsense --help");
+    assert_true(c.help);
+    config_release(&c);
+}
+
+static void config__command_line_before_environment_before_file(void **state)
+{
+    struct config c;
+
+    (void)state;
+    write_file("test.env", "AUTHKITD_DB=file.db\nAUTHKITD_HANDLERS=file.lua\nAUTHKITD_LISTEN=\n"
+                           "AUTHKITD_WEBHOOK_PATH=/file\n");
+    setenv("AUTHKITD_DB", "env.db", 1);
+    setenv("AUTHKITD_HANDLERS", "env.lua", 1);
+    setenv("AUTHKITD_ACTION_PATH", "", 1);
+    reads(&c, FOR_SERVE, "--env-file test.env --db line.db");
+    assert_string_equal(c.db, "line.db");
+    assert_string_equal(c.handlers, "env.lua");
+    assert_string_equal(c.webhook_path, "/file");
+    assert_string_equal(c.listen, "127.0.0.1:8080"); /* empty means: not set */
+    assert_string_equal(c.action_path, "/workos/action");
+    config_release(&c);
+}
+
+static void config__sizes(void **state)
+{
+    static const struct {
+        const char *words;
+        int64_t bytes;
+    } cases[] = {
+        {"--max-body 1024", 1024},  {"--max-body 4k", 4096},           {"--max-body 4KB", 4096},
+        {"--max-body 4KiB", 4096},  {"--max-body 1m", 1 << 20},        {"--max-body 1MiB", 1 << 20},
+        {"--max-body 2000B", 2000}, {"--max-body 67108864", 64 << 20},
+    };
+    struct config c;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        reads(&c, FOR_SERVE, cases[i].words);
+        assert_int_equal(c.max_body, cases[i].bytes);
+        config_release(&c);
+    }
+    reads(&c, FOR_SERVE, "--handler-memory 4GiB");
+    assert_true(c.handler_memory == (int64_t)4 << 30);
+    config_release(&c);
+}
+
+static void config__wrong_values_name_the_option(void **state)
+{
+    static const struct {
+        const char *words, *wanted;
+    } cases[] = {
+        {"--max-body 1023", "--max-body: '1023' won't do: it must be from 1024 to 67108864"},
+        {"--max-body 65MiB", "from 1024 to 67108864"},
+        {"--max-body -1", "a number of bytes, such as 1048576 or 1MiB"},
+        {"--max-body 1.5MiB", "a number of bytes"},
+        {"--max-body 99999999999999999999", "a number of bytes"},
+        {"--max-body MiB", "a number of bytes"},
+        {"--handler-timeout 0", "from 1 to 600000"},
+        {"--handler-timeout 1s", "a whole number"},
+        {"--log-level loud", "it must be one of debug, info, warn, error"},
+        {"--listen 8080", "an address with a port"},
+        {"--listen :8080", "an address with a port"},
+        {"--listen localhost:", "an address with a port"},
+        {"--listen localhost:65536", "an address with a port"},
+        {"--listen ::1:8080", "an address with a port"},
+        {"--listen [::1]", "an address with a port"},
+        {"--listen [::1]8080", "an address with a port"},
+        {"--listen off", "an address with a port"},
+        {"--webhook-path hook", "a path that begins with '/'"},
+        {"--webhook-path /a?b", "a path of letters"},
+        {"--webhook-path /%61", "a path of letters"},
+        {"--db=", "--db: '' won't do: it must be not empty"},
+        {"--db", "--db wants a value behind it"},
+        {"--env-file", "--env-file wants a value behind it"},
+        {"--env-file absent.env", "cannot open 'absent.env'"},
+        {"--lisen x:1", "unknown option --lisen (did you mean --listen?)"},
+        {"--lisen=x:1", "unknown option --lisen (did you mean --listen?)"},
+        {"--url http://x", "unknown option --url"},
+        {"-x", "unknown option -x"},
+        {"word", "'word' is one word too many"},
+        {"--tls-cert a.pem", "--tls-cert and --tls-key go together"},
+        {"--tls-key a.pem", "--tls-cert and --tls-key go together"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        refuses(FOR_SERVE, cases[i].words, cases[i].wanted);
+    refuses(FOR_SEND, "a.b c.d", "'c.d' is one word too many");
+}
+
+static void config__all_problems_at_once(void **state)
+{
+    (void)state;
+    setenv("AUTHKITD_MAX_BODY", "x", 1);
+    write_file("test.env", "\nAUTHKITD_LOG_LEVEL=loud\n");
+    refuses(FOR_SERVE, "--env-file test.env --nonsense --listen x", "unknown option --nonsense");
+    refuses(FOR_SERVE, "--env-file test.env --nonsense --listen x", "AUTHKITD_MAX_BODY: 'x'");
+    refuses(FOR_SERVE, "--env-file test.env --nonsense --listen x",
+            "test.env:2: AUTHKITD_LOG_LEVEL: 'loud'");
+    refuses(FOR_SERVE, "--env-file test.env --nonsense --listen x", "--listen: 'x'");
+}
+
+/* However long the problems: they must not get lost, with the default in the place of the value. */
+static void config__very_long_wrong_value_is_refused(void **state)
+{
+    char words[4096];
+
+    (void)state;
+    snprintf(words, sizeof(words), "--max-body %03000d", 0);
+    refuses(FOR_SERVE, words, "--max-body");
+    snprintf(words, sizeof(words), "--log-level %03000d", 0);
+    refuses(FOR_SERVE, words, "--log-level");
+}
+
+static void config__secrets(void **state)
+{
+    struct config c;
+
+    (void)state;
+    setenv("WORKOS_WEBHOOK_SECRET", "one,two", 1);
+    write_file("action.txt", " kept \n\r\n");
+    setenv("WORKOS_ACTION_SECRET_FILE", "action.txt", 1);
+    reads(&c, FOR_SERVE, "");
+    assert_string_equal(c.webhook_secret, "one,two");
+    assert_string_equal(c.action_secret, " kept");
+    config_release(&c);
+    setenv("WORKOS_WEBHOOK_SECRET", "", 1);
+    reads(&c, FOR_SERVE, "");
+    assert_null(c.webhook_secret);
+    config_release(&c);
+}
+
+static void config__wrong_secret_files(void **state)
+{
+    static char longest[70001];
+
+    (void)state;
+    setenv("WORKOS_WEBHOOK_SECRET_FILE", "absent.txt", 1);
+    refuses(FOR_SERVE, "", "WORKOS_WEBHOOK_SECRET_FILE: cannot read 'absent.txt'");
+    setenv("WORKOS_WEBHOOK_SECRET_FILE", ".", 1);
+    refuses(FOR_SERVE, "", "WORKOS_WEBHOOK_SECRET_FILE: cannot read '.'");
+    write_file("empty.txt", "\n");
+    setenv("WORKOS_WEBHOOK_SECRET_FILE", "empty.txt", 1);
+    refuses(FOR_SERVE, "", "'empty.txt' is empty");
+    memset(longest, 'x', sizeof(longest) - 1);
+    write_file("long.txt", longest);
+    setenv("WORKOS_WEBHOOK_SECRET_FILE", "long.txt", 1);
+    refuses(FOR_SERVE, "", "'long.txt' is too large for a secret");
+    setenv("WORKOS_WEBHOOK_SECRET", "hidden", 1);
+    refuses(FOR_SERVE, "", "WORKOS_WEBHOOK_SECRET and WORKOS_WEBHOOK_SECRET_FILE are both set");
+}
+
+static void config__secret_is_never_shown(void **state)
+{
+    struct config c;
+    struct err err;
+
+    (void)state;
+    setenv("WORKOS_WEBHOOK_SECRET", "hidden", 1);
+    write_file("x.txt", "x");
+    setenv("WORKOS_WEBHOOK_SECRET_FILE", "x.txt", 1);
+    assert_int_equal(read_words(&c, FOR_SERVE, "--nonsense", &err), ERR_INVALID);
+    assert_null(strstr(err.text, "hidden"));
+    config_release(&c);
+}
+
+static void config__misspelt_variable_is_a_warning(void **state)
+{
+    struct config c;
+
+    (void)state;
+    setenv("AUTHKITD_LISTN", "x", 1);
+    setenv("AUTHKITD", "x", 1);
+    write_file("test.env", "AUTHKITD_ZZZZZZ=1\nOTHER=2\n");
+    reads(&c, FOR_SERVE, "--env-file test.env");
+    assert_string_equal(buf_text(&c.warnings),
+                        "AUTHKITD_LISTN isn't a variable of authkitd (did you mean "
+                        "AUTHKITD_LISTEN?)\ntest.env:1: AUTHKITD_ZZZZZZ isn't a variable of "
+                        "authkitd\n");
+    config_release(&c);
+}
+
+static void config__help_lists_the_options_of_the_command(void **state)
+{
+    struct buf serve = BUF_INIT(65536), reload = BUF_INIT(65536);
+
+    (void)state;
+    config_put_options(&serve, FOR_SERVE);
+    config_put_options(&reload, FOR_RELOAD);
+    assert_non_null(strstr(buf_text(&serve), "--listen ADDR"));
+    assert_non_null(strstr(buf_text(&serve), "WORKOS_WEBHOOK_SECRET"));
+    assert_null(strstr(buf_text(&serve), "--url"));
+    assert_non_null(strstr(buf_text(&reload), "--db FILE"));
+    assert_null(strstr(buf_text(&reload), "--listen ADDR"));
+    buf_release(&serve);
+    buf_release(&reload);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        IN_TEMP_DIR(config__defaults),
+        IN_TEMP_DIR(config__forms_of_options),
+        IN_TEMP_DIR(config__command_line_before_environment_before_file),
+        IN_TEMP_DIR(config__sizes),
+        IN_TEMP_DIR(config__wrong_values_name_the_option),
+        IN_TEMP_DIR(config__all_problems_at_once),
+        IN_TEMP_DIR(config__very_long_wrong_value_is_refused),
+        IN_TEMP_DIR(config__secrets),
+        IN_TEMP_DIR(config__wrong_secret_files),
+        IN_TEMP_DIR(config__secret_is_never_shown),
+        IN_TEMP_DIR(config__misspelt_variable_is_a_warning),
+        IN_TEMP_DIR(config__help_lists_the_options_of_the_command),
+    };
+
+    return cmocka_run_group_tests_name("config", tests, NULL, NULL);
+}

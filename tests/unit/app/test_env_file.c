@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+#include "app/env_file.h"
+
+#include "unit/store/temp_dir.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define IN_TEMP_DIR(test) cmocka_unit_test_setup_teardown(test, enter_temp_dir, leave_temp_dir)
+
+static int read_text(struct env_file **out, const char *text, struct err *err)
+{
+    FILE *stream = fopen("test.env", "w");
+
+    assert_non_null(stream);
+    fputs(text, stream);
+    fclose(stream);
+    return env_file_read(out, "test.env", err);
+}
+
+static void is(const char *text, const char *key, const char *wanted, int wanted_line)
+{
+    struct env_file *file = NULL;
+    struct err err = {0};
+    const char *value;
+    int line = 0;
+
+    if (read_text(&file, text, &err) < 0)
+        fail_msg("%s", err.text);
+    value = env_file_get(file, key, &line);
+    if (!value || !wanted) {
+        assert_ptr_equal(value, wanted);
+    } else {
+        assert_string_equal(value, wanted);
+        assert_int_equal(line, wanted_line);
+    }
+    env_file_free(file);
+}
+
+static void env_file__forms_of_a_line(void **state)
+{
+    (void)state;
+    is("A=b\n", "A", "b", 1);
+    is("A=b", "A", "b", 1);
+    is("# c\n\n  # d\n \t\nA=b\n", "A", "b", 5);
+    is("  A=b  \t\n", "A", "b", 1);
+    is("A=b\r\n", "A", "b", 1);
+    is("export A=b\n", "A", "b", 1);
+    is("export \t A=b\n", "A", "b", 1);
+    is("export=b\n", "export", "b", 1);
+    is("A=\n", "A", "", 1);
+    is("A=\"\"\n", "A", "", 1);
+    is("A=b=c # d\n", "A", "b=c # d", 1);
+    is("A= b\n", "A", " b", 1);
+    is("A=\"b c\"\n", "A", "b c", 1);
+    is("A='b \"c\\'\n", "A", "b \"c\\", 1);
+    is("A=\"b\\\"c\\\\d\\n\"\n", "A", "b\"c\\d\\n", 1);
+    is("A=b\"c\n", "A", "b\"c", 1);
+    is("a_1=b\n_A=c\n", "a_1", "b", 1);
+    is("A=1\nB=2\nA=3\n", "A", "3", 3);
+    is("A=1\n", "B", NULL, 0);
+    is("A=\xff\u00e9\n", "A", "\xff\u00e9", 1);
+    is("", "A", NULL, 0);
+}
+
+static void env_file__errors_name_file_and_line(void **state)
+{
+    static const struct {
+        const char *text, *wanted;
+    } cases[] = {
+        {"A=1\nA = b\n", "test.env:2: this isn't KEY=value"},
+        {"=b\n", "test.env:1: this isn't KEY=value"},
+        {"A\n", "test.env:1: this isn't KEY=value"},
+        {"1A=b\n", "test.env:1: this isn't KEY=value"},
+        {"A-B=b\n", "test.env:1: this isn't KEY=value"},
+        {"export\n", "test.env:1: this isn't KEY=value"},
+        {"\n\nA=\"b\n", "test.env:3: the value's quotes don't match"},
+        {"A='b\n", "test.env:1: the value's quotes don't match"},
+        {"A=\"b\" # c\n", "test.env:1: the value's quotes don't match"},
+        {"A=\"\n", "test.env:1: the value's quotes don't match"},
+        {"A=\"b\\\"\n", "test.env:1: the value's quotes don't match"},
+    };
+    struct env_file *file = NULL;
+    struct err err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        assert_int_equal(read_text(&file, cases[i].text, &err), ERR_INVALID);
+        if (strncmp(err.text, cases[i].wanted, strlen(cases[i].wanted)) != 0)
+            fail_msg("%s: %s", cases[i].text, err.text);
+        assert_null(file);
+    }
+}
+
+static void env_file__error_does_not_show_the_value(void **state)
+{
+    struct env_file *file = NULL;
+    struct err err;
+
+    (void)state;
+    assert_int_equal(read_text(&file, "WORKOS_WEBHOOK_SECRET=\"whsec_123\n", &err), ERR_INVALID);
+    assert_null(strstr(err.text, "whsec"));
+}
+
+static void env_file__unreadable_ones(void **state)
+{
+    struct env_file *file = NULL;
+    struct err err;
+
+    (void)state;
+    assert_int_equal(env_file_read(&file, "absent.env", &err), ERR_IO);
+    assert_non_null(strstr(err.text, "absent.env"));
+    assert_int_equal(env_file_read(&file, ".", &err), ERR_IO);
+    assert_null(file);
+}
+
+static void env_file__entries_in_order(void **state)
+{
+    struct env_file *file = NULL;
+    struct err err;
+    int line;
+
+    (void)state;
+    assert_int_equal(read_text(&file, "A=1\n\nB=2\nA=3\n", &err), 0);
+    assert_string_equal(env_file_path(file), "test.env");
+    assert_int_equal(env_file_count(file), 3);
+    assert_string_equal(env_file_at(file, 1, &line), "B");
+    assert_int_equal(line, 3);
+    env_file_free(file);
+    env_file_free(NULL);
+    assert_int_equal(env_file_count(NULL), 0);
+    assert_null(env_file_get(NULL, "A", &line));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        IN_TEMP_DIR(env_file__forms_of_a_line),
+        IN_TEMP_DIR(env_file__errors_name_file_and_line),
+        IN_TEMP_DIR(env_file__error_does_not_show_the_value),
+        IN_TEMP_DIR(env_file__unreadable_ones),
+        IN_TEMP_DIR(env_file__entries_in_order),
+    };
+
+    return cmocka_run_group_tests_name("env_file", tests, NULL, NULL);
+}

@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: MIT */
+/* ctx.db and ctx.users: lua/db.lua and bind_db.c. */
+#include "script/script.h"
+
+#include "bench.h"
+
+static const char schema[] =
+    "local null = authkit.null\n"
+    "authkit.schema { notes = {\n"
+    "  columns = { name = 'text', n = 'integer?', r = 'real?', b = 'boolean?', j = 'json?' },\n"
+    "  indexes = { { 'name', unique = true } } },\n"
+    "  others = { columns = { x = 'text?', s = { 'text', default = 'std' } } } }\n";
+
+static void passes(const char *body)
+{
+    struct bench b;
+
+    bench_open(&b);
+    bench_passes(&b, schema, body);
+    bench_close(&b);
+}
+
+struct raising {
+    const char *body, *wanted;
+};
+
+static void raise_all(const struct raising *cases, size_t count)
+{
+    struct bench b;
+
+    bench_open(&b);
+    for (size_t i = 0; i < count; i++) {
+        bench_raises(&b, schema, cases[i].body, cases[i].wanted);
+        if (strncmp(b.err.text, "handlers.lua:", 13) != 0)
+            fail_msg("no place in \"%s\"", b.err.text);
+    }
+    bench_close(&b);
+}
+
+static void db__row_comes_back_as_it_went_in(void **state)
+{
+    (void)state;
+    passes(
+        "local id = ctx.db.insert('notes', { name = 'a', n = math.mininteger, r = 1.5, b = false,\n"
+        "  j = { list = { 1, { x = 'y' } }, none = authkit.json.array() } })\n"
+        "assert(math.type(id) == 'integer')\n"
+        "local row = ctx.db.get('notes', id)\n"
+        "assert(row._id == id and row.name == 'a' and row.n == math.mininteger and row.r == 1.5)\n"
+        "assert(math.abs(row._creation_time - ctx.now()) < 60000)\n"
+        "assert(row.b == false and row.j.list[2].x == 'y')\n"
+        "assert(authkit.json.encode(row.j.none) == '[]')\n"
+        "ctx.db.patch('notes', id, { n = 9007199254740993, r = 2, b = true, j = null })\n"
+        "row = ctx.db.get('notes', id)\n"
+        "assert(row.n == 9007199254740993 and row.name == 'a' and row.b == true)\n"
+        "assert(math.type(row.r) == 'float' and row.r == 2 and row.j == nil)\n"
+        "ctx.db.patch('notes', id, {})\n"
+        "assert(ctx.db.delete('notes', id) == true and ctx.db.delete('notes', id) == false)\n"
+        "assert(ctx.db.get('notes', id) == nil)\n");
+}
+
+static void db__json_columns_keep_their_form(void **state)
+{
+    (void)state;
+    passes("local function same(value, text)\n"
+           "  local id = ctx.db.insert('notes', { name = tostring(ctx.db.query('notes'):count()),\n"
+           "    j = value })\n"
+           "  local found = authkit.json.encode(ctx.db.get('notes', id).j)\n"
+           "  assert(found == text, found)\n"
+           "end\n"
+           "same({}, '{}') same(authkit.json.array(), '[]') same({ 1, 2 }, '[1,2]')\n"
+           "same('text', '\"text\"') same(5, '5') same(1.5, '1.5') same(true, 'true')\n"
+           "same(false, 'false') same({ a = { b = { c = 1 } } }, '{\"a\":{\"b\":{\"c\":1}}}')\n"
+           "same('a\\0b', '\"a\uFFFDb\"') same(math.maxinteger, '9223372036854775807')\n");
+}
+
+static void db__default_fills_in(void **state)
+{
+    (void)state;
+    passes("assert(ctx.db.get('others', ctx.db.insert('others', {})).s == 'std')\n"
+           "assert(ctx.db.get('others', ctx.db.insert('others', { s = 'own' })).s == 'own')\n");
+}
+
+static void db__every_operator(void **state)
+{
+    (void)state;
+    passes(
+        "for i, name in ipairs { 'ada', 'bob', 'cyd', 'dan' } do\n"
+        "  ctx.db.insert('notes', { name = name, n = i < 4 and i or nil, b = i == 1,\n"
+        "    r = i / 2 })\n"
+        "end\n"
+        "local function found(...)\n"
+        "  local names = {}\n"
+        "  for row in ctx.db.query('notes'):where(...):order_by('name'):each() do\n"
+        "    names[#names + 1] = row.name:sub(1, 1)\n"
+        "  end\n"
+        "  return table.concat(names)\n"
+        "end\n"
+        "local function is(text, wanted) assert(text == wanted, text) end\n"
+        "is(found('name', 'bob'), 'b') is(found('name', '=', 'bob'), 'b')\n"
+        "is(found('name', '==', 'bob'), 'b') is(found('n', '~=', 2), 'acd')\n"
+        "is(found('n', '!=', 2), 'acd') is(found('n', '<', 2), 'a') is(found('n', '<=', 2), 'ab')\n"
+        "is(found('n', '>', 2), 'c') is(found('n', '>=', 2), 'bc') is(found('n', null), 'd')\n"
+        "is(found('n', '~=', null), 'abc') is(found('name', 'in', { 'ada', 'dan', 'x' }), 'ad')\n"
+        "is(found('name', 'in', {}), '') is(found('name', 'like', '%A%'), 'ad')\n"
+        "is(found { n = 2, name = 'bob' }, 'b') is(found { n = null }, 'd') is(found {}, 'abcd')\n"
+        "is(found('b', true), 'a') is(found('r', 1), 'b') is(found('n', 2.0), 'b')\n"
+        "is(found('_id', '>', 0), 'abcd')\n"
+        "local function q() return ctx.db.query('notes'):order_by('n', 'desc'):order_by('name') "
+        "end\n"
+        "is(q():first().name, 'cyd') is(#q():all(), 4) is(#q():limit(2):all(), 2)\n"
+        "is(#q():limit(0):all(), 0) is(q():limit(0):first(), nil) is(q():count(), 4)\n"
+        "is(q():limit(3):count(), 3) is(q():limit(1):unique().name, 'cyd')\n"
+        "is(ctx.db.query('notes'):where('name', 'x'):unique(), nil)\n"
+        "is(authkit.json.encode(ctx.db.query('notes'):where('name', 'x'):all()), '[]')\n");
+}
+
+static void db__rows_may_change_while_they_are_gone_through(void **state)
+{
+    (void)state;
+    passes("for i = 1, 10 do ctx.db.insert('notes', { name = 'n' .. i }) end\n"
+           "for row in ctx.db.query('notes'):each() do\n"
+           "  ctx.db.delete('notes', row._id)\n"
+           "  ctx.db.insert('others', { x = row.name })\n"
+           "end\n"
+           "assert(ctx.db.query('notes'):count() == 0 and ctx.db.query('others'):count() == 10)\n");
+}
+
+static void db__many_different_queries(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    b.timeout_ms = 20000; /* a sanitizer takes its time */
+    bench_passes(&b, schema,
+                 "local kept = ctx.db.query('notes')\n"
+                 "local list = {}\n"
+                 "for i = 1, 700 do\n"
+                 "  list[i % 80 + 1] = i\n"
+                 "  local q = ctx.db.query('notes'):where('n', 'in', list)\n"
+                 "  for j = 1, i % 9 do q:where('name', j % 2 == 0 and '>' or '<', 'x') end\n"
+                 "  assert(q:count() == 0)\n"
+                 "end\n"
+                 "assert(#kept:all() == 0)\n");
+    bench_close(&b);
+}
+
+static void db__names_are_checked(void **state)
+{
+    static const struct raising cases[] = {
+        {"ctx.db.insert('note', {})",
+         "no table 'note' in the schema; it has notes, others (did you mean 'notes'?)"},
+        {"ctx.db.query('sqlite_schema')", "no table 'sqlite_schema'"},
+        {"ctx.db.query('workos_events')", "no table 'workos_events'"},
+        {"ctx.db.query('notes\" --')", "no table 'notes\" --'"},
+        {"ctx.db.query()", "no table 'nil'"},
+        {"ctx.db.query({})", "no table 'table: "},
+        {"ctx.db.insert('notes', { nmae = 'x' })",
+         "no column 'nmae' in notes; it has _id, _creation_time, b, j, n, name, r (did you mean "
+         "'name'?)"},
+        {"ctx.db.insert('notes', { 'x' })", "no column '1' in notes"},
+        {"ctx.db.insert('notes', { [{}] = 1 })", "no column 'table: "},
+        {"ctx.db.patch('notes', 1, { x = 1 })", "no column 'x' in notes"},
+        {"ctx.db.query('notes'):where('x', 1)", "no column 'x' in notes"},
+        {"ctx.db.query('notes'):where(nil, 1)", "no column 'nil' in notes"},
+        {"ctx.db.query('notes'):order_by('x')", "no column 'x' in notes"},
+        {"ctx.db.query('notes'):where('n', '<>', 1)", "no operator '<>' in where; it has =, ~=, <"},
+    };
+
+    (void)state;
+    raise_all(cases, ARRAY_LEN(cases));
+}
+
+static void db__values_are_checked(void **state)
+{
+    static const struct raising cases[] = {
+        {"ctx.db.insert('notes', { name = 5 })", "notes.name takes text, not a number (5)"},
+        {"ctx.db.insert('notes', { name = true })", "notes.name takes text, not a boolean (true)"},
+        {"ctx.db.insert('notes', { name = {} })", "notes.name takes text, not a table"},
+        {"ctx.db.insert('notes', { name = 'a\\0b' })", "notes.name: the text has a NUL byte"},
+        {"ctx.db.insert('notes', { name = '\\xff' })", "notes.name: the text isn't valid UTF-8"},
+        {"ctx.db.insert('notes', { name = 'a', n = '5' })",
+         "notes.n takes an integer, not a string (\"5\")"},
+        {"ctx.db.insert('notes', { name = 'a', n = ('5'):rep(30) })", "and so on"},
+        {"ctx.db.insert('notes', { name = 'a', n = 1.5 })",
+         "notes.n takes an integer, not a number (1.5)"},
+        {"ctx.db.insert('notes', { name = 'a', n = 1e300 })", "notes.n takes an integer"},
+        {"ctx.db.insert('notes', { name = 'a', r = 'x' })", "notes.r takes a real, not a string"},
+        {"ctx.db.insert('notes', { name = 'a', b = 1 })",
+         "notes.b takes a boolean, not a number (1)"},
+        {"ctx.db.insert('notes', { name = 'a', j = print })", "a function can't be JSON"},
+        {"ctx.db.insert('notes', { name = 'a', j = { x = 0/0 } })", "JSON has no number for"},
+        {"ctx.db.insert('notes', {})", "notes.name is missing: its type is text, without '?'"},
+        {"ctx.db.insert('notes', { name = null })",
+         "notes.name can't be null: its type is text, without '?'"},
+        {"ctx.db.insert('notes', { name = 'a', _id = 5 })",
+         "notes._id is set by authkitd and can't be given"},
+        {"ctx.db.insert('notes', { name = 'a', _creation_time = 5 })",
+         "notes._creation_time is set by authkitd"},
+        {"ctx.db.insert('notes')", "insert into notes wants a table of columns, not a no value"},
+        {"ctx.db.insert('notes', 'x')", "insert into notes wants a table of columns, not a string"},
+        {"ctx.db.patch('notes', 1, 5)", "patch of notes wants a table of columns, not a number"},
+        {"ctx.db.patch('notes', 77, { n = 1 })", "patch: there is no row with _id 77 in notes"},
+        {"ctx.db.patch('notes', 'x', {})", "the _id of a row of notes is an integer, not a string"},
+        {"ctx.db.get('notes', nil)", "the _id of a row of notes is an integer, not a nil"},
+        {"ctx.db.delete('notes', 1.5)", "the _id of a row of notes is an integer"},
+        {"ctx.db.query('notes'):where('n', 'x')", "notes.n takes an integer"},
+        {"ctx.db.query('notes'):where('n', nil)",
+         "where('n') compares with nil: to find rows without a value use authkit.null"},
+        {"ctx.db.query('notes'):where('n', '<', null)", "only = and ~= compare with null"},
+        {"ctx.db.query('notes'):where('n', 'in', 5)", "wants a list of values, not a number"},
+        {"ctx.db.query('notes'):where('n', 'in', { 1, 'x' })", "notes.n takes an integer"},
+        {"ctx.db.query('notes'):where()", "where wants (column, value)"},
+        {"ctx.db.query('notes'):where('n', '=', 1, 2)", "where wants (column, value)"},
+        {"ctx.db.query('notes').where('n', 1)", "call it with a colon on a query"},
+        {"ctx.db.query('notes').all({})", "call it with a colon on a query"},
+        {"ctx.db.query('notes'):order_by('n', 'down')",
+         "the direction is \"asc\" or \"desc\", not 'down'"},
+        {"ctx.db.query('notes'):limit(-1)",
+         "limit wants a whole number that isn't negative, not '-1'"},
+        {"ctx.db.query('notes'):limit('1')", "limit wants a whole number"},
+        {"ctx.db.query('notes'):limit()", "limit wants a whole number"},
+        {"ctx.db.insert('notes', { name = 'a' }) ctx.db.insert('notes', { name = 'b' })\n"
+         "ctx.db.query('notes'):unique()",
+         "unique: more than one row of notes matches"},
+        {"ctx.db.insert('notes', { name = 'a' }) ctx.db.insert('notes', { name = 'a' })",
+         "UNIQUE constraint failed: notes.name"},
+        {"ctx.db.x = 1", "ctx.db is read-only"},
+    };
+
+    (void)state;
+    raise_all(cases, ARRAY_LEN(cases));
+}
+
+/* Names and list places together: whoever reads the error must learn where it was. */
+static void db__where_with_a_list_among_the_names_is_placed(void **state)
+{
+    static const struct raising cases[] = {
+        {"ctx.db.query('notes'):where { 'n', name = 'x' }", "no column '1' in notes"},
+    };
+
+    (void)state;
+    raise_all(cases, ARRAY_LEN(cases));
+}
+
+static void db__mirror_is_read_and_never_written(void **state)
+{
+    static const struct raising cases[] = {
+        {"ctx.db.insert('workos_users', { id = 'x' })",
+         "workos_users is kept by authkitd and can't be written"},
+        {"ctx.db.patch('workos_users', 1, {})", "workos_users is kept by authkitd"},
+        {"ctx.db.delete('workos_users', 1)", "workos_users is kept by authkitd"},
+        {"ctx.db.get('workos_users', 'x')", "rows of workos_users have no _id; use ctx.db.query"},
+        {"ctx.users.get(5)", "workos_users.id takes text"},
+    };
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    assert_int_equal(db_exec(b.db,
+                             "CREATE TABLE workos_users (id TEXT, email TEXT, external_id TEXT,"
+                             " metadata TEXT, created_at TEXT);"
+                             "INSERT INTO workos_users VALUES ('u1', 'Ada@x.com', 'e1',"
+                             " '{\"k\":[]}', '2026');",
+                             &b.err),
+                     0);
+    bench_passes(&b, schema,
+                 "assert(ctx.users.get('u1').email == 'Ada@x.com')\n"
+                 "assert(ctx.users.get('u2') == nil and ctx.users.get(nil) == nil)\n"
+                 "assert(ctx.users.get_by_email('ada@X.COM').id == 'u1')\n"
+                 "assert(ctx.users.get_by_external_id('e1').id == 'u1')\n"
+                 "assert(authkit.json.encode(ctx.users.get('u1').metadata) == '{\"k\":[]}')\n"
+                 "assert(ctx.db.query('workos_users'):where('email', 'Ada@x.com'):count() == 1)\n");
+    bench_close(&b);
+    raise_all(cases, ARRAY_LEN(cases));
+}
+
+static void db__caught_error_leaves_the_state_clean(void **state)
+{
+    (void)state;
+    passes("ctx.db.insert('notes', { name = 'a' })\n"
+           "for i = 1, 20 do\n"
+           "  local ok, problem = pcall(ctx.db.insert, 'notes', { name = 'a' })\n"
+           "  assert(not ok and problem:find('UNIQUE'))\n"
+           "  assert(not pcall(ctx.db.insert, 'notes', { name = 5 }))\n"
+           "  assert(not pcall(ctx.db.insert, 'notes', {}))\n"
+           "  assert(not pcall(ctx.db.patch, 'notes', 99, { n = 1 }))\n"
+           "  ctx.db.insert('notes', { name = 'b' .. i })\n"
+           "end\n"
+           "assert(ctx.db.query('notes'):count() == 21)\n");
+}
+
+static void db__works_only_while_a_function_runs(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bench_script(&b, schema, "stolen = ctx");
+    bench_load(&b, "local authkit = require 'authkit'\n"
+                   "local kept\n"
+                   "authkit.events { t = function(ctx) if kept then kept:count() end\n"
+                   "  kept = ctx.db.query('workos_users') end }\n");
+    bench_ok(&b);
+    bench_close(&b);
+}
+
+/* Declarations belong to loading: later ones would never reach the database. */
+static void db__declaring_is_over_when_a_function_runs(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bench_script(&b, schema, "authkit.schema { later = { columns = { x = 'text' } } }");
+    bench_run(&b);
+    assert_int_equal(b.rc, ERR_SCRIPT);
+    bench_close(&b);
+}
+
+static void db__interrupted_select_ends_with_the_limit(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    b.timeout_ms = 60;
+    bench_script(&b, schema,
+                 "if event.data.fill then\n"
+                 "  for i = 1, 600 do ctx.db.insert('others', { x = ('a'):rep(2000) .. i }) end\n"
+                 "  return\nend\n"
+                 "while true do\n"
+                 "  pcall(function() ctx.db.query('others'):where('x', 'like',\n"
+                 "    ('%a'):rep(20) .. 'b'):count() end)\nend");
+    b.rc = 0;
+    for (int i = 0; i < 2; i++) {
+        bench_run(&b);
+        bench_says(&b, ERR_LIMIT, "ran longer than 60 ms");
+    }
+    bench_close(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        IN_TEMP_DIR(db__row_comes_back_as_it_went_in),
+        IN_TEMP_DIR(db__json_columns_keep_their_form),
+        IN_TEMP_DIR(db__default_fills_in),
+        IN_TEMP_DIR(db__every_operator),
+        IN_TEMP_DIR(db__rows_may_change_while_they_are_gone_through),
+        IN_TEMP_DIR(db__many_different_queries),
+        IN_TEMP_DIR(db__names_are_checked),
+        IN_TEMP_DIR(db__values_are_checked),
+        IN_TEMP_DIR(db__where_with_a_list_among_the_names_is_placed),
+        IN_TEMP_DIR(db__mirror_is_read_and_never_written),
+        IN_TEMP_DIR(db__caught_error_leaves_the_state_clean),
+        IN_TEMP_DIR(db__works_only_while_a_function_runs),
+        IN_TEMP_DIR(db__declaring_is_over_when_a_function_runs),
+        IN_TEMP_DIR(db__interrupted_select_ends_with_the_limit),
+    };
+
+    return cmocka_run_group_tests_name("db", tests, NULL, NULL);
+}

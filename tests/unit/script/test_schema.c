@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: MIT */
+/* authkit.schema and what it does to a database: lua/db.lua, lua/schema.lua. */
+#include "script/script.h"
+
+#include "bench.h"
+
+/* Load these tables and bring the database to them. */
+static void bring(struct bench *b, const char *tables)
+{
+    char text[8192];
+
+    snprintf(text, sizeof(text), "require 'authkit'.schema { %s }", tables);
+    if (bench_load(b, text) == 0)
+        bench_schema(b, true);
+}
+
+static void brings(struct bench *b, const char *tables, const char *report)
+{
+    char text[8192], planned[sizeof(b->report)];
+
+    snprintf(text, sizeof(text), "require 'authkit'.schema { %s }", tables);
+    bench_load(b, text);
+    bench_ok(b);
+    bench_schema(b, false);
+    bench_ok(b);
+    snprintf(planned, sizeof(planned), "%s", b->report);
+    bench_schema(b, true);
+    bench_ok(b);
+    assert_string_equal(b->report, report);
+    assert_string_equal(planned, report);
+}
+
+static void refuses(struct bench *b, const char *tables, const char *wanted)
+{
+    bring(b, tables);
+    bench_says(b, ERR_INVALID, wanted);
+}
+
+static void exec(struct bench *b, const char *sql)
+{
+    if (db_exec(b->db, sql, &b->err) < 0)
+        fail_msg("%s", b->err.text);
+}
+
+static void declaration_fails(const char *tables, const char *wanted)
+{
+    struct bench b;
+
+    bench_open(&b);
+    bring(&b, tables);
+    bench_says(&b, ERR_SCRIPT, wanted);
+    bench_says(&b, ERR_SCRIPT, "handlers.lua:1:");
+    bench_close(&b);
+}
+
+/* ------------------------------------------------------------------------- declarations */
+
+static void schema__wrong_declarations_are_refused(void **state)
+{
+    static const struct {
+        const char *tables, *wanted;
+    } cases[] = {
+        {"a = 5", "table a wants columns"},
+        {"a = {}", "table a wants columns"},
+        {"a = { columns = 5 }", "table a wants columns"},
+        {"a = { columns = {}, index = {} }", "'index' is not known; there are columns and indexes"},
+        {"5", "table '1' must be letters"},
+        {"['a b'] = { columns = {} }", "table 'a b' must be letters"},
+        {"['1a'] = { columns = {} }", "must be letters"},
+        {"[('a'):rep(61)] = { columns = {} }", "at most 60"},
+        {"['a\"'] = { columns = {} }", "must be letters"},
+        {"workos_x = { columns = {} }", "begins with 'workos_', which is taken"},
+        {"WorkOS_x = { columns = {} }", "begins with 'workos_', which is taken"},
+        {"authkitd_x = { columns = {} }", "begins with 'authkitd_'"},
+        {"sqlite_x = { columns = {} }", "begins with 'sqlite_'"},
+        {"_x = { columns = {} }", "begins with '_'"},
+        {"a = { columns = { _id = 'text' } }", "column '_id' begins with '_'"},
+        {"a = { columns = { 'text' } }", "column '1' must be letters"},
+        {"a = { columns = { x = 'varchar' } }", "column a.x: type 'varchar' is not known"},
+        {"a = { columns = { x = 'text?\?' } }", "type 'text?\?' is not known"},
+        {"a = { columns = { x = 5 } }", "type '5' is not known"},
+        {"a = { columns = { x = {} } }", "type 'nil' is not known"},
+        {"a = { columns = { x = { 'text', unique = true } } }",
+         "'unique' is not known; there are type and default"},
+        {"a = { columns = { x = 'text', X = 'text' } }", "differs from another one in case only"},
+        {"a = { columns = {} }, A = { columns = {} }", "is declared twice (as 'A'"},
+        {"a = { columns = { x = 'text' }, indexes = 5 }", "indexes of a must be a list"},
+        {"a = { columns = { x = 'text' }, indexes = { 'x' } }", "an index of a must be a table"},
+        {"a = { columns = { x = 'text' }, indexes = { {} } }", "names no column"},
+        {"a = { columns = { x = 'text' }, indexes = { { 'y' } } }",
+         "names column 'y', which isn't declared"},
+        {"a = { columns = { x = 'text' }, indexes = { { 'x', uniq = true } } }",
+         "'uniq' is not known"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        declaration_fails(cases[i].tables, cases[i].wanted);
+}
+
+static void schema__table_twice_is_refused(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bench_load(&b, "local authkit = require 'authkit'\n"
+                   "authkit.schema { a = { columns = {} } }\n"
+                   "authkit.schema { a = { columns = {} } }\n");
+    bench_says(&b, ERR_SCRIPT, "handlers.lua:3: authkit.schema: table 'a' is declared twice");
+    bench_close(&b);
+}
+
+static void schema__default_must_fit(void **state)
+{
+    static const char *const columns[] = {
+        "{ 'integer', default = 'x' }", "{ 'integer', default = 1.5 }", "{ 'text', default = 5 }",
+        "{ 'boolean', default = 1 }",   "{ 'real', default = 'x' }",
+    };
+    struct bench b;
+    char tables[128];
+
+    (void)state;
+    bench_open(&b);
+    for (size_t i = 0; i < ARRAY_LEN(columns); i++) {
+        snprintf(tables, sizeof(tables), "a = { columns = { x = %s } }", columns[i]);
+        refuses(&b, tables, "a.x: the default is a ");
+    }
+    bench_close(&b);
+}
+
+/* ------------------------------------------------------------------------- bringing */
+
+static void schema__new_table(void **state)
+{
+    static const char tables[] =
+        "b = { columns = { x = 'text', y = 'integer?', z = { 'boolean?', default = true } },"
+        " indexes = { { 'x', unique = true }, { 'y', '_creation_time' } } },"
+        "a = { columns = {} }";
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    brings(&b, tables,
+           "create table a\ncreate table b\ncreate index on b (x)\ncreate index on b (y, "
+           "_creation_time)");
+    brings(&b, tables, "");
+    assert_string_equal(
+        bench_value(&b, "SELECT sql FROM sqlite_schema WHERE name = 'b'"),
+        "CREATE TABLE \"b\" (\"_id\" INTEGER PRIMARY KEY, \"_creation_time\" INTEGER"
+        " NOT NULL, \"x\" TEXT NOT NULL, \"y\" INTEGER, \"z\" BOOLEAN DEFAULT 1)");
+    bench_close(&b);
+}
+
+static void schema__plan_without_a_database(void **state)
+{
+    struct buf report = BUF_INIT(1000);
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bench_load(&b, "require 'authkit'.schema { a = { columns = { x = 'text' } } }");
+    bench_ok(&b);
+    assert_int_equal(script_plan(b.script, NULL, &report, &b.err), 0);
+    assert_string_equal(buf_text(&report), "create table a");
+    buf_release(&report);
+    bench_close(&b);
+}
+
+static void schema__new_columns(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { x = 'text' } }");
+    exec(&b, "INSERT INTO a (_creation_time, x) VALUES (1, 'x')");
+    brings(&b, "a = { columns = { x = 'text', y = 'text?' } }", "add column a.y");
+    brings(&b,
+           "a = { columns = { x = 'text', y = 'text?', z = { 'text', default = \"it's\" } },"
+           " indexes = { { 'z' } } }",
+           "add column a.z\ncreate index on a (z)");
+    assert_string_equal(bench_value(&b, "SELECT x || coalesce(y, '-') || z FROM a"), "x-it's");
+    refuses(&b, "a = { columns = { x = 'text', y = 'text?', w = 'integer' } }",
+            "a.w is required, but the table has rows that would have no value: make it 'integer?'");
+    bench_close(&b);
+}
+
+static void schema__required_column_of_an_empty_table(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { x = 'text' }, indexes = { { 'x' } } }");
+    brings(&b, "a = { columns = { x = 'text', y = 'text', z = 'text?' }, indexes = { { 'x' } } }",
+           "rebuild table a\ncreate index on a (x)");
+    assert_string_equal(
+        bench_value(&b, "SELECT group_concat(name || \"notnull\") FROM pragma_table_info('a')"),
+        "_id0,_creation_time1,x1,y1,z0");
+    brings(&b, "a = { columns = { x = 'text', y = 'text', z = 'text?' }, indexes = { { 'x' } } }",
+           "");
+    bench_close(&b);
+}
+
+static void schema__required_and_not(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { x = 'text?', j = 'json?' }, indexes = { { 'x' } } }");
+    exec(&b,
+         "INSERT INTO a (_id, _creation_time, x, j) VALUES (7, 1, 'x', '[]'), (9, 2, NULL, '{}')");
+    refuses(&b, "a = { columns = { x = 'text', j = 'json?' } }",
+            "a.x is declared required, but 1 rows have no value: declare it 'text?', or first run "
+            "UPDATE");
+    exec(&b, "UPDATE a SET x = 'y' WHERE x IS NULL");
+    brings(&b,
+           "a = { columns = { x = 'text', j = 'json?' }, indexes = { { 'x', unique = true } } }",
+           "rebuild table a\ncreate index on a (x)");
+    assert_string_equal(
+        bench_value(&b, "SELECT group_concat(_id || _creation_time || x || j) FROM a"),
+        "71x[],92y{}");
+    brings(&b,
+           "a = { columns = { x = 'text?', j = 'json?' }, indexes = { { 'x', unique = true } } }",
+           "rebuild table a\ncreate index on a (x)");
+    exec(&b, "INSERT INTO a (_creation_time) VALUES (3)");
+    assert_string_equal(bench_value(&b, "SELECT max(_id) FROM a"), "10");
+    bench_close(&b);
+}
+
+static void schema__other_type_is_refused(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { x = 'text', y = 'integer' } }");
+    refuses(&b, "a = { columns = { x = 'integer', y = 'boolean' } }",
+            "a.x is declared integer, but the database has it as text");
+    assert_non_null(
+        strstr(b.err.text, "a.y is declared boolean, but the database has it as integer"));
+    assert_non_null(strchr(b.err.text, '\n'));
+    bench_close(&b);
+}
+
+static void schema__unique_over_duplicates_is_refused(void **state)
+{
+    static const char unique[] = "a = { columns = { x = 'text?', n = 'integer?' }, indexes = { { "
+                                 "'x', 'n', unique = true } } }";
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { x = 'text?', n = 'integer?' } }");
+    exec(&b, "INSERT INTO a (_creation_time, x, n) VALUES (1, 'it''s', 1), (1, 'it''s', 1),"
+             " (1, NULL, 1), (1, NULL, 1)");
+    refuses(&b, unique,
+            "the unique index on a (x, n) can't be made: 2 rows have x = 'it''s', n = 1");
+    exec(&b, "DELETE FROM a WHERE _id = 1");
+    brings(&b, unique, "create index on a (x, n)");
+    bench_close(&b);
+}
+
+static void schema__index_goes_with_its_declaration(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { x = 'text' }, indexes = { { 'x' } } }");
+    exec(&b, "CREATE INDEX by_hand ON a (x)");
+    bring(&b, "a = { columns = { x = 'text' } }");
+    bench_ok(&b);
+    assert_non_null(strstr(b.report, "drop index"));
+    assert_string_equal(bench_value(&b, "SELECT group_concat(name) FROM sqlite_schema"
+                                        " WHERE type = 'index'"),
+                        "by_hand");
+    bench_close(&b);
+}
+
+static void schema__undeclared_is_kept(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { x = 'text', y = 'text?', z = 'integer' } }, b = { columns = {} }");
+    exec(&b, "INSERT INTO a (_creation_time, x, y, z) VALUES (1, 'x', 'y', 5)");
+    bring(&b, "a = { columns = { x = 'text' } }");
+    bench_ok(&b);
+    assert_non_null(strstr(b.report, "warning: table a has columns that aren't declared any more; "
+                                     "they are kept: y, z"));
+    assert_non_null(strstr(b.report, "warning: table b isn't declared any more; it is kept"));
+    exec(&b, "INSERT INTO a (_creation_time, x) VALUES (2, 'new')"); /* z asks for no value now */
+    assert_string_equal(bench_value(&b, "SELECT x || y || z FROM a"), "xy5");
+    bring(&b, "a = { columns = { x = 'text' } }");
+    assert_null(strstr(b.report, "rebuild"));
+    bench_close(&b);
+}
+
+static void schema__foreign_table_is_refused(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    exec(&b, "CREATE TABLE a (x TEXT)");
+    refuses(&b, "a = { columns = { x = 'text' } }", "wasn't made by authkitd");
+    refuses(&b, "A = { columns = { x = 'text' } }", "table A is called 'a' in the database");
+    bench_close(&b);
+}
+
+/* SQLite doesn't tell x from X: the refusal must come in our words, from the plan already. */
+static void schema__column_in_another_case_is_refused(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { x = 'text' } }");
+    bench_load(&b, "require 'authkit'.schema { a = { columns = { X = 'text?' } } }");
+    bench_ok(&b);
+    bench_schema(&b, false);
+    bench_says(&b, ERR_INVALID, "X");
+    bench_close(&b);
+}
+
+static void schema__sql_words_are_names_like_others(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    brings(&b,
+           "['select'] = { columns = { order = 'text', ['table'] = 'text?' },"
+           " indexes = { { 'order', 'table' } } }",
+           "create table select\ncreate index on select (order, table)");
+    bench_close(&b);
+}
+
+static void schema__defaults_of_every_type(void **state)
+{
+    static const char tables[] =
+        "a = { columns = { i = { 'integer', default = math.mininteger },"
+        " r = { 'real', default = 0.1 }, w = { 'real', default = 2 },"
+        " b = { 'boolean', default = false }, t = { 'text', default = \"a'b\\\"c\" },"
+        " j = { 'json', default = { 1, {} } } } }";
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    brings(&b, tables, "create table a");
+    exec(&b, "INSERT INTO a (_creation_time) VALUES (1)");
+    assert_string_equal(bench_value(&b, "SELECT i || ' ' || typeof(i) || ' ' || (r = 0.1) || ' ' ||"
+                                        " typeof(w) || ' ' || b || ' ' || t || ' ' || j FROM a"),
+                        "-9223372036854775808 integer 1 real 0 a'b\"c [1,{}]");
+    brings(&b, tables, "");
+    bench_close(&b);
+}
+
+/* What can't stand in SQL is refused by the plan, not by a puzzled SQLite afterwards. */
+static void schema__default_that_sql_can_not_say_is_refused(void **state)
+{
+    static const char *const columns[] = {
+        "{ 'real', default = math.huge }",
+        "{ 'real', default = 0/0 }",
+        "{ 'text', default = 'a\\0b' }",
+        "{ 'text', default = '\\xff' }",
+    };
+    struct bench b;
+    char text[160];
+
+    (void)state;
+    bench_open(&b);
+    for (size_t i = 0; i < ARRAY_LEN(columns); i++) {
+        snprintf(text, sizeof(text), "require 'authkit'.schema { a = { columns = { x = %s } } }",
+                 columns[i]);
+        bench_load(&b, text);
+        if (b.rc == 0 && bench_schema(&b, false) == 0)
+            fail_msg("planned: %s", columns[i]);
+    }
+    bench_close(&b);
+}
+
+/* A default that was declared later: an insert without the column fails with a constraint. */
+static void schema__changed_default_takes_effect(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { x = 'text', y = { 'text', default = 'old' } } }");
+    bench_passes(&b,
+                 "authkit.schema { a = { columns = { x = { 'text', default = 'std' },"
+                 " y = { 'text', default = 'new' } } } }",
+                 "local row = ctx.db.get('a', ctx.db.insert('a', {}))\n"
+                 "assert(row.x == 'std', row.x)\n"
+                 "assert(row.y == 'new', row.y)\n");
+    bench_close(&b);
+}
+
+/* What somebody made by hand must outlive a rebuild. */
+static void schema__rebuild_keeps_what_was_made_by_hand(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { x = 'text' } }");
+    exec(&b, "ALTER TABLE a ADD COLUMN made TEXT DEFAULT (lower('X'));"
+             "CREATE INDEX by_hand ON a (x);"
+             "INSERT INTO a (_creation_time, x) VALUES (1, 'x')");
+    bring(&b, "a = { columns = { x = 'text?' } }");
+    bench_ok(&b);
+    assert_string_equal(bench_value(&b, "SELECT x || made FROM a"), "xx");
+    assert_string_equal(
+        bench_value(&b, "SELECT count(*) FROM sqlite_schema WHERE name = 'by_hand'"), "1");
+    bench_close(&b);
+}
+
+static void schema__failed_one_changes_nothing(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "b = { columns = { x = 'text' } }");
+    refuses(&b, "a = { columns = {} }, b = { columns = { x = 'real' } }", "b.x is declared real");
+    assert_string_equal(bench_value(&b, "SELECT count(*) FROM sqlite_schema WHERE name = 'a'"),
+                        "0");
+    bench_close(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        IN_TEMP_DIR(schema__wrong_declarations_are_refused),
+        IN_TEMP_DIR(schema__table_twice_is_refused),
+        IN_TEMP_DIR(schema__default_must_fit),
+        IN_TEMP_DIR(schema__new_table),
+        IN_TEMP_DIR(schema__plan_without_a_database),
+        IN_TEMP_DIR(schema__new_columns),
+        IN_TEMP_DIR(schema__required_column_of_an_empty_table),
+        IN_TEMP_DIR(schema__required_and_not),
+        IN_TEMP_DIR(schema__other_type_is_refused),
+        IN_TEMP_DIR(schema__unique_over_duplicates_is_refused),
+        IN_TEMP_DIR(schema__index_goes_with_its_declaration),
+        IN_TEMP_DIR(schema__undeclared_is_kept),
+        IN_TEMP_DIR(schema__foreign_table_is_refused),
+        IN_TEMP_DIR(schema__column_in_another_case_is_refused),
+        IN_TEMP_DIR(schema__sql_words_are_names_like_others),
+        IN_TEMP_DIR(schema__defaults_of_every_type),
+        IN_TEMP_DIR(schema__default_that_sql_can_not_say_is_refused),
+        IN_TEMP_DIR(schema__changed_default_takes_effect),
+        IN_TEMP_DIR(schema__rebuild_keeps_what_was_made_by_hand),
+        IN_TEMP_DIR(schema__failed_one_changes_nothing),
+    };
+
+    return cmocka_run_group_tests_name("schema", tests, NULL, NULL);
+}
