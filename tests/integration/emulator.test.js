@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+// WorkOS's own emulator in front, its official SDK on the other side: users are made, changed and
+// deleted there, and the rows here follow.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+
+import { WorkOS } from '@workos-inc/node';
+
+import { adopt, atEnd, describe, inParallel, load, patience, test, until } from './lib/harness.js';
+import { cleanEnvironment, newFolder, startServer } from './lib/server.js';
+import { WEBHOOK_SECRET } from './lib/workos.js';
+
+/** `workos emulate`, as a developer starts it; { url, port, apiKey }. */
+async function startEmulator(t) {
+    const folder = newFolder();
+    const program = path.join(import.meta.dirname, 'node_modules/workos/dist/bin.js');
+    // HOME: it must neither find nor leave anything in the developer's own.
+    const child = adopt(
+        spawn(process.execPath, [program, 'emulate', '--port', '0', '--json'], {
+            cwd: folder,
+            env: cleanEnvironment({ HOME: folder, WORKOS_TELEMETRY: 'false', NO_COLOR: '1' }),
+            stdio: ['ignore', 'pipe', 'pipe'],
+        }),
+    );
+    let output = '';
+    let running = true;
+
+    child.stdout.setEncoding('utf8').on('data', (text) => {
+        output += text;
+    });
+    child.stderr.setEncoding('utf8').on('data', (text) => {
+        output += text;
+    });
+    const ended = once(child, 'close').then(() => {
+        running = false;
+    });
+    atEnd(t, async () => {
+        child.kill('SIGKILL');
+        await ended;
+    });
+    const line = await until(
+        'the emulator to be ready',
+        () => {
+            assert.ok(running || output.includes('"url"'), `the emulator ended: ${output}`);
+            return /^\{.*"url".*\}$/m.exec(output)?.[0];
+        },
+        patience(20_000),
+    );
+    const emulator = JSON.parse(line);
+    await until('the emulator to be healthy', async () => (await fetch(emulator.health)).ok);
+    return emulator;
+}
+
+/** Have the emulator send these events (all, when none is named) to the server, signed. */
+async function addWebhookEndpoint(emulator, server, events = []) {
+    const answer = await fetch(`${emulator.url}/webhook_endpoints`, {
+        method: 'POST',
+        headers: { Authorization: `Bearer ${emulator.apiKey}`, 'Content-Type': 'application/json' },
+        body: JSON.stringify({
+            endpoint_url: `${server.url}/workos/webhook`,
+            secret: WEBHOOK_SECRET,
+            events,
+        }),
+    });
+    assert.equal(answer.status, 201);
+}
+
+async function setUp(t) {
+    const server = await startServer(t);
+    const emulator = await startEmulator(t);
+    await addWebhookEndpoint(emulator, server);
+    const workos = new WorkOS(emulator.apiKey, {
+        apiHostname: 'localhost',
+        port: emulator.port,
+        https: false,
+    });
+    return { server, workos, users: workos.userManagement };
+}
+
+describe("WorkOS's emulator and its SDK", () => {
+    test('a user is created, changed and deleted through the SDK, and the rows follow', async (t) => {
+        const { server, users } = await setUp(t);
+
+        const created = await users.createUser({
+            email: 'ada@example.com',
+            firstName: 'Ada',
+            lastName: 'Lovelace',
+            emailVerified: true,
+            externalId: 'ext_1',
+            metadata: { plan: 'team' },
+        });
+        const row = await until("the user's row", () => server.userRow(created));
+        assert.equal(row.email, 'ada@example.com');
+        assert.equal(row.first_name, 'Ada');
+        assert.equal(row.external_id, 'ext_1');
+        assert.equal(row.email_verified, 1);
+        assert.deepEqual(JSON.parse(row.metadata), { plan: 'team' });
+        assert.equal(row.created_at, created.createdAt);
+        assert.equal(
+            server.row('SELECT name FROM todo_lists WHERE user_id = ?', created.id),
+            "Ada's Todo List",
+        );
+
+        const updated = await users.updateUser({
+            userId: created.id,
+            firstName: 'Augusta Ada',
+            metadata: { plan: 'solo' },
+        });
+        await until('the new name', () => server.userRow(created)?.first_name === 'Augusta Ada');
+        assert.equal(server.userRow(created).updated_at, updated.updatedAt);
+        assert.deepEqual(JSON.parse(server.userRow(created).metadata), { plan: 'solo' });
+
+        await users.deleteUser(created.id);
+        await until('the row to be gone', () => server.userRow(created) === undefined);
+        assert.deepEqual(
+            server
+                .rows(
+                    'SELECT event FROM workos_events WHERE object_id = ? ORDER BY event',
+                    created.id,
+                )
+                .map((event) => event.event),
+            ['user.created', 'user.deleted', 'user.updated'],
+        );
+        assert.equal(server.row("SELECT count(*) FROM workos_events WHERE status <> 'done'"), 0);
+    });
+
+    test("many users at once: the mirror ends as WorkOS's own list", async (t) => {
+        const { server, users } = await setUp(t);
+        const count = load(100, 40);
+
+        await inParallel(
+            10,
+            Array.from({ length: count }, (_, i) => i),
+            async (i) => {
+                const user = await users.createUser({
+                    email: `user${i}@example.com`,
+                    firstName: i % 3 ? `Name ${i}` : undefined,
+                });
+                if (i % 2) await users.updateUser({ userId: user.id, lastName: `Changed ${i}` });
+                if (i % 5 === 0) await users.deleteUser(user.id);
+            },
+        );
+        const expected = (await users.listUsers({ limit: 100 })).data;
+        const deliveries = count + Math.floor(count / 2) + Math.ceil(count / 5);
+        await until('every delivery', () => server.count('workos_events') === deliveries);
+
+        const mirrored = new Map(
+            server.rows('SELECT * FROM workos_users').map((row) => [row.id, row]),
+        );
+        assert.equal(mirrored.size, expected.length);
+        for (const user of expected) {
+            const row = mirrored.get(user.id);
+            assert.ok(row, `${user.email} is there`);
+            assert.deepEqual(
+                [row.email, row.first_name, row.last_name, row.updated_at],
+                [user.email, user.firstName, user.lastName, user.updatedAt],
+            );
+        }
+        assert.equal(server.count('todo_lists'), count);
+    });
+
+    test("other objects' events are taken as well", async (t) => {
+        const { server, workos } = await setUp(t);
+        const organization = await workos.organizations.createOrganization({ name: 'Acme' });
+        await until(
+            "the organization's event",
+            () =>
+                server.rows(
+                    "SELECT status FROM workos_events WHERE event = 'organization.created' AND object_id = ?",
+                    organization.id,
+                )[0]?.status === 'done',
+        );
+    });
+});

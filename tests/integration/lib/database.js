@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+// Looks into the server's database while it runs. The server alone may write and checkpoint, so
+// connections from here are read-only and short.
+
+const { emitWarning } = process;
+process.emitWarning = (warning, ...rest) =>
+    String(warning).includes('SQLite is an experimental feature')
+        ? undefined
+        : emitWarning.call(process, warning, ...rest);
+const { DatabaseSync } = await import('node:sqlite');
+
+/** All rows of a SELECT, as plain objects. With bigints, integers come as BigInt. */
+export function readRows(file, sql, parameters = [], { bigints = false } = {}) {
+    const database = new DatabaseSync(file, { readOnly: true, timeout: 5000 });
+
+    try {
+        const statement = database.prepare(sql);
+        statement.setReadBigInts(bigints);
+        return statement.all(...parameters).map((row) => ({ ...row }));
+    } finally {
+        database.close();
+    }
+}

@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: MIT
+// From start to end: health, logs, files, addresses, certificates, and going away politely.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import tls from 'node:tls';
+
+import { atEnd, describe, inParallel, load, patience, sleep, test, until } from './lib/harness.js';
+import { Server, newFolder, newServer, startServer } from './lib/server.js';
+import { Client, RawConnection } from './lib/http.js';
+import { userCreated } from './lib/workos.js';
+
+describe('SIGTERM', () => {
+    for (const signal of ['SIGTERM', 'SIGINT']) {
+        test(`${signal} under load: it drains, ends with 0 within 5 s, and what it acknowledged is there`, async (t) => {
+            const server = await startServer(t);
+            const client = server.newClient({ connections: 32 });
+            const acknowledged = [];
+            let over = false;
+            const senders = Array.from({ length: 32 }, async () => {
+                while (!over) {
+                    const event = userCreated();
+                    try {
+                        const answer = await server.post(event, { client });
+                        assert.ok([200, 503].includes(answer.status), answer.text);
+                        if (answer.status === 200) acknowledged.push(event);
+                    } catch (error) {
+                        if (error instanceof assert.AssertionError) throw error;
+                        return; // it has gone
+                    }
+                }
+            });
+            await sleep(patience(300));
+            const started = Date.now();
+            server.signal(signal);
+            const { code, signal: killer } = await server.ended;
+            over = true;
+            await Promise.all(senders);
+            assert.deepEqual({ code, killer }, { code: 0, killer: null });
+            assert.ok(Date.now() - started < patience(5000), `${Date.now() - started} ms`);
+            assert.ok(acknowledged.length > 0);
+
+            const wal = `${server.database}-wal`;
+            assert.ok(
+                !fs.existsSync(wal) || fs.statSync(wal).size === 0,
+                'the log is checkpointed into the file',
+            );
+            const ids = new Set(server.rows('SELECT id FROM workos_events').map((row) => row.id));
+            for (const event of acknowledged)
+                assert.ok(ids.has(event.id), `the acknowledged ${event.id} is there`);
+            assert.equal(server.count('todo_lists'), ids.size);
+        });
+    }
+
+    test('is not held up by idle, half-sent and trickling connections', async (t) => {
+        const server = await startServer(t);
+        const connections = await inParallel(30, Array.from({ length: 60 }), () =>
+            RawConnection.open(server.url),
+        );
+        connections
+            .slice(0, 20)
+            .forEach((connection) =>
+                connection.send(
+                    'POST /workos/webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc',
+                ),
+            );
+        connections.slice(20, 40).forEach((connection) => connection.send('POST /workos/webh'));
+        await server.deliver(userCreated());
+        await server.stop(); // asserts exit code and time
+        connections.forEach((connection) => connection.close());
+    });
+
+    test('lets the request that runs finish: its answer is 200', async (t) => {
+        const server = await startServer(t, {
+            handlers: `require "authkit".events { ["user.created"] = function(ctx, event)
+                print("in the middle")
+                local stop = ctx.now() + 600
+                while ctx.now() < stop do end
+            end }`,
+        });
+        const answer = server.post(userCreated());
+        await server.waitForLog('in the middle');
+        server.signal('SIGTERM');
+        assert.equal((await answer).status, 200);
+        await server.stop();
+    });
+
+    test('during an endless loop still ends in time', async (t) => {
+        const server = await startServer(t, {
+            handlers:
+                'require "authkit".events { ["user.created"] = function() print("in the loop") while true do end end }',
+        });
+        const answer = server.post(userCreated()).catch(() => null);
+        await server.waitForLog('in the loop');
+        await server.stop();
+        await answer;
+    });
+
+    test('right at the start, before it listens, is obeyed too', async (t) => {
+        for (const delay of [0, 5, 10, 20]) {
+            const server = newServer(t);
+            const starting = server.start().catch(() => {});
+            await sleep(delay);
+            server.signal('SIGTERM');
+            const { code, signal } = await server.ended;
+            await starting;
+            assert.ok(code === 0 || signal === 'SIGTERM', `${code} ${signal}`);
+            assert.deepEqual(server.stray, []);
+        }
+    });
+
+    test('and started again on the same database it goes on', async (t) => {
+        const server = await startServer(t);
+        for (let i = 0; i < 3; i++) {
+            await server.deliver(userCreated());
+            await server.restart();
+        }
+        assert.equal(server.count('todo_lists'), 3);
+    });
+});
+
+describe('health', () => {
+    test('/healthz is 200 on both listeners; it takes GET and HEAD', async (t) => {
+        const server = await startServer(t);
+        const admin = new Client(server.adminUrl);
+        atEnd(t, () => admin.close());
+        for (const client of [server.client, admin]) {
+            assert.equal((await client.request('GET', '/healthz')).status, 200);
+            assert.equal((await client.request('HEAD', '/healthz')).status, 200);
+            assert.equal((await client.request('GET', '/healthz?verbose=1')).status, 200);
+        }
+    });
+
+    test('webhooks are not taken on the admin listener, nor its own paths on the public one', async (t) => {
+        const server = await startServer(t);
+        const admin = new Client(server.adminUrl);
+        atEnd(t, () => admin.close());
+        assert.equal((await server.post(userCreated(), { client: admin })).status, 404);
+        for (const path of ['/readyz', '/metrics', '/reload', '/'])
+            assert.equal((await server.client.request('GET', path)).status, 404);
+        assert.equal(server.count('workos_events'), 0);
+    });
+});
+
+describe('the log', () => {
+    async function traffic(server) {
+        await server.deliver(userCreated());
+        await server.post(userCreated(), { secret: 'wrong' });
+        await server.post('nonsense');
+        await server.post(
+            userCreated({ first_name: 'Eve\n2026-01-01T00:00:00.000Z ERROR forged' }),
+        );
+        await server.reload();
+        await server.reload('error("x\\ny")');
+        await server.stop();
+    }
+
+    test('in JSON: every line is an object with time, level and msg', async (t) => {
+        const server = await startServer(t, { args: ['--log-level', 'debug'] });
+        await traffic(server);
+        assert.deepEqual(server.stray, []);
+        for (const line of server.lines) {
+            assert.match(line.time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+            assert.ok(['debug', 'info', 'warn', 'error'].includes(line.level), line.text);
+            assert.equal(typeof line.msg, 'string');
+        }
+    });
+
+    test('as text: every line is time, level, message and fields', async (t) => {
+        const server = await startServer(t, { args: ['--log-level', 'debug'], format: 'text' });
+        await traffic(server);
+        assert.deepEqual(server.stray, []);
+        for (const line of server.lines)
+            assert.match(
+                line.text,
+                /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARN|ERROR) +\S/,
+            );
+        assert.equal(server.lines.filter((line) => line.msg.startsWith('forged')).length, 0);
+    });
+
+    test('tells a wrong secret from a clock that is off', async (t) => {
+        const server = await startServer(t, { args: ['--log-level', 'debug'] });
+        const said = async (options) => {
+            const before = server.lines.length;
+            assert.equal((await server.post(userCreated(), options)).status, 401);
+            return await until('a line about the refusal', () => server.lines.slice(before)[0]);
+        };
+        const clock = await said({ time: Date.now() - 3_600_000 });
+        assert.equal(clock.level, 'warn');
+        assert.ok(
+            Object.values(clock).some(
+                (value) =>
+                    typeof value === 'number' && Math.abs(Math.abs(value) - 3_600_000) < 5000,
+            ),
+            'says by how much',
+        );
+        const secret = await said({ secret: 'wrong' });
+        assert.notEqual(secret.msg, clock.msg);
+    });
+
+    test('says nothing below --log-level', async (t) => {
+        const server = await startServer(t, {
+            handlers:
+                'require "authkit".events { ["user.created"] = function(ctx) ctx.log.info("quiet") ctx.log.debug("quieter") ctx.log.warn("heard") end }',
+        });
+        await server.deliver(userCreated());
+        await server.waitForLog('heard');
+        assert.equal(server.log('quieter').length, 0);
+        assert.equal(server.log('quiet').length, 1);
+    });
+});
+
+describe('files', () => {
+    test('the database is for its owner only, with all that belongs to it; the lock lies beside it', async (t) => {
+        const server = await startServer(t);
+        await server.deliver(userCreated());
+        const files = fs
+            .readdirSync(server.folder)
+            .filter((file) => file.startsWith('authkitd.db'));
+        assert.ok(files.includes('authkitd.db'));
+        assert.ok(files.includes('authkitd.db.lock'), `${files}`);
+        for (const file of files.filter((name) => !name.endsWith('.lock')))
+            assert.equal(fs.statSync(path.join(server.folder, file)).mode & 0o777, 0o600, file);
+        await server.stop();
+        await server.start(); // the lock file that stayed is no obstacle
+    });
+
+    test('a database in a folder that is not there: exit 1, the path named', async () => {
+        const server = new Server();
+        server.database = path.join(server.folder, 'absent', 'authkitd.db');
+        await assert.rejects(() => server.start(), /ended at its start/);
+        const said = [...server.lines.map((line) => line.text), ...server.stray].join('\n');
+        assert.match(said, /absent/);
+    });
+
+    test('a file that is no database: exit 1, the file named and left as it is', async () => {
+        const server = new Server();
+        fs.writeFileSync(server.database, 'Dear diary, '.repeat(1000));
+        await assert.rejects(() => server.start(), /ended at its start/);
+        const said = [...server.lines.map((line) => line.text), ...server.stray].join('\n');
+        assert.match(said, /authkitd\.db/);
+        assert.equal(fs.readFileSync(server.database, 'utf8'), 'Dear diary, '.repeat(1000));
+    });
+});
+
+describe('addresses', () => {
+    test('IPv6: [::1]:0', async (t) => {
+        const server = await startServer(t, { listen: '[::1]:0' });
+        assert.match(server.url, /^http:\/\/\[::1\]:\d+$/);
+        await server.deliver(userCreated());
+    });
+
+    test('all addresses: 0.0.0.0:0', async (t) => {
+        const server = await startServer(t, { listen: '0.0.0.0:0' });
+        const client = new Client(`http://127.0.0.1:${new URL(server.url).port}`);
+        atEnd(t, () => client.close());
+        await server.deliver(userCreated(), { client });
+    });
+});
+
+/** A self-signed certificate of that name, by openssl. */
+function makeCertificate(folder, name) {
+    execFileSync(
+        'openssl',
+        [
+            'req',
+            '-x509',
+            '-newkey',
+            'ec',
+            '-pkeyopt',
+            'ec_paramgen_curve:prime256v1',
+            '-nodes',
+            '-days',
+            '2',
+            '-subj',
+            `/CN=${name}`,
+            '-addext',
+            'subjectAltName=IP:127.0.0.1,IP:::1',
+            '-keyout',
+            path.join(folder, 'key.pem'),
+            '-out',
+            path.join(folder, 'cert.pem'),
+        ],
+        { stdio: 'pipe' },
+    );
+}
+
+describe('TLS', () => {
+    const certificateName = (url, options = {}) =>
+        new Promise((resolve, reject) => {
+            const { hostname, port } = new URL(url);
+            const socket = tls.connect(
+                {
+                    host: hostname.replace(/[[\]]/g, ''),
+                    port,
+                    rejectUnauthorized: false,
+                    ...options,
+                },
+                () => {
+                    resolve({
+                        name: socket.getPeerCertificate().subject.CN,
+                        protocol: socket.getProtocol(),
+                    });
+                    socket.destroy();
+                },
+            );
+            socket.on('error', reject);
+        });
+
+    const tlsServer = (t, options = {}) => {
+        const folder = newFolder();
+        makeCertificate(folder, 'first.example.com');
+        return startServer(t, {
+            args: [
+                '--tls-cert',
+                path.join(folder, 'cert.pem'),
+                '--tls-key',
+                path.join(folder, 'key.pem'),
+            ],
+            ...options,
+        }).then((server) => Object.assign(server, { certificates: folder }));
+    };
+
+    test('serves https, over IPv4 and IPv6, TLS 1.2 and 1.3, with connections kept alive', async (t) => {
+        for (const listen of ['127.0.0.1:0', '[::1]:0']) {
+            const server = await tlsServer(t, { listen });
+            assert.match(server.url, /^https:/);
+            const client = server.newClient({ connections: 8, rejectUnauthorized: false });
+            await inParallel(8, Array.from({ length: load(100, 30) }), () =>
+                server.deliver(userCreated(), { client }),
+            );
+            assert.equal(server.count('workos_users'), load(100, 30));
+            for (const version of ['TLSv1.2', 'TLSv1.3'])
+                assert.equal(
+                    (
+                        await certificateName(server.url, {
+                            minVersion: version,
+                            maxVersion: version,
+                        })
+                    ).protocol,
+                    version,
+                );
+        }
+    });
+
+    test('reads the certificate again on SIGHUP, under load, no answer but 200', async (t) => {
+        const server = await tlsServer(t);
+        const client = server.newClient({ connections: 4, rejectUnauthorized: false });
+        let over = false;
+        const senders = Array.from({ length: 4 }, async () => {
+            while (!over) await server.deliver(userCreated(), { client });
+        });
+        assert.equal((await certificateName(server.url)).name, 'first.example.com');
+        for (const name of ['second.example.com', 'third.example.com']) {
+            makeCertificate(server.certificates, name);
+            await server.reload();
+            assert.equal((await certificateName(server.url)).name, name);
+        }
+        over = true;
+        await Promise.all(senders);
+    });
+
+    test('keeps the old certificate when the new one is broken, and says so', async (t) => {
+        const server = await tlsServer(t);
+        fs.writeFileSync(path.join(server.certificates, 'cert.pem'), 'no certificate');
+        await server.reload();
+        await server.waitForLog('cert.pem');
+        assert.equal((await certificateName(server.url)).name, 'first.example.com');
+    });
+
+    test('does not answer plain HTTP, and lives on after nonsense', async (t) => {
+        const server = await tlsServer(t);
+        const raw = await server.openRaw();
+        raw.send('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n');
+        const answer = await raw.response(1000);
+        assert.notEqual(answer?.status, 200);
+        raw.close();
+        const client = server.newClient({ rejectUnauthorized: false });
+        await server.deliver(userCreated(), { client });
+    });
+
+    test('a slow or silent handshake stops nobody', async (t) => {
+        const server = await tlsServer(t);
+        const silent = await inParallel(50, Array.from({ length: 100 }), () => server.openRaw());
+        silent.slice(50).forEach((connection) => connection.send(Buffer.from('160301', 'hex')));
+        const client = server.newClient({ connections: 4, rejectUnauthorized: false });
+        const started = Date.now();
+        await inParallel(4, Array.from({ length: 40 }), () =>
+            server.deliver(userCreated(), { client }),
+        );
+        assert.ok(Date.now() - started < patience(4000), `${Date.now() - started} ms`);
+        silent.forEach((connection) => connection.close());
+    });
+
+    test('a certificate without its key, or a file that is not there: exit with a word about it', async () => {
+        const folder = newFolder();
+        makeCertificate(folder, 'x');
+        for (const [args, pattern] of [
+            [['--tls-cert', path.join(folder, 'cert.pem')], /tls-key/],
+            [
+                [
+                    '--tls-cert',
+                    path.join(folder, 'absent.pem'),
+                    '--tls-key',
+                    path.join(folder, 'key.pem'),
+                ],
+                /absent\.pem/,
+            ],
+            [
+                [
+                    '--tls-cert',
+                    path.join(folder, 'cert.pem'),
+                    '--tls-key',
+                    path.join(folder, 'cert.pem'),
+                ],
+                /cert\.pem/,
+            ],
+        ]) {
+            const server = new Server({ args });
+            await assert.rejects(() => server.start(), /ended at its start/);
+            assert.match(
+                [...server.lines.map((line) => line.text), ...server.stray].join('\n'),
+                pattern,
+            );
+        }
+    });
+});

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MIT
+// A reload swaps the script whole or not at all, with no request dropped.
+
+import assert from 'node:assert/strict';
+
+import { describe, load, patience, sleep, test } from './lib/harness.js';
+import { runCommand, startServer, writeFile } from './lib/server.js';
+import { newEvent, newId, registrationAction, userCreated } from './lib/workos.js';
+
+/** A script that marks every event with its version. */
+const version = (number, { schema = '', more = '' } = {}) => `
+local authkit = require "authkit"
+local VERSION = ${number}
+authkit.schema {
+  marks = { columns = { event_id = "text", version = "integer", half = "integer?" } },
+  ${schema}
+}
+authkit.events {
+  ["test.run"] = function(ctx, event)
+    ctx.db.insert("marks", { event_id = event.id, version = VERSION })
+    ${more}
+  end,
+}
+authkit.actions {
+  user_registration = function(ctx, action, response) return response.deny("version " .. VERSION) end,
+}`;
+
+const newRun = () => newEvent('test.run', { object: 'test', id: newId('test') });
+
+/** Keep `lanes` connections busy with events and actions until stop(); every answer must be 200. */
+function keepBusy(server, lanes) {
+    const client = server.newClient({ connections: lanes });
+    const sent = [];
+    const bad = [];
+    let stopped = false;
+
+    async function lane(number) {
+        while (!stopped) {
+            const event = newRun();
+            try {
+                const answer =
+                    number % 8 === 0
+                        ? await server.act(registrationAction(), { client })
+                        : await server.post(event, { client });
+                if (answer.status !== 200) bad.push(`${answer.status} ${answer.text}`);
+                else if (number % 8 !== 0) sent.push(event);
+            } catch (error) {
+                bad.push(String(error));
+            }
+        }
+    }
+    const running = Promise.all(Array.from({ length: lanes }, (_, number) => lane(number)));
+    return {
+        sent,
+        async stop() {
+            stopped = true;
+            await running;
+            assert.deepEqual(bad.slice(0, 5), [], `${bad.length} answers were not 200`);
+            return sent;
+        },
+    };
+}
+
+describe('reloading under load', () => {
+    test(`${load(200, 40)} times: no answer but 200, and no version runs after a later one`, async (t) => {
+        const reloads = load(200, 40);
+        const server = await startServer(t, { handlers: version(0) });
+        const traffic = keepBusy(server, 16);
+
+        for (let number = 1; number <= reloads; number++) {
+            const line = await server.reload(version(number));
+            assert.equal(line.outcome, 'loaded', line.text);
+        }
+        // What is sent after a reload was told of runs on the new script.
+        const after = newRun();
+        await server.deliver(after);
+        assert.equal(server.row('SELECT version FROM marks WHERE event_id = ?', after.id), reloads);
+        const sent = await traffic.stop();
+
+        const versions = server
+            .rows('SELECT version FROM marks ORDER BY _id')
+            .map((row) => row.version);
+        assert.equal(versions.length, sent.length + 1);
+        for (let i = 1; i < versions.length; i++)
+            assert.ok(
+                versions[i] >= versions[i - 1],
+                `version ${versions[i]} ran after ${versions[i - 1]}`,
+            );
+        t.diagnostic(`${sent.length} events, ${new Set(versions).size} versions seen`);
+        assert.equal(server.row("SELECT count(*) FROM workos_events WHERE status <> 'done'"), 0);
+    });
+
+    test('signals that come faster than it can load end with the last script', async (t) => {
+        const server = await startServer(t, { handlers: version(0) });
+        const traffic = keepBusy(server, 4);
+        for (let number = 1; number <= 100; number++) {
+            writeFile(server.handlersFile, version(number));
+            server.signal('SIGHUP');
+            if (number % 10 === 0) await sleep(5);
+        }
+        const deadline = Date.now() + patience(10_000);
+        for (;;) {
+            const event = newRun();
+            await server.deliver(event);
+            if (server.row('SELECT version FROM marks WHERE event_id = ?', event.id) === 100) break;
+            assert.ok(Date.now() < deadline, 'the last script never ran');
+            await sleep(20);
+        }
+        await traffic.stop();
+    });
+
+    test('good and broken scripts by turns: every answer 200, each event by a good one', async (t) => {
+        const server = await startServer(t, { handlers: version(0) });
+        const traffic = keepBusy(server, 8);
+        for (let number = 1; number <= load(40, 10); number++) {
+            const broken = number % 2 === 1;
+            const line = await server.reload(
+                broken ? version(number) + '\nerror("broken on purpose")' : version(number),
+            );
+            assert.equal(line.outcome, broken ? 'refused' : 'loaded', line.text);
+        }
+        await traffic.stop();
+        assert.equal(server.row('SELECT count(*) FROM marks WHERE version % 2 = 1'), 0);
+    });
+
+    test('schema changes while events come: tables and columns appear, no answer but 200', async (t) => {
+        const server = await startServer(t, { handlers: version(0) });
+        const traffic = keepBusy(server, 8);
+        for (let number = 1; number <= load(20, 6); number++) {
+            const schema = Array.from(
+                { length: number },
+                (_, i) =>
+                    `extra_${i + 1} = { columns = { ${Array.from({ length: number - i }, (_, c) => `c${c} = "text?"`).join(', ')} }, indexes = { { "c0" } } },`,
+            ).join('\n');
+            const line = await server.reload(
+                version(number, {
+                    schema,
+                    more: `ctx.db.insert("extra_${number}", { c0 = event.id })`,
+                }),
+            );
+            assert.equal(line.outcome, 'loaded', line.text);
+            await server.deliver(newRun());
+            assert.ok(server.count(`extra_${number}`) >= 1);
+        }
+        await traffic.stop();
+        assert.equal(server.row("SELECT count(*) FROM workos_events WHERE status <> 'done'"), 0);
+    });
+});
+
+describe('a broken script', () => {
+    for (const [what, script, where] of [
+        ['a syntax error', `${version(2)}\n\nthis is no Lua`, /handlers\.lua:\d+/],
+        [
+            'an error while loading',
+            'local authkit = require "authkit"\nauthkit.events {}\nerror("not ready yet")',
+            /handlers\.lua:3.*not ready yet/,
+        ],
+        [
+            'a call of nothing',
+            'local authkit = require "authkit"\n\n\nauthkit.evnets { }',
+            /handlers\.lua:4/,
+        ],
+        ['a module that is not there', 'require "absent.module"', /absent.module/],
+        ['an empty file', '', null],
+        ['bytecode', '\x1bLua\x54\x00', /./],
+    ]) {
+        test(`(${what}) leaves the old one running`, async (t) => {
+            const server = await startServer(t, { handlers: version(1) });
+            const line = await server.reload(script);
+            if (where) {
+                assert.equal(line.outcome, 'refused');
+                assert.match(line.text, where);
+                assert.ok(['warn', 'error'].includes(line.level));
+                const event = newRun();
+                await server.deliver(event);
+                assert.equal(
+                    server.row('SELECT version FROM marks WHERE event_id = ?', event.id),
+                    1,
+                );
+            }
+            // Whatever came of it, a good script helps.
+            assert.equal((await server.reload(version(3))).outcome, 'loaded');
+            const event = newRun();
+            await server.deliver(event);
+            assert.equal(server.row('SELECT version FROM marks WHERE event_id = ?', event.id), 3);
+        });
+    }
+
+    test('that is deleted leaves the old one running', async (t) => {
+        const { unlinkSync } = await import('node:fs');
+        const server = await startServer(t, { handlers: version(1) });
+        unlinkSync(server.handlersFile);
+        const line = await server.reload();
+        assert.equal(line.outcome, 'refused');
+        assert.match(line.text, /handlers\.lua/);
+        await server.deliver(newRun());
+    });
+
+    test('in a module counts as well, and the module is read again', async (t) => {
+        const handlers = `
+            local authkit = require "authkit"
+            local marker = require "marker"
+            authkit.schema { marks = { columns = { event_id = "text", version = "integer" } } }
+            authkit.events { ["test.run"] = function(ctx, event) ctx.db.insert("marks", { event_id = event.id, version = marker.version }) end }`;
+        const server = await startServer(t, {
+            handlers,
+            modules: { 'marker.lua': 'return { version = 1 }' },
+        });
+        const file = `${server.folder}/marker.lua`;
+        const runs = async () => {
+            const event = newRun();
+            await server.deliver(event);
+            return server.row('SELECT version FROM marks WHERE event_id = ?', event.id);
+        };
+        assert.equal(await runs(), 1);
+        writeFile(file, 'return { version = = }');
+        const line = await server.reload();
+        assert.equal(line.outcome, 'refused');
+        assert.match(line.text, /marker\.lua:1/);
+        assert.equal(await runs(), 1);
+        writeFile(file, 'return { version = 2 }');
+        assert.equal((await server.reload()).outcome, 'loaded');
+        assert.equal(await runs(), 2);
+    });
+
+    test('a file that changes without a reload changes nothing, not even after an accident of the script', async (t) => {
+        const accident = 'if event.data.which == "loop" then while true do end end';
+        const server = await startServer(t, {
+            handlers: version(1, { more: accident }),
+            args: ['--handler-timeout', '200'],
+        });
+        writeFile(server.handlersFile, version(2));
+        const bad = newEvent('test.run', { id: newId('test'), which: 'loop' });
+        await server.deliver(bad);
+        assert.equal(server.eventRow(bad).status, 'failed');
+        const event = newRun();
+        await server.deliver(event);
+        assert.equal(server.row('SELECT version FROM marks WHERE event_id = ?', event.id), 1);
+    });
+});
+
+describe('authkitd reload', () => {
+    const reload = (server) => runCommand(['reload', '--db', server.database], { env: {} });
+
+    test('waits, and says that it is done: exit 0, and the new script runs', async (t) => {
+        const server = await startServer(t, { handlers: version(1) });
+        writeFile(server.handlersFile, version(2));
+        const { code, output } = await reload(server);
+        assert.equal(code, 0, output);
+        const event = newRun();
+        await server.deliver(event);
+        assert.equal(server.row('SELECT version FROM marks WHERE event_id = ?', event.id), 2);
+    });
+
+    test('of a broken script: exit 1 and the error with file and line; the old one runs on', async (t) => {
+        const server = await startServer(t, { handlers: version(1) });
+        writeFile(server.handlersFile, 'local x =\n= 5');
+        const { code, output } = await reload(server);
+        assert.equal(code, 1, output);
+        assert.match(output, /handlers\.lua:2/);
+        const event = newRun();
+        await server.deliver(event);
+        assert.equal(server.row('SELECT version FROM marks WHERE event_id = ?', event.id), 1);
+    });
+
+    test('many at once: each gets its answer', async (t) => {
+        const server = await startServer(t, { handlers: version(1) });
+        const results = await Promise.all(Array.from({ length: load(8, 4) }, () => reload(server)));
+        for (const { code, output } of results) assert.equal(code, 0, output);
+    });
+
+    test('with the server stopped meanwhile: exit 1, and says that none runs', async (t) => {
+        const server = await startServer(t, { handlers: version(1) });
+        await server.stop();
+        const { code, output } = await reload(server);
+        assert.equal(code, 1);
+        assert.match(output, /no (running )?server|not running/i);
+    });
+
+    test('cannot be done from the public side', async (t) => {
+        const server = await startServer(t, { handlers: version(1) });
+        for (const path of ['/reload', '/admin/reload', '/-/reload'])
+            assert.equal((await server.client.request('POST', path, { body: '' })).status, 404);
+        await server.deliver(userCreated());
+        assert.equal(
+            server.lines.filter((line) => line.msg.startsWith('script refused')).length,
+            0,
+        );
+    });
+});
