@@ -9,6 +9,7 @@
 #include "http/gate.h"
 #include "http/listen.h"
 
+#include <assert.h>
 #include <civetweb.h>
 #include <errno.h>
 #include <poll.h>
@@ -58,7 +59,10 @@ static void set_fate(enum gate_fate fate)
 
 static struct http_server *server_of(const struct mg_connection *conn)
 {
-    return mg_get_user_data(mg_get_context(conn));
+    struct http_server *server = mg_get_user_data(mg_get_context(conn));
+
+    assert(server);
+    return server;
 }
 
 /* --- waiting for a client --------------------------------------------------------------------- */
