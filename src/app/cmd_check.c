@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/command.h"
 
+#include "app/handlers.h"
 #include "script/script.h"
 #include "store/db.h"
-#include "workos/mirror.h"
 #include "workos/signature.h"
 
 #include <stdio.h>
@@ -77,17 +77,10 @@ static int check_schema(const struct config *config, struct script *script)
 
 static int check_script(const struct config *config)
 {
-    struct script_opts opts = {
-        .path = config->handlers,
-        .memory_bytes = (size_t)config->handler_memory,
-        .event_timeout_ms = (int)config->handler_timeout_ms,
-        .action_timeout_ms = (int)config->action_timeout_ms,
-    };
     struct script *script = NULL;
     struct err err;
 
-    opts.tables = mirror_script_tables(&opts.table_count);
-    if (script_load(&script, &opts, &err) < 0)
+    if (handlers_load(&script, config, &err) < 0)
         return problem(&err);
     say("script", config->handlers);
     say("events", *script_event_names(script) ? script_event_names(script) : "none");

@@ -2,6 +2,7 @@
 #include "app/server.h"
 
 #include "app/admin.h"
+#include "app/handlers.h"
 #include "app/routes.h"
 #include "base/clock.h"
 #include "crypto/tls.h"
@@ -9,7 +10,6 @@
 #include "script/script.h"
 #include "store/db.h"
 #include "store/lock.h"
-#include "workos/mirror.h"
 #include "workos/workos.h"
 
 #include <pthread.h>
@@ -46,19 +46,6 @@ struct server {
 };
 
 /* ------------------------------------------------------------------------- the script */
-
-static struct script_opts script_opts(const struct config *config)
-{
-    struct script_opts opts = {
-        .path = config->handlers,
-        .memory_bytes = (size_t)config->handler_memory,
-        .event_timeout_ms = (int)config->handler_timeout_ms,
-        .action_timeout_ms = (int)config->action_timeout_ms,
-    };
-
-    opts.tables = mirror_script_tables(&opts.table_count);
-    return opts;
-}
 
 static const char *or_none(const char *names)
 {
@@ -98,11 +85,10 @@ static void log_script(const struct server *server, const char *events, const ch
 /* Load, and make it the running one. */
 static int load_script(struct server *server, struct buf *report, struct err *err)
 {
-    struct script_opts opts = script_opts(server->config);
     struct script *script = NULL;
     char events[4096], actions[256];
     bool has_routes;
-    int rc = script_load(&script, &opts, err);
+    int rc = handlers_load(&script, server->config, err);
 
     if (rc < 0)
         return rc;

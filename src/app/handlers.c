@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+#include "app/handlers.h"
+
+#include "workos/mirror.h"
+
+int handlers_load(struct script **out, const struct config *config, struct err *err)
+{
+    struct script_opts opts = {
+        .path = config->handlers,
+        .memory_bytes = (size_t)config->handler_memory,
+        .event_timeout_ms = (int)config->handler_timeout_ms,
+        .action_timeout_ms = (int)config->action_timeout_ms,
+    };
+    int rc;
+
+    opts.tables = mirror_script_tables(&opts.table_count);
+    rc = script_load(out, &opts, err);
+    if (rc == ERR_ABSENT)
+        err_set(err, rc,
+                "there is no script '%s': write one (handlers.lua.example is a start), or say where "
+                "it is with --handlers or AUTHKITD_HANDLERS",
+                config->handlers);
+    return rc;
+}
