@@ -16,9 +16,10 @@ int handlers_load(struct script **out, const struct config *config, struct err *
     opts.tables = mirror_script_tables(&opts.table_count);
     rc = script_load(out, &opts, err);
     if (rc == ERR_ABSENT)
-        err_set(err, rc,
-                "there is no script '%s': write one (handlers.lua.example is a start), or say where "
-                "it is with --handlers or AUTHKITD_HANDLERS",
-                config->handlers);
+        err_set(
+            err, rc,
+            "there is no script '%s': write one (handlers.lua.example is a start), or say where "
+            "it is with --handlers or AUTHKITD_HANDLERS",
+            config->handlers);
     return rc;
 }
