@@ -19,8 +19,11 @@ local function check_table(value, name, example)
    end
 end
 
-local function register(kind, functions, what)
-   for name, fn in pairs(functions) do
+-- check(name) raises when the name won't do. `next`, not pairs: a table's own __pairs could say
+-- one thing now and another a moment later.
+local function register(kind, functions, what, check)
+   for name, fn in next, functions do
+      check(name)
       if type(fn) ~= "function" then
          raise(("authkit.%s: %s '%s' wants a function, not a %s"):format(kind, what, name, type(fn)))
       end
@@ -33,36 +36,39 @@ end
 
 local authkit = {}
 
+local function check_event(name)
+   if type(name) ~= "string" or not name:find("^[a-z0-9_]+[a-z0-9_.]*$") then
+      raise(("authkit.events: '%s' isn't an event type of WorkOS; they look like \"user.created\"")
+         :format(tostring(name)))
+   end
+end
+
 function authkit.events(functions)
    check_table(functions, "events", '{ ["user.created"] = function(ctx, event) … end }')
-   for name in pairs(functions) do
-      if type(name) ~= "string" or not name:find("^[a-z0-9_]+[a-z0-9_.]*$") then
-         raise(("authkit.events: '%s' isn't an event type of WorkOS; they look like \"user.created\"")
-            :format(tostring(name)))
-      end
+   register("events", functions, "event", check_event)
+end
+
+local function check_action(name)
+   if type(name) ~= "string" or not known_actions[name] then
+      raise(("authkit.actions: there is no action '%s'; WorkOS has authentication and user_registration")
+         :format(tostring(name)))
    end
-   register("events", functions, "event")
 end
 
 function authkit.actions(functions)
    check_table(functions, "actions", "{ user_registration = function(ctx, action, response) … end }")
-   for name in pairs(functions) do
-      if not known_actions[name] then
-         raise(("authkit.actions: there is no action '%s'; WorkOS has authentication and user_registration")
-            :format(tostring(name)))
-      end
+   register("actions", functions, "action", check_action)
+end
+
+local function check_route(name)
+   if type(name) ~= "string" or not name:find("^[A-Z]+ /") then
+      raise(("authkit.routes: '%s' isn't a route; they look like \"GET /todos\""):format(tostring(name)))
    end
-   register("actions", functions, "action")
 end
 
 function authkit.routes(functions)
    check_table(functions, "routes", '{ ["GET /todos"] = function(ctx, request) … end }')
-   for name in pairs(functions) do
-      if type(name) ~= "string" or not name:find("^[A-Z]+ /") then
-         raise(("authkit.routes: '%s' isn't a route; they look like \"GET /todos\""):format(tostring(name)))
-      end
-   end
-   register("routes", functions, "route")
+   register("routes", functions, "route", check_route)
 end
 
 function authkit.schema(tables)

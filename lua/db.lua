@@ -17,7 +17,7 @@ local declared = {} -- name -> { name, columns = sorted list, by_name, indexes }
 
 local function sorted_keys(t)
    local keys = {}
-   for key in pairs(t) do
+   for key in next, t do
       keys[#keys + 1] = key
    end
    table.sort(keys)
@@ -104,11 +104,14 @@ local function read_table(name, spec)
             :format(name, tostring(key)))
       end
    end
-   local t = { name = name, columns = {}, by_name = {}, indexes = {} }
-   local seen = {}
-   for column in pairs(spec.columns) do
+   for column in next, spec.columns do
       check_name("column", column)
    end
+   local t = { name = name, columns = {}, by_name = {}, indexes = {} }
+   if #sorted_keys(spec.columns) > 190 then
+      raise(("authkit.schema: table %s has more than 190 columns; keep some of them in a json column"):format(name))
+   end
+   local seen = {}
    for i, column in ipairs(sorted_keys(spec.columns)) do
       if seen[column:lower()] then
          raise(("authkit.schema: column %s.%s differs from another one in case only"):format(name, column))
@@ -127,7 +130,7 @@ local function read_table(name, spec)
 end
 
 local function declare(tables)
-   for name in pairs(tables) do
+   for name in next, tables do
       check_name("table", name)
    end
    for _, name in ipairs(sorted_keys(tables)) do
@@ -190,10 +193,8 @@ local operators = {
    [">"] = ">", [">="] = ">=", ["in"] = "in", like = "like",
 }
 
-local Query = {}
-Query.__index = Query
-Query.__name = "query"
-Query.__metatable = false
+local Query = {} -- the methods; scripts see them through a read-only proxy, never the metatable
+local query_metatable = { __index = read_only("a query", Query), __name = "query", __metatable = false }
 
 local queries = setmetatable({}, { __mode = "k" })
 
@@ -265,7 +266,7 @@ function Query:where(column, ...)
    local q = check_query(self)
    local n = select("#", ...)
    if type(column) == "table" and n == 0 then
-      for name in pairs(column) do
+      for name in next, column do
          check_column(q, name)
       end
       for _, name in ipairs(sorted_keys(column)) do
@@ -446,14 +447,18 @@ function Query:each()
 end
 
 local function query(name)
-   local q = setmetatable({}, Query)
+   local q = setmetatable({}, query_metatable)
    queries[q] = { handle = handle(name), where = {}, columns = {}, values = {}, count = 0, order = {} }
    return q
 end
 
 -- Upsert needs a unique index on exactly its keys: it is what "the same row" means.
 local function check_keys(name, keys)
-   if type(keys) ~= "table" or #keys == 0 then
+   local usable = type(keys) == "table" and rawlen(keys) > 0
+   for i = 1, usable and rawlen(keys) or 0 do
+      usable = usable and type(rawget(keys, i)) == "string"
+   end
+   if not usable then
       raise(("upsert into %s wants a list of key columns, such as { \"email\" }"):format(name))
    end
    local t = declared[name]

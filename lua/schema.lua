@@ -159,6 +159,18 @@ end
 -- Make the table anew with the declared columns (and those that are no longer declared), and move
 -- the rows. Indexes go with the old table and are created again by compare_indexes.
 local function rebuild(plan, t, found, order)
+   -- The old table is dropped on the way: rows that refer to it would be deleted with it, and views
+   -- would lose it.
+   for _, row in ipairs(native.rows([[SELECT s.name FROM sqlite_schema AS s, pragma_foreign_key_list(s.name) AS f
+      WHERE s.type = 'table' AND lower(f."table") = lower(?)]], t.name)) do
+      plan:refuse("authkit.schema: table %s must be made anew for this change, but table %s refers to it (FOREIGN KEY): with the server stopped, drop that reference first",
+         t.name, row[1])
+   end
+   for _, row in ipairs(native.rows([[SELECT type, name FROM sqlite_schema WHERE type IN ('view', 'trigger')
+      AND tbl_name <> ?1 AND lower(sql) LIKE '%' || lower(?1) || '%']], t.name)) do
+      plan:refuse("authkit.schema: table %s must be made anew for this change, but the %s %s mentions it: with the server stopped, DROP %s %s first and make it again afterwards",
+         t.name, row[1], row[2], row[1]:upper(), quote(row[2]))
+   end
    local definitions = { '"_id" INTEGER PRIMARY KEY', '"_creation_time" INTEGER NOT NULL' }
    local moved = { '"_id"', '"_creation_time"' }
    for _, name in ipairs(order) do
@@ -191,24 +203,35 @@ local function rebuild(plan, t, found, order)
 end
 
 local function check_duplicates(plan, t, index)
+   -- A column that is new holds its default in every row, or null, which is no duplicate.
    local names = {}
-   for i, name in ipairs(index.columns) do
-      names[i] = quote(name)
-      if not plan.found[name] then
-         return -- a column that doesn't exist yet holds no duplicates but its default
+   for _, name in ipairs(index.columns) do
+      local column = t.by_name[name]
+      if plan.found[name] then
+         names[#names + 1] = quote(name)
+      elseif not column or column.default == nil then
+         return
       end
+   end
+   if #names == 0 then
+      local rows = count(("SELECT count(*) FROM %s"):format(quote(t.name)))
+      if rows > 1 then
+         plan:refuse("authkit.schema: the unique index on %s (%s) can't be made: the new column would have its default in all %d rows",
+            t.name, table.concat(index.columns, ", "), rows)
+      end
+      return
    end
    local list = table.concat(names, ", ")
    local twice = native.rows(("SELECT %s, count(*) FROM %s WHERE %s IS NOT NULL GROUP BY %s HAVING count(*) > 1 LIMIT 1")
       :format(list, quote(t.name), table.concat(names, " IS NOT NULL AND "), list))[1]
    if twice then
       local values = {}
-      for i = 1, #index.columns do
-         values[i] = ("%s = %s"):format(index.columns[i], literal(twice[i]))
+      for i, name in ipairs(names) do
+         values[i] = ("%s = %s"):format(name:sub(2, -2), literal(twice[i]))
       end
       plan:refuse(
          "authkit.schema: the unique index on %s (%s) can't be made: %d rows have %s. See them with SELECT * FROM %s WHERE %s; and remove all but one",
-         t.name, table.concat(index.columns, ", "), twice[#index.columns + 1], table.concat(values, ", "),
+         t.name, table.concat(index.columns, ", "), twice[#names + 1], table.concat(values, ", "),
          quote(t.name), table.concat(values, " AND "))
    end
 end

@@ -51,7 +51,7 @@ static const char *signal_name(int signal_number)
 
 static int run_until_stopped(struct server *server, const sigset_t *signals)
 {
-    int signal_number = 0, code;
+    int signal_number = 0, rc;
 
     for (;;) {
         if (sigwait(signals, &signal_number) != 0)
@@ -61,13 +61,13 @@ static int run_until_stopped(struct server *server, const sigset_t *signals)
         reload(server);
     }
     log_info("stopping", log_str("signal", signal_name(signal_number)));
-    code = server_has_failed(server) ? EXIT_FAILED : EXIT_FINE;
-    if (server_stop(server) < 0) {
+    rc = server_stop(server);
+    if (rc == ERR_BUSY) {
         log_warn("stopped with requests still running; none of them was acknowledged");
-        _exit(code);
+        _exit(EXIT_FINE);
     }
     log_info("stopped");
-    return code;
+    return rc < 0 ? EXIT_FAILED : EXIT_FINE;
 }
 
 static void log_warnings(const struct config *config)

@@ -106,22 +106,28 @@ static int load_script(struct server *server, struct buf *report, struct err *er
     return 0;
 }
 
+static void reload_certificate(struct server *server)
+{
+    struct err err;
+
+    if (!server->tls)
+        return;
+    if (tls_server_reload(server->tls, &err) < 0)
+        log_error("certificate refused; the old one goes on", log_str("error", err.text));
+    else
+        log_info("certificate loaded", log_str("file", server->config->tls_cert));
+}
+
 int server_reload(struct server *server, struct buf *report, struct err *err)
 {
-    struct err tls_err;
     int rc;
 
     pthread_mutex_lock(&server->reload_lock);
+    reload_certificate(server);
     rc = load_script(server, report, err);
     if (rc < 0)
         log_error("script refused; the old one goes on", log_str("file", server->config->handlers),
                   log_str("error", err->text));
-    if (server->tls) {
-        if (tls_server_reload(server->tls, &tls_err) < 0)
-            log_error("certificate refused; the old one goes on", log_str("error", tls_err.text));
-        else
-            log_info("certificate loaded", log_str("file", server->config->tls_cert));
-    }
     pthread_mutex_unlock(&server->reload_lock);
     return rc;
 }
@@ -272,7 +278,7 @@ int server_start(struct server **out, const struct config *config, struct err *e
     if (rc == 0)
         rc = start_http(server, err);
     if (rc < 0) {
-        if (server_stop(server) < 0)
+        if (server_stop(server) == ERR_BUSY)
             _exit(1);
         return rc;
     }
@@ -283,7 +289,7 @@ int server_start(struct server **out, const struct config *config, struct err *e
 
 /* ------------------------------------------------------------------------- stop */
 
-bool server_has_failed(const struct server *server)
+static bool has_failed(const struct server *server)
 {
     return atomic_load(&server->failed);
 }
@@ -293,7 +299,7 @@ static void close_database(struct server *server)
 {
     struct err err;
 
-    if (server->db && !server_has_failed(server) && db_checkpoint(server->db, &err) < 0)
+    if (server->db && !has_failed(server) && db_checkpoint(server->db, &err) < 0)
         log_warn("no checkpoint at the end", log_str("error", err.text));
     db_close(server->db);
 }
@@ -301,7 +307,7 @@ static void close_database(struct server *server)
 int server_stop(struct server *server)
 {
     int64_t deadline_ms = clock_mono_ms() + SERVER_DRAIN_MS;
-    int busy = 0;
+    int busy = 0, rc;
 
     if (server->http)
         busy |= http_server_drain(server->http, SERVER_DRAIN_MS);
@@ -319,6 +325,7 @@ int server_stop(struct server *server)
     close_database(server);
     lock_release(server->lock);
     pthread_mutex_destroy(&server->reload_lock);
+    rc = has_failed(server) ? ERR_FATAL : 0;
     free(server);
-    return 0;
+    return rc;
 }

@@ -3,7 +3,7 @@
  * server - everything that runs, in the order in which it starts, reloads and stops.
  *
  *   start   lock -> database -> service -> script -> admin listener -> listener
- *   reload  script (loaded beside the old one, installed in a transaction) -> TLS certificate
+ *   reload  TLS certificate -> script (loaded beside the old one, installed in a transaction)
  *   stop    listeners drained -> service (what was accepted is committed) -> checkpoint -> lock
  *
  * Threads    server_start, _stop: main. server_reload: main and admin requests; one at a time.
@@ -17,8 +17,6 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-#include <stdbool.h>
-
 enum { SERVER_DRAIN_MS = 3000 };
 
 struct server;
@@ -29,10 +27,7 @@ int server_start(struct server **out, const struct config *config, struct err *e
  * report gets a line for each change of the schema. Both outcomes are logged. */
 int server_reload(struct server *server, struct buf *report, struct err *err) MUST_CHECK;
 
-/* True once the disk failed: stop, and end with an error. */
-bool server_has_failed(const struct server *server);
-
-/* Returns ERR_BUSY when requests were still running after SERVER_DRAIN_MS; the process must end
+/* Returns ERR_FATAL when the disk failed, before or now; ERR_BUSY when requests were still running after SERVER_DRAIN_MS; the process must end
  * with _exit then. What was acknowledged is on disk in any case. */
 int server_stop(struct server *server);
 

@@ -42,15 +42,20 @@ int l_print(lua_State *L)
             line->data[i] = '?'; /* a log line is a C string */
     write_place(L, place);
     log_write(LOG_LEVEL_INFO, buf_text(line), LOG_FIELDS(log_str("source", place)));
+    buf_release(line);
     return 0;
 }
 
+/* Leaves the key and the text under the live key, so that both stay until the line is written,
+ * whatever a __tostring does to the table. */
 static struct log_field read_field(lua_State *L)
 {
     const char *key = lua_tostring(L, -2);
     size_t len;
     const char *text;
 
+    lua_pushvalue(L, -2);
+    lua_insert(L, -3);
     if (lua_isinteger(L, -1))
         return log_int(key, lua_tointeger(L, -1));
     text = luaL_tolstring(L, -1, &len); /* stays on the stack until the line is written */
@@ -71,7 +76,7 @@ static int l_log(lua_State *L)
         return 0;
     lua_settop(L, 2);
     message = luaL_tolstring(L, 1, NULL);
-    luaL_checkstack(L, FIELDS_MAX * 2 + 8, "too many fields");
+    luaL_checkstack(L, FIELDS_MAX * 3 + 8, "too many fields");
     if (!lua_isnoneornil(L, 2)) {
         if (!lua_istable(L, 2))
             script_raise(L, "ctx.log takes a message and a table of fields, not a %s",

@@ -3,6 +3,7 @@
 
 #include "base/text.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -69,6 +70,8 @@ void push_stored(lua_State *L, const struct table *t, const struct column *c, in
     case SCRIPT_REAL:
         if (lua_type(L, index) != LUA_TNUMBER)
             raise_type(L, t, c, index);
+        if (!isfinite(lua_tonumber(L, index)))
+            script_raise(L, "%s.%s takes a finite number", t->name, c->name);
         lua_pushnumber(L, lua_tonumber(L, index));
         break;
     case SCRIPT_BOOLEAN:

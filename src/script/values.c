@@ -147,20 +147,47 @@ static void put_string(lua_State *L, int index, const struct encoder *e)
     buf_put_json_string(e->out, text, len);
 }
 
-/* A list that has names, too, would lose them without a word. */
-static void check_list(lua_State *L, int index, const struct encoder *e)
+static bool is_marked_array(lua_State *L, int index)
 {
-    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
-        if (lua_type(L, -2) == LUA_TSTRING)
+    bool marked = false;
+
+    if (lua_getmetatable(L, index)) {
+        luaL_getmetatable(L, REGISTRY_ARRAY);
+        marked = lua_rawequal(L, -1, -2);
+        lua_pop(L, 2);
+    }
+    return marked;
+}
+
+/*
+ * How long the list is: up to its last element, with null where there is none. What would be lost
+ * without a word is refused: names (but the cursor of a page), odd keys, and more holes than values.
+ */
+static lua_Integer list_length(lua_State *L, int index, const struct encoder *e)
+{
+    lua_Integer last = 0, values = 0;
+
+    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
+        if (lua_isinteger(L, -2) && lua_tointeger(L, -2) > 0) {
+            values++;
+            if (lua_tointeger(L, -2) > last)
+                last = lua_tointeger(L, -2);
+        } else if (lua_type(L, -2) != LUA_TSTRING) {
+            script_raise(L, "%sa list with a key that is no position can't be JSON", e->label);
+        } else if (strcmp(lua_tostring(L, -2), "cursor") != 0 || !is_marked_array(L, index)) {
             script_raise(L, "%sa table with both a list and names ('%s') can't be JSON", e->label,
                          lua_tostring(L, -2));
+        }
+    }
+    if (last > 2 * values + 16)
+        script_raise(L, "%sa list with more holes than values can't be JSON", e->label);
+    return last;
 }
 
 static void put_list(lua_State *L, int index, const struct encoder *e, int depth)
 {
-    lua_Integer count = (lua_Integer)lua_rawlen(L, index);
+    lua_Integer count = list_length(L, index, e);
 
-    check_list(L, index, e);
     buf_putc(e->out, '[');
     for (lua_Integer i = 1; i <= count; i++) {
         if (i > 1)
@@ -190,18 +217,6 @@ static void put_members(lua_State *L, int index, const struct encoder *e, int de
         put_value(L, lua_gettop(L), e, depth);
     }
     buf_putc(e->out, '}');
-}
-
-static bool is_marked_array(lua_State *L, int index)
-{
-    bool marked = false;
-
-    if (lua_getmetatable(L, index)) {
-        luaL_getmetatable(L, REGISTRY_ARRAY);
-        marked = lua_rawequal(L, -1, -2);
-        lua_pop(L, 2);
-    }
-    return marked;
 }
 
 /* A list is a table marked by authkit.json.array (or decoded from one), or one with a [1]. */

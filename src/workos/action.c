@@ -152,6 +152,7 @@ enum action_result action_decide(struct workos *workos, const char *signature_he
     struct action_job action = {.job = {.run = run_action, .urgent = true}, .workos = workos};
     struct signature_facts facts = {0};
     enum action_result result;
+    int rc;
 
     if (!workos->action_keys)
         return ACTION_OFF;
@@ -166,10 +167,11 @@ enum action_result action_decide(struct workos *workos, const char *signature_he
         return ACTION_REFUSED;
     }
     action.key = facts.key;
-    if (read_action(&action, body, body_len, err) < 0)
-        result = ACTION_INVALID;
-    else
+    rc = read_action(&action, body, body_len, err);
+    if (rc == 0)
         result = decide(workos, &action, response, err);
+    else
+        result = rc == ERR_NOMEM ? ACTION_UNAVAILABLE : ACTION_INVALID;
     json_release(&action.json);
     buf_release(&action.verdict.message);
     return result;

@@ -18,7 +18,7 @@ struct mirror_type {
     const char *prefix; /* of its events, with the dot */
     const char *object; /* data.object, when the event says so at all */
     const char *indexes;
-    struct script_table table;
+    const struct script_table *table;
 };
 
 /* https://workos.com/docs/reference/authkit/user; the members as in WORKOS.md section 3. */
@@ -38,11 +38,16 @@ static const struct script_column user_columns[] = {
     {"updated_at", SCRIPT_TEXT},
     {"raw", SCRIPT_JSON},
 };
+static const struct script_table tables[] = {
+    {"workos_users", user_columns, ARRAY_LEN(user_columns)},
+};
+
+/* One row an object type, in the order of tables. */
 static const struct mirror_type types[] = {
     {
         .prefix = "user.",
         .object = "user",
-        .table = {"workos_users", user_columns, ARRAY_LEN(user_columns)},
+        .table = &tables[0],
         .indexes = "CREATE INDEX IF NOT EXISTS workos_users_external_id"
                    " ON workos_users (external_id) WHERE external_id IS NOT NULL;"
                    "CREATE INDEX IF NOT EXISTS workos_users_email"
@@ -65,11 +70,7 @@ static const char *sql_type(enum script_type type)
 
 const struct script_table *mirror_script_tables(size_t *out_count)
 {
-    static struct script_table tables[ARRAY_LEN(types)];
-
-    for (size_t i = 0; i < ARRAY_LEN(types); i++)
-        tables[i] = types[i].table;
-    *out_count = ARRAY_LEN(types);
+    *out_count = ARRAY_LEN(tables);
     return tables;
 }
 
@@ -79,10 +80,10 @@ const struct script_table *mirror_script_tables(size_t *out_count)
  */
 static void write_create(const struct mirror_type *type, struct buf *sql)
 {
-    buf_printf(sql, "CREATE TABLE IF NOT EXISTS %s (", type->table.name);
-    for (size_t i = 0; i < type->table.column_count; i++)
-        buf_printf(sql, "%s %s%s, ", type->table.columns[i].name,
-                   sql_type(type->table.columns[i].type), i == 0 ? " NOT NULL PRIMARY KEY" : "");
+    buf_printf(sql, "CREATE TABLE IF NOT EXISTS %s (", type->table->name);
+    for (size_t i = 0; i < type->table->column_count; i++)
+        buf_printf(sql, "%s %s%s, ", type->table->columns[i].name,
+                   sql_type(type->table->columns[i].type), i == 0 ? " NOT NULL PRIMARY KEY" : "");
     buf_puts(sql, "_version_us INTEGER NOT NULL, _event_id TEXT NOT NULL);");
     buf_puts(sql, type->indexes);
 }
@@ -104,10 +105,10 @@ int mirror_create_tables(struct db *db, struct err *err)
 
 static void write_upsert(const struct mirror_type *type, struct buf *sql)
 {
-    const struct script_column *columns = type->table.columns;
-    size_t count = type->table.column_count;
+    const struct script_column *columns = type->table->columns;
+    size_t count = type->table->column_count;
 
-    buf_printf(sql, "INSERT INTO %s (", type->table.name);
+    buf_printf(sql, "INSERT INTO %s (", type->table->name);
     for (size_t i = 0; i < count; i++)
         buf_printf(sql, "%s, ", columns[i].name);
     buf_puts(sql, "_version_us, _event_id) VALUES (");
@@ -128,7 +129,7 @@ static int prepare_type(struct mirror *mirror, size_t i, struct db *db, struct e
     write_upsert(&types[i], &sql);
     rc = stmt_new(&mirror->types[i].upsert, db, buf_text(&sql), err);
     buf_reset(&sql);
-    buf_printf(&sql, "DELETE FROM %s WHERE id = ?", types[i].table.name);
+    buf_printf(&sql, "DELETE FROM %s WHERE id = ?", types[i].table->name);
     if (rc == 0)
         rc = stmt_new(&mirror->types[i].remove, db, buf_text(&sql), err);
     buf_release(&sql);
@@ -260,7 +261,7 @@ static int64_t version_us(struct event *event)
 
 static int put_object(struct mirror *mirror, size_t type, struct event *event, struct err *err)
 {
-    const struct script_table *table = &types[type].table;
+    const struct script_table *table = types[type].table;
     struct stmt *upsert = mirror->types[type].upsert;
     uint32_t values[COLUMNS_MAX];
     bool buried;

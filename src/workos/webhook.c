@@ -74,6 +74,13 @@ static int mark_failed(struct workos *workos, const struct event *event, struct 
     return stmt_run(workos->mark_failed, err);
 }
 
+/* Else it was the function that ended the transaction: interrupted while it wrote, or by an
+ * INSERT OR ROLLBACK of its own. */
+static bool is_disk_trouble(int code)
+{
+    return code == ERR_FULL || code == ERR_FATAL || code == ERR_NOMEM;
+}
+
 /* The function in its savepoint. Returns an error only when the transaction is gone. */
 static int run_function(struct event_job *job, struct err *err)
 {
@@ -90,7 +97,7 @@ static int run_function(struct event_job *job, struct err *err)
                          &job->failure) == 0)
         return stmt_run(workos->keep_function, err);
     if (!db_in_transaction(workos->opts.db)) {
-        job->has_failed = db_trouble(workos->opts.db) == ERR_LIMIT; /* else it is the disk */
+        job->has_failed = !is_disk_trouble(db_trouble(workos->opts.db));
         return err_set(err, job->failure.code, "%s", job->failure.text);
     }
     rc = stmt_run(workos->undo_function, err);
