@@ -1054,3 +1054,24 @@ describe('authkit.schema', () => {
         assert.equal(server.eventRow(deleted).status, 'done');
     });
 });
+
+describe('a function that ends the transaction by itself', () => {
+    // INSERT OR ROLLBACK takes the whole transaction with it: the event was refused for ever.
+    test('is recorded as failed, and the user is there', async (t) => {
+        const server = await startServer(t, {
+            handlers: `
+                local authkit = require "authkit"
+                authkit.schema { t = { columns = { a = "text" }, indexes = { { "a", unique = true } } } }
+                authkit.events { ["user.created"] = function(ctx, event)
+                  ctx.db.sql("INSERT INTO t (_creation_time, a) VALUES (1, 'x')")
+                  ctx.db.sql("INSERT OR ROLLBACK INTO t (_creation_time, a) VALUES (1, 'x')")
+                end }`,
+        });
+        const event = userCreated();
+        await server.deliver(event);
+        assert.equal(server.eventRow(event).status, 'failed');
+        assert.match(server.eventRow(event).last_error, /UNIQUE constraint failed: t\.a/);
+        assert.equal(server.count('workos_users'), 1);
+        assert.equal(server.count('t'), 0);
+    });
+});
