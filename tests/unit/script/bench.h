@@ -194,4 +194,33 @@ static inline const char *bench_value(struct bench *b, const char *sql)
     return text;
 }
 
+/* The body alone, on a bench of its own. */
+static inline void bench_all_pass(const char *declarations, const char *body)
+{
+    struct bench b;
+
+    bench_open(&b);
+    bench_passes(&b, declarations, body);
+    bench_close(&b);
+}
+
+struct raising {
+    const char *body, *wanted;
+};
+
+/* Each body raises what is wanted of it, and says where in the script. */
+static inline void bench_all_raise(const char *declarations, const struct raising *cases,
+                                   size_t count)
+{
+    struct bench b;
+
+    bench_open(&b);
+    for (size_t i = 0; i < count; i++) {
+        bench_raises(&b, declarations, cases[i].body, cases[i].wanted);
+        if (strncmp(b.err.text, "handlers.lua:", 13) != 0)
+            fail_msg("no place in \"%s\"", b.err.text);
+    }
+    bench_close(&b);
+}
+
 #endif

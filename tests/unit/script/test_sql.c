@@ -15,28 +15,12 @@ static const char schema[] =
 
 static void passes(const char *body)
 {
-    struct bench b;
-
-    bench_open(&b);
-    bench_passes(&b, schema, body);
-    bench_close(&b);
+    bench_all_pass(schema, body);
 }
-
-struct raising {
-    const char *body, *wanted;
-};
 
 static void raise_all(const struct raising *cases, size_t count)
 {
-    struct bench b;
-
-    bench_open(&b);
-    for (size_t i = 0; i < count; i++) {
-        bench_raises(&b, schema, cases[i].body, cases[i].wanted);
-        if (strncmp(b.err.text, "handlers.lua:", 13) != 0)
-            fail_msg("no place in \"%s\"", b.err.text);
-    }
-    bench_close(&b);
+    bench_all_raise(schema, cases, count);
 }
 
 static void sql__reads_give_rows_and_writes_give_counts(void **state)
