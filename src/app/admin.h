@@ -4,6 +4,7 @@
  *
  *     GET  /healthz    200 while the process serves
  *     POST /reload     load the script again: 200 with what changed, 422 with what is wrong
+ *     POST /retry      {"ids":["event_…"]} or {"all":true}: failed and dead events back to work
  *
  * A POST must carry the header "Authkitd-Admin: 1", which no page in a browser can make it send.
  *

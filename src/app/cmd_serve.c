@@ -38,7 +38,7 @@ static void reload(struct server *server)
     struct buf report = BUF_INIT(REPORT_MAX);
     struct err err;
 
-    if (server_reload(server, &report, &err) < 0) {
+    if (server_reload(server, &report, NULL, &err) < 0) {
         /* it is logged, and the old script goes on */
     }
     buf_release(&report);

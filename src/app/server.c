@@ -12,6 +12,7 @@
 #include "store/lock.h"
 #include "workos/workos.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -43,6 +44,7 @@ struct server {
     struct http_server *http;
     pthread_mutex_t reload_lock; /* one reload at a time */
     atomic_bool failed;
+    char note_path[PATH_MAX]; /* the watchdog's note, beside the database */
 };
 
 /* ------------------------------------------------------------------------- the script */
@@ -83,10 +85,12 @@ static void log_script(const struct server *server, const char *events, const ch
 }
 
 /* Load, and make it the running one. */
-static int load_script(struct server *server, struct buf *report, struct err *err)
+static int load_script(struct server *server, struct buf *report, int64_t *out_renewed,
+                       struct err *err)
 {
     struct script *script = NULL;
     char events[4096], actions[256];
+    int64_t renewed = 0;
     bool has_routes;
     int rc = handlers_load(&script, server->config, err);
 
@@ -96,13 +100,17 @@ static int load_script(struct server *server, struct buf *report, struct err *er
     snprintf(events, sizeof(events), "%s", or_none(script_event_names(script)));
     snprintf(actions, sizeof(actions), "%s", or_none(script_action_names(script)));
     has_routes = script_has_routes(script);
-    rc = workos_install(server->workos, script, report, err);
+    rc = workos_install(server->workos, script, report, &renewed, err);
     if (rc < 0) {
         script_free(script);
         return rc;
     }
     log_report(report);
     log_script(server, events, actions, has_routes);
+    if (renewed)
+        log_info("failed events run again with it", log_int("count", renewed));
+    if (out_renewed)
+        *out_renewed = renewed;
     return 0;
 }
 
@@ -118,13 +126,13 @@ static void reload_certificate(struct server *server)
         log_info("certificate loaded", log_str("file", server->config->tls_cert));
 }
 
-int server_reload(struct server *server, struct buf *report, struct err *err)
+int server_reload(struct server *server, struct buf *report, int64_t *out_renewed, struct err *err)
 {
     int rc;
 
     pthread_mutex_lock(&server->reload_lock);
     reload_certificate(server);
-    rc = load_script(server, report, err);
+    rc = load_script(server, report, out_renewed, err);
     if (rc < 0)
         log_error("script refused; the old one goes on", log_str("file", server->config->handlers),
                   log_str("error", err->text));
@@ -133,6 +141,11 @@ int server_reload(struct server *server, struct buf *report, struct err *err)
 }
 
 /* ------------------------------------------------------------------------- start */
+
+struct workos *server_workos(struct server *server)
+{
+    return server->workos;
+}
 
 /* Writer thread: the disk can't be trusted any more. main stops the rest. */
 static void on_fatal(void *arg, const struct err *err)
@@ -152,11 +165,17 @@ static int open_service(struct server *server, struct err *err)
         .action_secret = config->action_secret,
         .action_on_error = (enum workos_action_on_error)config->action_on_error,
         .max_queue = MAX_QUEUE,
+        .retention_days = config->retention_days,
+        .handler_timeout_ms = (int)config->handler_timeout_ms,
+        .action_timeout_ms = (int)config->action_timeout_ms,
+        .note_path = server->note_path,
         .on_fatal = on_fatal,
         .arg = server,
     };
-    int rc = lock_acquire(&server->lock, config->db, err);
+    int rc;
 
+    snprintf(server->note_path, sizeof(server->note_path), "%s.watchdog", config->db);
+    rc = lock_acquire(&server->lock, config->db, err);
     if (rc == 0)
         rc = db_open(&server->db, config->db, DB_WRITER, err);
     opts.db = server->db;
@@ -168,7 +187,7 @@ static int open_service(struct server *server, struct err *err)
 static int start_script(struct server *server, struct err *err)
 {
     struct buf report = BUF_INIT(65536);
-    int rc = load_script(server, &report, err);
+    int rc = load_script(server, &report, NULL, err);
 
     buf_release(&report);
     return rc;

@@ -24,8 +24,13 @@ struct server;
 int server_start(struct server **out, const struct config *config, struct err *err) MUST_CHECK;
 
 /* Load the script (and the certificate) again. On failure the old one goes on; err says why.
- * report gets a line for each change of the schema. Both outcomes are logged. */
-int server_reload(struct server *server, struct buf *report, struct err *err) MUST_CHECK;
+ * report gets a line for each change of the schema, out_renewed (may be NULL) how many failed events
+ * run again. Both outcomes are logged. */
+int server_reload(struct server *server, struct buf *report, int64_t *out_renewed, struct err *err)
+    MUST_CHECK;
+
+/* The service, for the admin listener; valid while that runs. */
+struct workos *server_workos(struct server *server);
 
 /* Returns ERR_FATAL when the disk failed, before or now; ERR_BUSY when requests were still running after SERVER_DRAIN_MS; the process must end
  * with _exit then. What was acknowledged is on disk in any case. */
