@@ -165,6 +165,7 @@ static int open_service(struct server *server, struct err *err)
         .action_secret = config->action_secret,
         .action_on_error = (enum workos_action_on_error)config->action_on_error,
         .max_queue = MAX_QUEUE,
+        .crowd = THREADS * 3 / 4,
         .retention_days = config->retention_days,
         .handler_timeout_ms = (int)config->handler_timeout_ms,
         .action_timeout_ms = (int)config->action_timeout_ms,

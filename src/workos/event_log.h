@@ -10,8 +10,9 @@
  *
  *     done      its function has run, or there was none for its type
  *     failed    its function raised or hit a limit; runs again at next_attempt_at
- *     waiting   its function has not run: an earlier event of the same object is failed or waiting.
- *               The first in that line has a next_attempt_at once nothing holds it any more.
+ *     waiting   its function has not run yet: an earlier event of the same object is failed or
+ *               waiting, or there was no time when it came (webhook.h). The first in that line has a
+ *               next_attempt_at once nothing holds it any more.
  *     dead      given up; runs again when somebody asks (event_log_retry)
  *
  * What is due is what has a next_attempt_at that has come. An object's line is in order of arrival

@@ -104,6 +104,20 @@ static int write_mark(struct db *db, int64_t mark, struct err *err)
     return rc;
 }
 
+/* An event that took the process down and was never delivered again. */
+static int forget_suspects(struct db *db, int64_t cutoff_ms, struct err *err)
+{
+    struct stmt *stmt = NULL;
+    int rc = stmt_new(&stmt, db, "DELETE FROM authkitd_suspects WHERE noted_at < ?", err);
+
+    if (rc == 0) {
+        stmt_bind_int(stmt, 1, cutoff_ms);
+        rc = stmt_run(stmt, err);
+    }
+    stmt_free(stmt);
+    return rc;
+}
+
 static int run_sweep(struct writer_job *job, struct db *db, struct err *err)
 {
     struct sweep_job *sweep = (struct sweep_job *)job;
@@ -128,6 +142,8 @@ static int run_sweep(struct writer_job *job, struct db *db, struct err *err)
         rc = walk_log(&removal, db, err);
     if (rc == 0 && (empty.after != mark || removal.acted))
         rc = write_mark(db, empty.after, err);
+    if (rc == 0)
+        rc = forget_suspects(db, removal.cutoff_ms, err);
     sweep->emptied = empty.acted;
     sweep->removed = removal.acted;
     sweep->more = empty.more || (removal.more && removal.acted);

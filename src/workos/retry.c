@@ -15,8 +15,7 @@
 enum {
     MAX_AT_A_TIME = 64,
     QUICK_MS = 50,
-    PAUSE_FACTOR = 3,
-    PAUSE_MAX_MS = 10000,
+    PAUSE_MAX_MS = 5000,
     PAYLOAD_MAX = 64 * 1024 * 1024, /* more than a body can have */
 };
 
@@ -220,7 +219,7 @@ static void set_pace(struct retry_pace *pace, int64_t took_ms, int64_t *out_paus
         return;
     }
     pace->at_a_time = 1;
-    *out_pause_ms = took_ms * PAUSE_FACTOR < PAUSE_MAX_MS ? took_ms * PAUSE_FACTOR : PAUSE_MAX_MS;
+    *out_pause_ms = took_ms < PAUSE_MAX_MS ? took_ms : PAUSE_MAX_MS;
 }
 
 int retry_due(struct workos *workos, struct retry_pace *pace, int64_t *out_next_ms,

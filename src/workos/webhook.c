@@ -18,10 +18,22 @@ struct event_job {
     struct event clean;
     struct buf clean_body;
 
-    struct buf reason; /* why it is dead on arrival */
+    int64_t arrived_ms; /* monotonic */
+    struct buf reason;  /* why it is dead on arrival */
     struct attempt attempt;
     bool duplicate;
 };
+
+/* Has the sender been kept waiting for long? */
+static bool is_overdue(const struct event_job *job)
+{
+    const struct workos *workos = job->workos;
+    size_t waiting = atomic_load_explicit(&workos->waiting, memory_order_relaxed);
+    bool is_crowded = workos->opts.crowd && waiting >= workos->opts.crowd;
+
+    return clock_mono_ms() - job->arrived_ms >
+           (is_crowded ? WEBHOOK_CROWDED_PATIENCE_MS : WEBHOOK_PATIENCE_MS);
+}
 
 /*
  * What is to become of an event that has just come, before anything is written. Its row says so from
@@ -47,6 +59,8 @@ static int choose_fate(struct event_job *job, bool handled, struct event_record 
             .status = EVENT_DEAD, .attempts = 1, .error = buf_text(&job->reason)};
     else if (held)
         *out = (struct event_record){.status = EVENT_WAITING};
+    else if (handled && is_overdue(job))
+        *out = (struct event_record){.status = EVENT_WAITING, .next_attempt_at = clock_wall_ms()};
     return 0;
 }
 
@@ -64,6 +78,8 @@ static int run_event(struct writer_job *writer_job, struct db *db, struct err *e
     job->duplicate = job->attempt.seq == 0;
     if (rc < 0 || job->duplicate)
         return rc;
+    if (record.next_attempt_at)
+        upkeep_wake(workos->upkeep, record.next_attempt_at);
     rc = mirror_apply(workos->mirror, job->kept, err);
     if (rc == 0 && handled && record.status == EVENT_DONE)
         rc = handle_event(&job->attempt, &record.status, err);
@@ -73,10 +89,14 @@ static int run_event(struct writer_job *writer_job, struct db *db, struct err *e
 static enum webhook_result store_event(struct workos *workos, struct event_job *job,
                                        struct err *err)
 {
-    int rc = writer_run(workos->writer, &job->job, err);
+    int rc;
 
+    job->arrived_ms = clock_mono_ms();
+    atomic_fetch_add_explicit(&workos->waiting, 1, memory_order_relaxed);
+    rc = writer_run(workos->writer, &job->job, err);
     if (rc < 0 && job->attempt.was_lost)
         rc = writer_run(workos->writer, &job->job, err);
+    atomic_fetch_sub_explicit(&workos->waiting, 1, memory_order_relaxed);
     if (rc < 0) {
         log_error("event not stored", log_str("event", job->event.type),
                   log_str("id", job->event.id), log_str("error", err->text));

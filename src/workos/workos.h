@@ -36,6 +36,7 @@ struct workos_opts {
     const char *action_secret;
     enum workos_action_on_error action_on_error;
     size_t max_queue;
+    size_t crowd; /* so many events that wait at once leave too few threads for others; 0: never */
     int64_t retention_days; /* payloads of done events are kept so long */
     int handler_timeout_ms; /* of event functions, for the watchdog */
     int action_timeout_ms;

@@ -17,6 +17,8 @@
 #include "workos/watchdog.h"
 #include "workos/workos.h"
 
+#include <stdatomic.h>
+
 struct workos {
     struct workos_opts opts;
     struct signing_keys *webhook_keys; /* NULL: the endpoint is off */
@@ -24,6 +26,7 @@ struct workos {
     struct writer *writer;
     struct watchdog *watchdog; /* NULL: nobody watches */
     struct upkeep *upkeep;
+    atomic_size_t waiting; /* events that threads wait for the writer with */
 
     /* writer thread only */
     struct script *script;
