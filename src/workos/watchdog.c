@@ -39,9 +39,14 @@ struct watchdog {
     /* What runs; guarded by lock, but for the signal handler, which reads it as it is. */
     enum watchdog_kind kind;
     char type[WATCHDOG_NAME_MAX], id[WATCHDOG_NAME_MAX];
-    int64_t entered_ms; /* monotonic */
+    uint64_t calls;
 
     atomic_bool is_running;
+
+    /* The watchdog's own: the call that it saw last, and how long it has watched it. */
+    uint64_t watched_call;
+    int64_t watched_ms, last_look_ms;
+
     bool has_signal_stack; /* the writer's thread has one; writer only */
     pthread_t writer;
     struct sigaction old_actions[sizeof(fatal_signals) / sizeof(fatal_signals[0])];
@@ -214,14 +219,24 @@ static void bite(struct watchdog *watchdog, int64_t ran_ms)
     abort();
 }
 
-/* Called with the lock held, which the writer, where it is now, won't miss. */
-static void look(struct watchdog *watchdog)
+/*
+ * Called with the lock held, which the writer, where it is now, won't miss. Time is counted from look
+ * to look and never more than twice what should lie between them: a process that was stopped for a
+ * minute (SIGSTOP, a paused machine) must not take that for a minute's work.
+ */
+static void look(struct watchdog *watchdog, int interval_ms)
 {
-    int64_t ran_ms = clock_mono_ms() - watchdog->entered_ms;
+    int64_t now_ms = clock_mono_ms(), passed_ms = now_ms - watchdog->last_look_ms;
 
-    if (atomic_load(&watchdog->is_running) &&
-        ran_ms > (int64_t)watchdog->opts.limit_ms[watchdog->kind] * WATCHDOG_FACTOR)
-        bite(watchdog, ran_ms);
+    watchdog->last_look_ms = now_ms;
+    if (!atomic_load(&watchdog->is_running) || watchdog->watched_call != watchdog->calls) {
+        watchdog->watched_call = watchdog->calls;
+        watchdog->watched_ms = 0;
+        return;
+    }
+    watchdog->watched_ms += passed_ms < 2 * interval_ms ? passed_ms : 2 * interval_ms;
+    if (watchdog->watched_ms > (int64_t)watchdog->opts.limit_ms[watchdog->kind] * WATCHDOG_FACTOR)
+        bite(watchdog, watchdog->watched_ms);
 }
 
 static int look_interval_ms(const struct watchdog *watchdog)
@@ -244,7 +259,7 @@ static void *watchdog_main(void *arg)
         struct timespec until = thread_after_ms(interval_ms);
 
         pthread_cond_clockwait(&watchdog->wake, &watchdog->lock, CLOCK_MONOTONIC, &until);
-        look(watchdog);
+        look(watchdog, interval_ms);
         if (!watchdog->stopping && watchdog->opts.alive) {
             pthread_mutex_unlock(&watchdog->lock);
             watchdog->opts.alive(watchdog->opts.arg);
@@ -314,7 +329,7 @@ void watchdog_enter(struct watchdog *watchdog, enum watchdog_kind kind, const ch
     watchdog->kind = kind;
     snprintf(watchdog->type, sizeof(watchdog->type), "%s", type);
     snprintf(watchdog->id, sizeof(watchdog->id), "%s", id);
-    watchdog->entered_ms = clock_mono_ms();
+    watchdog->calls++;
     atomic_store(&watchdog->is_running, true);
     pthread_mutex_unlock(&watchdog->lock);
 }
