@@ -12,8 +12,11 @@ static void reload(struct server *server, struct http_response *response)
 {
     struct buf report = BUF_INIT(REPORT_MAX);
     struct err err;
+    int rc = server_reload(server, &report, &err);
 
-    if (server_reload(server, &report, &err) < 0) {
+    if (rc == ERR_CLOSED) {
+        http_response_error(response, 503, "stopping", err.text);
+    } else if (rc < 0) {
         http_response_error(response, 422, "script_refused", err.text);
     } else {
         buf_puts(&response->body, "{\"reloaded\":true,\"changes\":");

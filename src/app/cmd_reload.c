@@ -86,7 +86,8 @@ static int reload(const struct config *config)
         printf("script loaded\n");
         print_member(stdout, &response.body, NULL, "changes");
     } else {
-        fprintf(stderr, "authkitd: the script was refused, the old one goes on:\n");
+        fprintf(stderr, "authkitd: the script was %s:\n",
+                response.status == 422 ? "refused, the old one goes on" : "not loaded");
         print_member(stderr, &response.body, "error", "message");
         code = EXIT_FAILED;
     }

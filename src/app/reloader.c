@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT */
+#include "app/reloader.h"
+
+#include "app/handlers.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { REPORT_MAX = 65536 };
+
+enum phase { IDLE, LOADING, INSTALLING };
+
+struct reloader {
+    struct reloader_opts opts;
+    pthread_t thread;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* any of the following did */
+    enum phase phase;       /* guarded by lock, as all that follows */
+    uint64_t asked;         /* how often somebody did */
+    uint64_t answered;      /* how many of them have their outcome: the one that is below */
+    bool refusing;
+    bool ended;
+    int rc;
+    struct err err;
+    struct buf report;
+};
+
+/* ------------------------------------------------------------------------- what is logged */
+
+static const char *or_none(const char *names)
+{
+    return *names ? names : "none";
+}
+
+/* A line of the log for each line of the report. */
+static void log_report(const struct buf *report)
+{
+    const char *at = buf_text(report);
+
+    while (*at) {
+        size_t len = strcspn(at, "\n");
+        const char warning[] = "warning: ";
+        bool is_warning = strncmp(at, warning, strlen(warning)) == 0;
+
+        log_write(is_warning ? LOG_LEVEL_WARN : LOG_LEVEL_INFO,
+                  is_warning ? "schema" : "schema changed",
+                  LOG_FIELDS(log_bytes("what", is_warning ? at + strlen(warning) : at,
+                                       is_warning ? len - strlen(warning) : len)));
+        at += len + (at[len] == '\n');
+    }
+}
+
+static void log_script(const struct config *config, const char *events, const char *actions,
+                       bool has_routes)
+{
+    log_info("script loaded", log_str("file", config->handlers), log_str("events", events),
+             log_str("actions", actions));
+    if (!config->action_secret && strcmp(actions, "none") != 0)
+        log_warn("the script has action functions, but the action endpoint is off: set "
+                 "WORKOS_ACTION_SECRET");
+    if (has_routes)
+        log_warn("the script declares routes, which this version doesn't serve yet");
+}
+
+static void tell_outcome(const struct reloader_opts *opts, int rc, const struct err *err)
+{
+    char status[NOTIFY_STATUS_MAX], now[CLOCK_TEXT_MAX];
+
+    clock_format_ms(clock_wall_ms(), now);
+    if (rc < 0)
+        snprintf(status, sizeof(status), "script refused; the old one goes on: %.900s", err->text);
+    else
+        snprintf(status, sizeof(status), "serving; script loaded at %s", now);
+    notify_reloaded(opts->notify, status);
+}
+
+/* ------------------------------------------------------------------------- one load */
+
+/* The script is the service's when this returns 0, and gone otherwise. */
+static int install(const struct reloader_opts *opts, struct script *script, struct buf *report,
+                   struct err *err)
+{
+    char events[4096], actions[256];
+    bool has_routes = script_has_routes(script);
+    int rc;
+
+    /* Copied before it is installed: from then on it is the writer's, and may be freed. */
+    snprintf(events, sizeof(events), "%s", or_none(script_event_names(script)));
+    snprintf(actions, sizeof(actions), "%s", or_none(script_action_names(script)));
+    rc = workos_install(opts->workos, script, report, err);
+    if (rc < 0) {
+        script_free(script);
+        return rc;
+    }
+    log_report(report);
+    log_script(opts->config, events, actions, has_routes);
+    return 0;
+}
+
+static void load_certificate(const struct reloader_opts *opts)
+{
+    struct err err;
+
+    if (!opts->tls)
+        return;
+    if (tls_server_reload(opts->tls, &err) < 0)
+        log_error("certificate refused; the old one goes on", log_str("error", err.text));
+    else
+        log_info("certificate loaded", log_str("file", opts->config->tls_cert));
+}
+
+int reloader_load(const struct reloader_opts *opts, struct err *err)
+{
+    struct buf report = BUF_INIT(REPORT_MAX);
+    struct script *script = NULL;
+    int rc = handlers_load(&script, opts->config, err);
+
+    if (rc == 0)
+        rc = install(opts, script, &report, err);
+    buf_release(&report);
+    return rc;
+}
+
+/* False, and the phase as it was, when there shall be no more loads: then the other side of the wall
+ * between LOADING and INSTALLING may be gone already. */
+static bool enter(struct reloader *r, enum phase phase)
+{
+    bool may;
+
+    pthread_mutex_lock(&r->lock);
+    may = !r->refusing;
+    if (may)
+        r->phase = phase;
+    pthread_mutex_unlock(&r->lock);
+    return may;
+}
+
+static bool is_refusing(struct reloader *r)
+{
+    bool refusing;
+
+    pthread_mutex_lock(&r->lock);
+    refusing = r->refusing;
+    pthread_mutex_unlock(&r->lock);
+    return refusing;
+}
+
+static int closing(struct err *err)
+{
+    return err_set(err, ERR_CLOSED, "the server is stopping");
+}
+
+/* In INSTALLING, the lock not held. */
+static int load_again(struct reloader *r, struct buf *report, struct err *err)
+{
+    struct script *script = NULL;
+    int rc;
+
+    load_certificate(&r->opts);
+    if (!enter(r, LOADING))
+        return closing(err);
+    rc = handlers_load(&script, r->opts.config, err);
+    if (!enter(r, INSTALLING)) {
+        script_free(script);
+        return closing(err);
+    }
+    if (rc < 0)
+        return rc;
+    log_debug("script read; installing it", log_str("file", r->opts.config->handlers));
+    return install(&r->opts, script, report, err);
+}
+
+/* ------------------------------------------------------------------------- the thread */
+
+static void load_and_tell(struct reloader *r, struct buf *report, struct err *err)
+{
+    int rc;
+
+    notify_reloading(r->opts.notify);
+    rc = load_again(r, report, err);
+    if (rc == ERR_CLOSED && is_refusing(r))
+        return;
+    if (rc < 0)
+        log_error("script refused; the old one goes on", log_str("file", r->opts.config->handlers),
+                  log_str("error", err->text));
+    tell_outcome(&r->opts, rc, err);
+}
+
+/* Called and left with the lock held. */
+static void answer(struct reloader *r, uint64_t ticket, const struct err *err, struct buf *report)
+{
+    buf_release(&r->report);
+    r->report = *report;
+    *report = BUF_INIT(REPORT_MAX);
+    r->err = *err;
+    r->answered = ticket;
+    r->phase = IDLE;
+    pthread_cond_broadcast(&r->changed);
+}
+
+static void *reloader_main(void *arg)
+{
+    struct reloader *r = arg;
+    struct buf report = BUF_INIT(REPORT_MAX);
+
+    pthread_setname_np(pthread_self(), "reloader");
+    pthread_mutex_lock(&r->lock);
+    while (!r->refusing) {
+        uint64_t ticket = r->asked; /* who asks from here on gets the next load */
+        struct err err = {0};
+
+        if (r->answered == ticket) {
+            pthread_cond_wait(&r->changed, &r->lock);
+            continue;
+        }
+        r->phase = INSTALLING;
+        pthread_mutex_unlock(&r->lock);
+        load_and_tell(r, &report, &err);
+        pthread_mutex_lock(&r->lock);
+        answer(r, ticket, &err, &report);
+    }
+    r->ended = true;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+    buf_release(&report);
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------- asking */
+
+void reloader_ask(struct reloader *reloader)
+{
+    pthread_mutex_lock(&reloader->lock);
+    reloader->asked++;
+    pthread_cond_broadcast(&reloader->changed);
+    pthread_mutex_unlock(&reloader->lock);
+}
+
+int reloader_run(struct reloader *reloader, struct buf *report, struct err *err)
+{
+    uint64_t ticket;
+    int rc;
+
+    pthread_mutex_lock(&reloader->lock);
+    ticket = ++reloader->asked;
+    pthread_cond_broadcast(&reloader->changed);
+    while (reloader->answered < ticket && !reloader->refusing)
+        pthread_cond_wait(&reloader->changed, &reloader->lock);
+    if (reloader->answered < ticket) {
+        rc = closing(err);
+    } else {
+        buf_put(report, buf_text(&reloader->report), reloader->report.len);
+        *err = reloader->err;
+        rc = reloader->err.code;
+    }
+    pthread_mutex_unlock(&reloader->lock);
+    return rc;
+}
+
+/* ------------------------------------------------------------------------- start and stop */
+
+int reloader_start(struct reloader **out, const struct reloader_opts *opts, struct err *err)
+{
+    struct reloader *r = calloc(1, sizeof(*r));
+    pthread_condattr_t attr;
+    int rc;
+
+    if (!r)
+        return err_set(err, ERR_NOMEM, "no memory for reloads");
+    r->opts = *opts;
+    r->report = BUF_INIT(REPORT_MAX);
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&r->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    rc = pthread_create(&r->thread, NULL, reloader_main, r);
+    if (rc) {
+        errno = rc;
+        rc = err_errno(err, ERR_NOMEM, "cannot start the thread for reloads");
+        pthread_cond_destroy(&r->changed);
+        pthread_mutex_destroy(&r->lock);
+        free(r);
+        return rc;
+    }
+    *out = r;
+    return 0;
+}
+
+void reloader_refuse(struct reloader *reloader)
+{
+    if (!reloader)
+        return;
+    pthread_mutex_lock(&reloader->lock);
+    reloader->refusing = true;
+    pthread_cond_broadcast(&reloader->changed);
+    pthread_mutex_unlock(&reloader->lock);
+}
+
+static struct timespec after_ms(int ms)
+{
+    int64_t ns = clock_mono_ns() + (int64_t)ms * 1000000;
+
+    return (struct timespec){.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = ns % 1000000000};
+}
+
+enum reloader_end reloader_stop(struct reloader *reloader, int wait_ms)
+{
+    struct timespec until = after_ms(wait_ms);
+    enum reloader_end end;
+    int rc = 0;
+
+    if (!reloader)
+        return RELOADER_ENDED;
+    pthread_mutex_lock(&reloader->lock);
+    while (!reloader->ended && reloader->phase != LOADING && rc == 0)
+        rc = pthread_cond_timedwait(&reloader->changed, &reloader->lock, &until);
+    end = reloader->ended              ? RELOADER_ENDED
+          : reloader->phase == LOADING ? RELOADER_LEFT_LOADING
+                                       : RELOADER_LEFT_INSTALLING;
+    pthread_mutex_unlock(&reloader->lock);
+    if (end != RELOADER_ENDED)
+        return end;
+    pthread_join(reloader->thread, NULL);
+    buf_release(&reloader->report);
+    pthread_cond_destroy(&reloader->changed);
+    pthread_mutex_destroy(&reloader->lock);
+    free(reloader);
+    return RELOADER_ENDED;
+}
