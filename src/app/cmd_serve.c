@@ -2,6 +2,7 @@
 #include "app/command.h"
 
 #include "app/notify.h"
+#include "app/privileges.h"
 #include "app/server.h"
 
 #include <signal.h>
@@ -100,6 +101,8 @@ static int serve(const struct config *config)
     }
     log_warnings(config);
     umask(077);
+    privileges_drop(privileges_is_low_port(config->listen) ||
+                    privileges_is_low_port(config->admin_listen));
     raise_file_limit();
     block_signals(&signals);
     notify_open(&notify);
