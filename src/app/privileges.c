@@ -46,9 +46,10 @@ static void hide_memory(void)
         complain("dumpable");
 }
 
-/* The bounding set is what a program that we run could get; we run none. */
-static void empty_bounding_set(void)
+/* What a program that we run would get or could get; we run none. */
+static void hand_on_nothing(void)
 {
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
         if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
             return; /* only root may: without no_new_privs that would matter */
@@ -67,10 +68,10 @@ static void keep_capabilities(uint64_t kept)
     for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) {
         uint32_t may = (uint32_t)(kept >> (32 * i));
 
-        has_more |= (data[i].permitted & ~may) || data[i].inheritable;
+        has_more |= (data[i].permitted & ~may) != 0;
         data[i].permitted &= may;
         data[i].effective = data[i].permitted;
-        data[i].inheritable = 0; /* which empties the ambient set, too */
+        data[i].inheritable = 0;
     }
     /* Under a filter of system calls this one may not exist; where there is nothing to give up, as
      * under the systemd unit, it isn't needed either. */
@@ -83,6 +84,6 @@ void privileges_drop(bool needs_low_ports)
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         complain("no_new_privs");
     hide_memory();
-    empty_bounding_set(); /* needs a capability that goes next */
+    hand_on_nothing(); /* needs a capability that goes next */
     keep_capabilities(always_kept | (needs_low_ports ? CAP(CAP_NET_BIND_SERVICE) : 0));
 }
