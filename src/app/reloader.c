@@ -179,26 +179,29 @@ static int load_again(struct reloader *r, struct buf *report, struct err *err)
 
 /* ------------------------------------------------------------------------- the thread */
 
-static void load_and_tell(struct reloader *r, struct buf *report, struct err *err)
+static int load_and_tell(struct reloader *r, struct buf *report, struct err *err)
 {
     int rc;
 
     notify_reloading(r->opts.notify);
     rc = load_again(r, report, err);
     if (rc == ERR_CLOSED && is_refusing(r))
-        return;
+        return rc;
     if (rc < 0)
         log_error("script refused; the old one goes on", log_str("file", r->opts.config->handlers),
                   log_str("error", err->text));
     tell_outcome(&r->opts, rc, err);
+    return rc;
 }
 
 /* Called and left with the lock held. */
-static void answer(struct reloader *r, uint64_t ticket, const struct err *err, struct buf *report)
+static void answer(struct reloader *r, uint64_t ticket, int rc, const struct err *err,
+                   struct buf *report)
 {
     buf_release(&r->report);
     r->report = *report;
     *report = BUF_INIT(REPORT_MAX);
+    r->rc = rc;
     r->err = *err;
     r->answered = ticket;
     r->phase = IDLE;
@@ -215,6 +218,7 @@ static void *reloader_main(void *arg)
     while (!r->refusing) {
         uint64_t ticket = r->asked; /* who asks from here on gets the next load */
         struct err err = {0};
+        int rc;
 
         if (r->answered == ticket) {
             pthread_cond_wait(&r->changed, &r->lock);
@@ -222,9 +226,9 @@ static void *reloader_main(void *arg)
         }
         r->phase = INSTALLING;
         pthread_mutex_unlock(&r->lock);
-        load_and_tell(r, &report, &err);
+        rc = load_and_tell(r, &report, &err);
         pthread_mutex_lock(&r->lock);
-        answer(r, ticket, &err, &report);
+        answer(r, ticket, rc, &err, &report);
     }
     r->ended = true;
     pthread_cond_broadcast(&r->changed);
@@ -258,7 +262,7 @@ int reloader_run(struct reloader *reloader, struct buf *report, struct err *err)
     } else {
         buf_put(report, buf_text(&reloader->report), reloader->report.len);
         *err = reloader->err;
-        rc = reloader->err.code;
+        rc = reloader->rc;
     }
     pthread_mutex_unlock(&reloader->lock);
     return rc;
