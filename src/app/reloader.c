@@ -330,8 +330,10 @@ enum reloader_end reloader_stop(struct reloader *reloader, int wait_ms)
           : reloader->phase == LOADING ? RELOADER_LEFT_LOADING
                                        : RELOADER_LEFT_INSTALLING;
     pthread_mutex_unlock(&reloader->lock);
-    if (end != RELOADER_ENDED)
+    if (end != RELOADER_ENDED) {
+        pthread_detach(reloader->thread);
         return end;
+    }
     pthread_join(reloader->thread, NULL);
     buf_release(&reloader->report);
     pthread_cond_destroy(&reloader->changed);

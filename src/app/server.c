@@ -289,7 +289,7 @@ int server_stop(struct server *server, bool *out_left)
         return has_failed(server) ? ERR_FATAL : 0;
     end = reloader_stop(server->reloader, ms_until(deadline_ms));
     if (end == RELOADER_LEFT_INSTALLING) {
-        log_warn("stopped while a new schema was being made; the database stays as it was");
+        log_warn("stopped while a new schema was being made; what of it isn't committed is undone");
         return has_failed(server) ? ERR_FATAL : 0;
     }
     take_down(server);
