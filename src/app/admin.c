@@ -15,15 +15,17 @@ enum { REPORT_MAX = 65536 };
 static void reload(struct server *server, struct http_response *response)
 {
     struct buf report = BUF_INIT(REPORT_MAX);
-    int64_t renewed = 0;
     struct err err;
+    int rc = server_reload(server, &report, &err);
 
-    if (server_reload(server, &report, &renewed, &err) < 0) {
+    if (rc == ERR_CLOSED) {
+        http_response_error(response, 503, "stopping", err.text);
+    } else if (rc < 0) {
         http_response_error(response, 422, "script_refused", err.text);
     } else {
         buf_puts(&response->body, "{\"reloaded\":true,\"changes\":");
         buf_put_json_string(&response->body, buf_text(&report), report.len);
-        buf_printf(&response->body, ",\"renewed\":%" PRId64 "}", renewed);
+        buf_putc(&response->body, '}');
     }
     buf_release(&report);
 }

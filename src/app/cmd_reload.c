@@ -3,13 +3,11 @@
 
 #include "app/admin_client.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 
 static int reload(const struct config *config)
 {
     struct http_client_response response = {0};
-    int64_t renewed;
     struct err err;
     int code = EXIT_FINE;
 
@@ -21,11 +19,9 @@ static int reload(const struct config *config)
     if (response.status == 200) {
         printf("script loaded\n");
         admin_client_print(stdout, &response, NULL, "changes");
-        renewed = admin_client_number(&response, "renewed");
-        if (renewed)
-            printf("failed events that run again now: %" PRId64 "\n", renewed);
     } else {
-        fprintf(stderr, "authkitd: the script was refused, the old one goes on:\n");
+        fprintf(stderr, "authkitd: the script was %s:\n",
+                response.status == 422 ? "refused, the old one goes on" : "not loaded");
         admin_client_print(stderr, &response, "error", "message");
         code = EXIT_FAILED;
     }

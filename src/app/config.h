@@ -3,7 +3,8 @@
  * config - what the user asked for: command line, environment, env file, in that order of weight.
  *
  * One table (config.c) holds every option with its variable, its default and the commands that take
- * it; the help texts are made of it. This is the only place that reads the environment.
+ * it; the help texts are made of it. This is the only place that reads the environment, but for what
+ * the supervisor puts there (notify.h).
  *
  * Threads    main, before others start; read by anybody afterwards.
  * Ownership  a config owns its strings; config_release wipes the secrets.

@@ -260,11 +260,6 @@ static void *watchdog_main(void *arg)
 
         pthread_cond_clockwait(&watchdog->wake, &watchdog->lock, CLOCK_MONOTONIC, &until);
         look(watchdog, interval_ms);
-        if (!watchdog->stopping && watchdog->opts.alive) {
-            pthread_mutex_unlock(&watchdog->lock);
-            watchdog->opts.alive(watchdog->opts.arg);
-            pthread_mutex_lock(&watchdog->lock);
-        }
     }
     pthread_mutex_unlock(&watchdog->lock);
     return NULL;

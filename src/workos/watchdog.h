@@ -39,8 +39,6 @@ struct watchdog_opts {
     const char *note_path;        /* NULL: no note */
     int limit_ms[WATCHDOG_KINDS]; /* of a function */
     bool catch_signals;
-    void (*alive)(void *arg); /* its thread, now and then, while nothing hangs; may be NULL */
-    void *arg;
 };
 
 struct watchdog;

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "workos/tables.h"
 
+#include <inttypes.h>
 #include <semaphore.h>
 #include <stdlib.h>
 
@@ -123,7 +124,6 @@ struct install_job {
     struct workos *workos;
     struct script *script;
     struct buf *report;
-    int64_t renewed;
     struct err *err;
     int rc;
     sem_t done;
@@ -132,13 +132,18 @@ struct install_job {
 static int run_install(struct writer_job *job, struct db *db, struct err *err)
 {
     struct install_job *install = (struct install_job *)job;
+    int64_t renewed;
     int rc;
 
     buf_reset(install->report); /* the writer may run a job again */
     rc = script_migrate(install->script, db, install->report, err);
     if (rc < 0)
         return rc;
-    return event_log_renew_failed(install->workos->events, clock_wall_ms(), &install->renewed, err);
+    rc = event_log_renew_failed(install->workos->events, clock_wall_ms(), &renewed, err);
+    if (rc == 0 && renewed)
+        buf_printf(install->report, "%snote: failed events that run again now: %" PRId64,
+                   install->report->len ? "\n" : "", renewed);
+    return rc;
 }
 
 static void finish_install(struct writer_job *job, int rc, const struct err *err)
@@ -158,7 +163,7 @@ static void finish_install(struct writer_job *job, int rc, const struct err *err
 }
 
 int workos_install(struct workos *workos, struct script *script, struct buf *report,
-                   int64_t *out_renewed, struct err *err)
+                   struct err *err)
 {
     struct install_job install = {
         .job = {.run = run_install, .done = finish_install},
@@ -176,8 +181,6 @@ int workos_install(struct workos *workos, struct script *script, struct buf *rep
             ; /* interrupted by a signal: the job still runs */
         rc = install.rc;
     }
-    if (rc == 0 && out_renewed)
-        *out_renewed = install.renewed;
     sem_destroy(&install.done);
     return rc;
 }

@@ -52,11 +52,11 @@ int workos_open(struct workos **out, const struct workos_opts *opts, struct err 
 /*
  * Make script the one that events and actions run, in one transaction with its schema; the former
  * one is freed. On failure the former one goes on, and script still is the caller's. report gets
- * what script_migrate reports. Every failed event is due with it, at once; out_renewed (may be NULL)
- * is how many.
+ * what script_migrate reports. Every failed event is due with it, at once; the report has a line
+ * "note: …" about them.
  */
 int workos_install(struct workos *workos, struct script *script, struct buf *report,
-                   int64_t *out_renewed, struct err *err) MUST_CHECK;
+                   struct err *err) MUST_CHECK;
 
 /* Finish what was accepted, stop the writer, free everything. No other thread may use it any more.
  * NULL is fine. */

@@ -71,7 +71,7 @@ static void install(struct service *s, const char *text, int timeout_ms)
     struct buf report = BUF_INIT(65536);
     struct err err = {0};
 
-    if (workos_install(s->workos, load(text, timeout_ms), &report, NULL, &err) < 0)
+    if (workos_install(s->workos, load(text, timeout_ms), &report, &err) < 0)
         fail_msg("the script of the test can't be installed: %s", err.text);
     buf_release(&report);
 }
@@ -431,7 +431,7 @@ static void workos__refused_schema_leaves_the_old_script(void **state)
     start(&s);
     install(&s, old_script, 1000);
     refused = load(refused_script, 1000);
-    assert_int_equal(workos_install(s.workos, refused, &report, NULL, &err), ERR_INVALID);
+    assert_int_equal(workos_install(s.workos, refused, &report, &err), ERR_INVALID);
     if (!strstr(err.text, "a.x is declared integer, but the database has it as text"))
         fail_msg("%s", err.text);
     script_free(refused);
@@ -478,7 +478,7 @@ static void workos__refused_script_is_freed_while_events_come_in(void **state)
     for (int i = 0; i < 50; i++) {
         struct script *refused = load(refused_script, 1000);
 
-        assert_int_equal(workos_install(s.workos, refused, &report, NULL, &err), ERR_INVALID);
+        assert_int_equal(workos_install(s.workos, refused, &report, &err), ERR_INVALID);
         script_free(refused);
     }
     atomic_store(&flood.stop, true);
