@@ -17,7 +17,7 @@
 
 enum { SECRET_MAX_BYTES = 65536, PROBLEMS_MAX = 1024 * 1024 };
 
-enum kind { TEXT, ADDRESS, URL_PATH, COUNT, BYTES, CHOICE, FLAG, SECRET };
+enum kind { TEXT, ADDRESS, URL_PATH, COUNT, SECONDS, BYTES, CHOICE, FLAG, SECRET };
 
 struct option {
     const char *name;     /* "--listen"; NULL: environment only */
@@ -34,16 +34,19 @@ struct option {
 
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
+static const char *const booleans[] = {"false", "true", NULL};
 const char *const config_statuses[] = {"any", "done", "failed", "waiting", "dead", NULL};
 static const char *const on_errors[] = {"fail", "deny", "allow", NULL};
 
 #define AT(field) offsetof(struct config, field)
 #define SERVER (FOR_SERVE | FOR_CHECK)
-#define ADMIN (FOR_RELOAD | FOR_RETRY) /* asks the running server */
+#define ADMIN (FOR_RELOAD | FOR_RETRY | FOR_BACKFILL | FOR_RECONCILE) /* asks the running server */
+#define API (SERVER | FOR_BACKFILL | FOR_RECONCILE | FOR_SETUP)       /* calls WorkOS */
+#define SCRIPT (SERVER | FOR_BACKFILL | FOR_RECONCILE)                /* runs functions */
 #define MIB ((int64_t)1024 * 1024)
 
 static const struct option options[] = {
-    {"--handlers", "AUTHKITD_HANDLERS", "FILE", TEXT, AT(handlers), "handlers.lua", SERVER, 0, 0,
+    {"--handlers", "AUTHKITD_HANDLERS", "FILE", TEXT, AT(handlers), "handlers.lua", SCRIPT, 0, 0,
      NULL, "the script"},
     {"--db", "AUTHKITD_DB", "FILE", TEXT, AT(db), "authkitd.db", SERVER | ADMIN | FOR_EVENTS, 0, 0,
      NULL, "the database"},
@@ -72,6 +75,10 @@ static const struct option options[] = {
      "answer of an action whose function failed: a 500, or a signed verdict"},
     {"--retention", "AUTHKITD_RETENTION", "DAYS", COUNT, AT(retention_days), "30", SERVER,
      RETENTION_DAYS_MIN, 36500, NULL, "payloads of done events are kept so long"},
+    {"--poll", "AUTHKITD_POLL", "SECONDS", SECONDS, AT(poll_s), NULL, SERVER, 5, 86400, NULL,
+     "how often the Events API is read for what a webhook missed; off [60 with an API key]"},
+    {"--ordered", "AUTHKITD_ORDERED", NULL, FLAG, AT(ordered), NULL, SERVER, 0, 0, NULL,
+     "take events from the Events API alone, in WorkOS's own order; webhooks only wake it"},
     {"--log-level", "AUTHKITD_LOG_LEVEL", "LEVEL", CHOICE, AT(log_level), "info", SERVER, 0, 0,
      log_levels, "debug, info, warn or error"},
     {"--log-format", "AUTHKITD_LOG_FORMAT", "text|json", CHOICE, AT(log_format), "text", SERVER, 0,
@@ -100,6 +107,13 @@ static const struct option options[] = {
      "every event that is failed or dead"},
     {NULL, "WORKOS_WEBHOOK_SECRET", NULL, SECRET, AT(webhook_secret), NULL, SERVER | FOR_SEND, 0, 0,
      NULL, "secret of the webhook endpoint"},
+    {NULL, "WORKOS_API_KEY", NULL, SECRET, AT(api_key), NULL, API, 0, 0, NULL,
+     "key for WorkOS's API (sk_…): missed events and backfill"},
+    {NULL, "WORKOS_API_HOSTNAME", "HOST", TEXT, AT(api_hostname), "api.workos.com", API, 0, 0, NULL,
+     "its host: of a custom authentication domain, or of the emulator"},
+    {NULL, "WORKOS_API_PORT", "PORT", COUNT, AT(api_port), "443", API, 1, 65535, NULL, "its port"},
+    {NULL, "WORKOS_API_HTTPS", "true|false", CHOICE, AT(api_https), "true", API, 0, 0, booleans,
+     "false: plain HTTP, for the emulator"},
     {NULL, "WORKOS_ACTION_SECRET", NULL, SECRET, AT(action_secret), NULL, SERVER | FOR_SEND, 0, 0,
      NULL, "secret of the action endpoint"},
 };
@@ -118,7 +132,7 @@ static int64_t *number_slot(struct config *config, const struct option *option)
 
 static bool is_number(enum kind kind)
 {
-    return kind == COUNT || kind == BYTES || kind == CHOICE || kind == FLAG;
+    return kind == COUNT || kind == SECONDS || kind == BYTES || kind == CHOICE || kind == FLAG;
 }
 
 static int64_t unit_bytes(const char *unit)
@@ -172,6 +186,20 @@ static const char *parse_choice(const struct option *option, const char *value, 
     return words;
 }
 
+/* On the command line a flag has no value; a variable has. */
+static const char *parse_flag(const char *value, int64_t *out)
+{
+    static const char *const words[] = {"0", "false", "no", "off", "1", "true", "yes", "on"};
+
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if (strcasecmp(value, words[i]) == 0) {
+            *out = i >= ARRAY_LEN(words) / 2;
+            return NULL;
+        }
+    }
+    return "true or false";
+}
+
 /* host:port or [v6]:port; whether it can be listened on, the server finds out. */
 static const char *check_address(const char *value)
 {
@@ -207,11 +235,17 @@ static void set_value(struct config *config, const struct option *option, const 
     case BYTES:
         wanted = parse_number(option, value, &number, words, sizeof(words));
         break;
+    case SECONDS:
+        if (strcmp(value, "off") != 0)
+            wanted = parse_number(option, value, &number, words, sizeof(words));
+        if (wanted == words)
+            snprintf(words + strlen(words), sizeof(words) - strlen(words), ", or off");
+        break;
     case CHOICE:
         wanted = parse_choice(option, value, &number, words, sizeof(words));
         break;
     case FLAG:
-        number = 1;
+        wanted = parse_flag(value, &number);
         break;
     case ADDRESS:
         if (option->offset != AT(admin_listen) || strcmp(value, "off") != 0)
@@ -462,7 +496,7 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
     struct env_file *file = NULL;
     int rc = 0;
 
-    *config = (struct config){.warnings = BUF_INIT(65536)};
+    *config = (struct config){.warnings = BUF_INIT(65536), .poll_s = -1};
     config->operands = calloc((size_t)argc + 1, sizeof(*config->operands));
     if (!config->operands)
         return err_set(err, ERR_NOMEM, "no memory for the configuration");
@@ -477,6 +511,11 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
     warn_of_unknown_variables(config, file);
     if ((command & SERVER) && !config->tls_cert != !config->tls_key)
         buf_puts(&problems, "--tls-cert and --tls-key go together: one of them is missing\n");
+    if ((command & SERVER) && config->ordered && (!config->api_key || config->poll_s == 0))
+        buf_puts(&problems, "--ordered takes events from the Events API: it needs WORKOS_API_KEY, "
+                            "and --poll can't be off\n");
+    if (config->poll_s < 0)
+        config->poll_s = config->api_key ? 60 : 0;
     if (!buf_ok(&problems)) {
         rc = err_set(err, ERR_NOMEM, "the configuration has too many problems to tell them");
     } else if (problems.len > 0) {

@@ -30,6 +30,9 @@ enum {
     FOR_RELOAD = 8,
     FOR_EVENTS = 16,
     FOR_RETRY = 32,
+    FOR_BACKFILL = 64,
+    FOR_RECONCILE = 128,
+    FOR_SETUP = 256,
 };
 
 struct config {
@@ -52,6 +55,14 @@ struct config {
     int64_t log_format;
     char *webhook_secret; /* NULL when not set; never logged */
     char *action_secret;
+
+    /* WorkOS's API */
+    char *api_key; /* NULL when not set; never logged */
+    char *api_hostname;
+    int64_t api_port;
+    int64_t api_https;
+    int64_t poll_s; /* 0: off; -1: not said, which is 60 with an API key */
+    int64_t ordered;
 
     /* send */
     char *data;
