@@ -75,7 +75,7 @@ static const struct option options[] = {
      "answer of an action whose function failed: a 500, or a signed verdict"},
     {"--retention", "AUTHKITD_RETENTION", "DAYS", COUNT, AT(retention_days), "30", SERVER,
      RETENTION_DAYS_MIN, 36500, NULL, "payloads of done events are kept so long"},
-    {"--poll", "AUTHKITD_POLL", "SECONDS", SECONDS, AT(poll_s), NULL, SERVER, 5, 86400, NULL,
+    {"--poll", "AUTHKITD_POLL", "SECONDS", SECONDS, AT(poll_s), NULL, SERVER, 1, 86400, NULL,
      "how often the Events API is read for what a webhook missed; off [60 with an API key]"},
     {"--ordered", "AUTHKITD_ORDERED", NULL, FLAG, AT(ordered), NULL, SERVER, 0, 0, NULL,
      "take events from the Events API alone, in WorkOS's own order; webhooks only wake it"},
@@ -106,7 +106,7 @@ static const struct option options[] = {
     {"--all", NULL, NULL, FLAG, AT(all), NULL, FOR_RETRY, 0, 0, NULL,
      "every event that is failed or dead"},
     {NULL, "WORKOS_WEBHOOK_SECRET", NULL, SECRET, AT(webhook_secret), NULL, SERVER | FOR_SEND, 0, 0,
-     NULL, "secret of the webhook endpoint"},
+     NULL, "secret of the webhook endpoint, or several by commas"},
     {NULL, "WORKOS_API_KEY", NULL, SECRET, AT(api_key), NULL, API, 0, 0, NULL,
      "key for WorkOS's API (sk_…): missed events and backfill"},
     {NULL, "WORKOS_API_HOSTNAME", "HOST", TEXT, AT(api_hostname), "api.workos.com", API, 0, 0, NULL,
@@ -115,7 +115,7 @@ static const struct option options[] = {
     {NULL, "WORKOS_API_HTTPS", "true|false", CHOICE, AT(api_https), "true", API, 0, 0, booleans,
      "false: plain HTTP, for the emulator"},
     {NULL, "WORKOS_ACTION_SECRET", NULL, SECRET, AT(action_secret), NULL, SERVER | FOR_SEND, 0, 0,
-     NULL, "secret of the action endpoint"},
+     NULL, "secret of the action endpoint, or several by commas"},
 };
 
 /* ------------------------------------------------------------------------- values */
@@ -562,7 +562,7 @@ void config_put_options(struct buf *out, int command)
                  option->argument ? " " : "", option->argument ? option->argument : "");
         buf_printf(out, "%-*s %s", COLUMN, left, option->help);
         if (option->kind == SECRET)
-            buf_printf(out, " (or %s_FILE); several: by commas", option->variable);
+            buf_printf(out, " (or %s_FILE)", option->variable);
         if (option->fallback)
             buf_printf(out, " [%s]", option->fallback);
         if (option->name && option->variable)
