@@ -3,8 +3,11 @@
  * admin - the listener that our own commands talk to.
  *
  *     GET  /healthz    200 while the process serves
+ *     GET  /readyz     200, or 503 and what is wrong
+ *     GET  /metrics    for Prometheus
  *     POST /reload     load the script again: 200 with what changed, 422 with what is wrong,
  *                     503 when the server stops meanwhile
+ *     POST /reconcile  read the Events API now: 200 with what came
  *     POST /retry      {"ids":["event_…"]} or {"all":true}: failed and dead events back to work
  *
  * A POST must carry the header "Authkitd-Admin: 1", which no page in a browser can make it send.

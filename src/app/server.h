@@ -39,6 +39,9 @@ int server_reload(struct server *server, struct buf *report, struct err *err) MU
 /* The service, for the admin listener; valid while that runs. */
 struct workos *server_workos(struct server *server);
 
+/* How often the Events API is read, in seconds; 0: not at all. */
+int64_t server_poll_s(const struct server *server);
+
 /*
  * Returns 0, or ERR_FATAL when the disk failed, before or now. What was acknowledged is on disk in
  * any case. out_left: threads were still at work after SERVER_DRAIN_MS (requests, a new schema), or

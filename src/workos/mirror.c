@@ -124,6 +124,14 @@ static const struct mirror_type types[] = {
     },
 };
 
+/* All that there are with these prefixes: WORKOS.md section 6. */
+static const char event_types[] =
+    "user.created,user.updated,user.deleted,"
+    "organization.created,organization.updated,organization.deleted,"
+    "organization_membership.created,organization_membership.updated,"
+    "organization_membership.deleted,"
+    "invitation.created,invitation.accepted,invitation.resent,invitation.revoked";
+
 struct mirror {
     struct {
         struct stmt *upsert, *remove;
@@ -135,6 +143,11 @@ struct mirror {
 static const char *sql_type(enum script_type type)
 {
     return type == SCRIPT_BOOLEAN ? "BOOLEAN" : type == SCRIPT_JSON ? "JSON_TEXT" : "TEXT";
+}
+
+const char *mirror_event_types(void)
+{
+    return event_types;
 }
 
 const struct script_table *mirror_script_tables(size_t *out_count)

@@ -37,6 +37,9 @@ int mirror_apply(struct mirror *mirror, struct event *event, struct err *err) MU
 int mirror_is_deleted(struct mirror *mirror, struct event_text id, bool *out, struct err *err)
     MUST_CHECK;
 
+/* The types of events that change a mirror, by commas. Static. */
+const char *mirror_event_types(void);
+
 /* The tables, as scripts read them. Static. */
 const struct script_table *mirror_script_tables(size_t *out_count);
 
