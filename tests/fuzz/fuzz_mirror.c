@@ -4,6 +4,8 @@
  *
  * Whatever the order and repetition of the events, the rows are the same in the end; and what stands
  * in them is what SQLite's own JSON functions find in the object. Whichever tables the mirror has.
+ *
+ * libFuzzer: -dict=tests/fuzz/event.dict -detect_leaks=0
  */
 #include "workos/mirror.h"
 
