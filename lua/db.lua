@@ -308,6 +308,10 @@ end
 function Query:order_by(column, direction)
    local q = check_query(self)
    check_column(q, column)
+   if q.handle.by_name[column].type == "json" then
+      raise(("order_by('%s'): %s.%s is json; order by what is in it with ctx.db.sql and json_extract")
+         :format(column, q.handle.name, column))
+   end
    if direction ~= nil and direction ~= "asc" and direction ~= "desc" then
       raise(("order_by: the direction is \"asc\" or \"desc\", not '%s'"):format(tostring(direction)))
    end

@@ -21,8 +21,9 @@ enum { PROGRAM_MAX = 400 };
 
 static const char users[] =
     "INSERT INTO workos_users (id, email, email_verified, metadata, updated_at, raw, _version_us,"
-    " _event_id) VALUES ('user_1', 'a@b.c', 1, '{\"a\":1}', '2026', '{}', 1, 'event_1'),"
-    " ('user_2', 'A@b.c', 0, '{}', '2026', '{}', 1, 'event_2'),"
+    " _event_id) VALUES ('user_1', 'a@b.c', 1, '{ \"b\": 1, \"a\": 1.50 }', '2026', '{}', 1, "
+    "'event_1'),"
+    " ('user_2', 'A@b.c', 0, '{ \"b\": 1, \"a\": 1.5 }', '2026', '{}', 1, 'event_2'),"
     " ('user_3', NULL, NULL, '{}', NULL, '{}', 1, 'event_3')";
 
 static struct db *db;

@@ -207,6 +207,7 @@ static void db__values_are_checked(void **state)
         {"ctx.db.query('notes'):where('n', nil)",
          "where('n') compares with nil: to find rows without a value use authkit.null"},
         {"ctx.db.query('notes'):where('n', '<', null)", "only = and ~= compare with null"},
+        {"ctx.db.query('workos_users'):order_by('metadata')", "metadata is json"},
         {"ctx.db.query('notes'):where('n', 'in', 5)", "wants a list of values, not a number"},
         {"ctx.db.query('notes'):where('n', 'in', { 1, 'x' })", "notes.n takes an integer"},
         {"ctx.db.query('notes'):where()", "where wants (column, value)"},
