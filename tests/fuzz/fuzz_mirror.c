@@ -2,13 +2,15 @@
 /*
  * Events to the mirror's rows. The input is one body or several, with a NUL between them.
  *
- * Whatever the order and repetition of the events, the rows are the same in the end; and what stands
- * in them is what SQLite's own JSON functions find in the object. Whichever tables the mirror has.
+ * Whatever the order and repetition of the events, the rows are those of the versions that the rule
+ * (mirror.h) names, and what stands in them is what SQLite's own JSON functions find in the object.
+ * The tables are those that the mirror says it has.
  *
  * libFuzzer: -dict=tests/fuzz/event.dict -detect_leaks=0
  */
 #include "workos/mirror.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "workos/tables.h"
@@ -28,6 +30,7 @@ static const struct script_table *tables;
 static size_t table_count;
 static struct stmt *dumps[TABLES_MAX + 1]; /* the tombstones' last */
 static struct stmt *checks[TABLES_MAX];
+static struct stmt *versions[TABLES_MAX];
 
 /* --- what must hold of every row ----------------------------------------------------------------- */
 
@@ -166,6 +169,86 @@ static void read_events(struct events *events, const char *bytes, size_t len)
     }
 }
 
+/* --- the rule ------------------------------------------------------------------------------------- */
+
+/* "workos_users" holds what "user." events tell of a "user". */
+static bool concerns(struct event *event, const struct script_table *table)
+{
+    const char *singular = table->name + strlen("workos_");
+    size_t len = strlen(singular) - 1;
+    struct event_text object =
+        event_string(event, json_string_member(&event->json, event->data, "object"));
+
+    return event->object_id.len > 0 && strncmp(event->type, singular, len) == 0 &&
+           event->type[len] == '.' &&
+           (!object.at || (object.len == len && memcmp(object.at, singular, len) == 0));
+}
+
+static bool is_of(const struct event *event, struct event_text id)
+{
+    return event->object_id.len == id.len && memcmp(event->object_id.at, id.at, id.len) == 0;
+}
+
+static int64_t version(struct event *event)
+{
+    struct event_text at =
+        event_string(event, json_string_member(&event->json, event->data, "updated_at"));
+    int64_t us;
+
+    return at.at && clock_parse_us(at.at, at.len, &us) ? us : event->created_us;
+}
+
+static bool is_later(struct event *a, struct event *b)
+{
+    return version(a) != version(b) ? version(a) > version(b) : strcmp(a->id, b->id) > 0;
+}
+
+/* The event that the object's row must be of; NULL when there must be none. */
+static struct event *winner(struct events *events, const struct script_table *table,
+                            struct event_text id)
+{
+    struct event *best = NULL;
+
+    for (size_t i = 0; i < events->count; i++) {
+        struct event *event = &events->list[i];
+
+        if (!concerns(event, table) || !is_of(event, id))
+            continue;
+        if (strcmp(strchr(event->type, '.'), ".deleted") == 0)
+            return NULL;
+        if (!best || is_later(event, best))
+            best = event;
+    }
+    return best;
+}
+
+static void check_versions(struct events *events, const struct script_table *table,
+                           struct stmt *stmt)
+{
+    struct err err = {0};
+    size_t rows = 0, winners = 0;
+    int rc;
+
+    for (size_t i = 0; i < events->count; i++)
+        if (events->list[i].object_id.at &&
+            winner(events, table, events->list[i].object_id) == &events->list[i])
+            winners++;
+    while ((rc = stmt_step(stmt, &err)) == 1) {
+        struct event_text id;
+        struct event *event;
+
+        id.at = stmt_text(stmt, 0, &id.len);
+        event = winner(events, table, id);
+        assert(event && strcmp(event->id, stmt_text(stmt, 1, NULL)) == 0);
+        rows++;
+    }
+    if (rc < 0)
+        scratch_fail(table->name, &err);
+    assert(rows == winners);
+}
+
+/* --- in every order ------------------------------------------------------------------------------- */
+
 static void apply(struct event *event)
 {
     struct err err = {0};
@@ -218,6 +301,9 @@ static void prepare_all(void)
         buf_reset(&sql);
         write_checks(&sql, &tables[i]);
         checks[i] = prepare(&sql);
+        buf_reset(&sql);
+        buf_printf(&sql, "SELECT id, _event_id FROM %s", tables[i].name);
+        versions[i] = prepare(&sql);
     }
     buf_reset(&sql);
     buf_puts(&sql, "SELECT id FROM authkitd_tombstones ORDER BY id");
@@ -249,8 +335,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     scratch_exec(db, "BEGIN IMMEDIATE");
     apply_all(&events);
     dump_all(&rows);
-    for (size_t i = 0; i < table_count; i++)
+    for (size_t i = 0; i < table_count; i++) {
         check_rows(&tables[i], checks[i]);
+        check_versions(&events, &tables[i], versions[i]);
+    }
     scratch_exec(db, "ROLLBACK; BEGIN IMMEDIATE");
     apply_all_reversed(&events);
     dump_all(&others);
