@@ -10,7 +10,6 @@
  */
 #include "http/frame.h"
 
-#include "base/compiler.h"
 #include "http/civetweb_unit.h"
 
 #include <assert.h>
@@ -19,11 +18,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
+
+#include "http_reading.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { BODY_MAX = 1000, RUN = 4000, BYTES_MAX = 40 * 1000, REQUESTS_MAX = 64, HEADERS_MAX = 64 };
+enum { BODY_MAX = 1000, RUN = 4000, BYTES_MAX = 40 * 1000, REQUESTS_MAX = 64 };
 
 /* What was said of the requests of a connection, up to the first odd or unfinished one. */
 struct history {
@@ -140,123 +140,6 @@ static void check_block(const struct http_frame *frame, bool ready, const char *
 
 /* --- what stands in it -------------------------------------------------------------------------- */
 
-struct piece {
-    const char *at;
-    size_t len;
-};
-
-struct reading {
-    struct piece words[3]; /* method, target, version */
-    struct piece names[HEADERS_MAX], values[HEADERS_MAX];
-    size_t header_count;
-};
-
-/* Cut off what stands before the separator, which is cut off too. */
-static bool cut(struct piece *rest, const char *separator, struct piece *out)
-{
-    const char *at = memmem(rest->at, rest->len, separator, strlen(separator));
-
-    if (!at)
-        return false;
-    *out = (struct piece){rest->at, (size_t)(at - rest->at)};
-    rest->len -= out->len + strlen(separator);
-    rest->at = at + strlen(separator);
-    return true;
-}
-
-static bool is_made_of(struct piece piece, bool (*fits)(unsigned char))
-{
-    for (size_t i = 0; i < piece.len; i++)
-        if (!fits((unsigned char)piece.at[i]))
-            return false;
-    return piece.len > 0;
-}
-
-static bool fits_token(unsigned char c)
-{
-    return c > ' ' && c < 127 && !strchr("\"(),/:;<=>?@[\\]{}", c);
-}
-
-static bool fits_word(unsigned char c)
-{
-    return c > ' ' && c < 127;
-}
-
-static bool fits_number(unsigned char c)
-{
-    return c >= '0' && c <= '9';
-}
-
-static bool has_line_end(struct piece piece)
-{
-    return memchr(piece.at, '\r', piece.len) || memchr(piece.at, '\n', piece.len);
-}
-
-/* RFC 9112's grammar, without the parts of it that anybody could read in two ways. */
-static bool read_strictly(struct piece block, struct reading *out)
-{
-    struct piece line;
-
-    *out = (struct reading){0};
-    if (block.len >= 2 && memcmp(block.at, "\r\n", 2) == 0)
-        block = (struct piece){block.at + 2, block.len - 2};
-    if (!cut(&block, "\r\n", &line) || !cut(&line, " ", &out->words[0]) ||
-        !cut(&line, " ", &out->words[1]))
-        return false;
-    out->words[2] = line;
-    for (size_t i = 0; i < ARRAY_LEN(out->words); i++)
-        if (!is_made_of(out->words[i], fits_word))
-            return false;
-    while (cut(&block, "\r\n", &line) && line.len > 0) {
-        size_t i = out->header_count++;
-
-        if (i == HEADERS_MAX || has_line_end(line) || !cut(&line, ":", &out->names[i]) ||
-            !is_made_of(out->names[i], fits_token))
-            return false;
-        while (line.len > 0 && *line.at == ' ')
-            line = (struct piece){line.at + 1, line.len - 1};
-        out->values[i] = line;
-    }
-    return line.len == 0 && block.len == 0;
-}
-
-static bool is_text(struct piece piece, const char *text)
-{
-    return strlen(text) == piece.len && memcmp(piece.at, text, piece.len) == 0;
-}
-
-static const struct piece *header(const struct reading *reading, const char *name,
-                                  size_t *out_count)
-{
-    const struct piece *first = NULL;
-
-    *out_count = 0;
-    for (size_t i = 0; i < reading->header_count; i++) {
-        if (reading->names[i].len != strlen(name) ||
-            strncasecmp(reading->names[i].at, name, strlen(name)) != 0)
-            continue;
-        if (!first)
-            first = &reading->values[i];
-        ++*out_count;
-    }
-    return first;
-}
-
-/* A number of digits that is no more than a body may have, or -1. */
-static long length_of(struct piece digits)
-{
-    long number = 0;
-
-    if (!is_made_of(digits, fits_number))
-        return -1;
-    for (size_t i = 0; i < digits.len; i++) {
-        number = number * 10 + (digits.at[i] - '0');
-        if (number > BODY_MAX)
-            return -1;
-    }
-    return number;
-}
-
 /* The frame waited for a body: then there was one way only to say how long it is, and vice versa. */
 static void check_length(const struct http_frame *frame, const struct reading *reading)
 {
@@ -268,10 +151,10 @@ static void check_length(const struct http_frame *frame, const struct reading *r
     header(reading, "Expect", &expectations);
     while (trimmed.len > 0 && trimmed.at[trimmed.len - 1] == ' ')
         trimmed.len--;
-    if (encodings > 0 || lengths > 1 || length_of(trimmed) < 0) {
+    if (encodings > 0 || lengths > 1 || length_of(trimmed, BODY_MAX) < 0) {
         assert(frame->is_odd && frame->body_len == 0);
     } else {
-        assert(!frame->is_odd && frame->body_len == (size_t)length_of(trimmed));
+        assert(!frame->is_odd && frame->body_len == (size_t)length_of(trimmed, BODY_MAX));
         assert(frame->expects == (expectations > 0));
     }
 }
@@ -307,7 +190,7 @@ static void check_civetweb(const struct http_frame *frame, const char *bytes, si
     }
     assert(cw_header_len(conn) == frame->header_len);
     ri = mg_get_request_info(conn);
-    if (ri->num_headers >= HEADERS_MAX || !cw_is_strict(conn, bytes))
+    if (ri->num_headers >= READING_HEADERS_MAX || !cw_is_strict(conn, bytes))
         return;
     if (!read_strictly((struct piece){bytes, frame->header_len}, &reading))
         abort();
