@@ -102,9 +102,10 @@ bool cw_is_overfull(const struct mg_connection *conn)
 
 /*
  * civetweb has written a '\0' over what ended each piece: two stand where a CRLF was. The line that
- * ends the block has kept its CR, unless there are no headers.
+ * ends the block has kept its CR, unless there are no headers. Behind the version it takes any two
+ * blanks for a CRLF, if the first is a CR or an LF.
  */
-bool cw_is_strict(const struct mg_connection *conn)
+bool cw_is_strict(const struct mg_connection *conn, const char *bytes)
 {
     const struct mg_request_info *ri = &conn->request_info;
     const char *end = conn->buf + conn->request_len;
@@ -127,7 +128,10 @@ bool cw_is_strict(const struct mg_connection *conn)
     }
     if (ri->http_version != p + strlen("HTTP/"))
         return false;
-    p += strlen(p) + 2;
+    p += strlen(p);
+    if (memcmp(bytes + (p - conn->buf), "\r\n", 2) != 0)
+        return false;
+    p += 2;
     for (int i = 0; i < ri->num_headers; i++) {
         if (p > end - 2 || p[-1] != '\0' || ri->http_headers[i].name != p ||
             strpbrk(p, "\"(),/;<=>?@[\\]{}"))
@@ -170,6 +174,51 @@ bool cw_continue(struct mg_connection *conn, const char *bytes, size_t len)
     conn->content_len = 0;
     conn->consumed_content = 0;
     return true;
+}
+
+/* --- without a client ------------------------------------------------------------------------- */
+
+struct nobody {
+    struct mg_connection conn; /* first: a struct mg_connection * is a struct nobody * */
+    struct mg_context ctx;
+};
+
+struct mg_connection *cw_nobody_new(size_t header_block_max)
+{
+    struct nobody *nobody = mg_calloc(1, sizeof(*nobody));
+
+    if (!nobody)
+        return NULL;
+    nobody->ctx.dd.config[AUTHENTICATION_DOMAIN] = "localhost";
+    STOP_FLAG_ASSIGN(&nobody->ctx.stop_flag, 1); /* nothing more is read */
+    nobody->conn.phys_ctx = &nobody->ctx;
+    nobody->conn.dom_ctx = &nobody->ctx.dd;
+    nobody->conn.buf_size = (int)header_block_max;
+    nobody->conn.buf = mg_calloc(1, header_block_max);
+    if (!nobody->conn.buf) {
+        mg_free(nobody);
+        return NULL;
+    }
+    return &nobody->conn;
+}
+
+void cw_nobody_free(struct mg_connection *conn)
+{
+    mg_free(conn->buf);
+    mg_free(conn);
+}
+
+bool cw_parse(struct mg_connection *conn)
+{
+    char why[100];
+    int status;
+
+    return get_request(conn, why, sizeof(why), &status);
+}
+
+size_t cw_header_len(const struct mg_connection *conn)
+{
+    return conn->request_len > 0 ? (size_t)conn->request_len : 0;
 }
 
 /* --- bytes ------------------------------------------------------------------------------------ */

@@ -52,9 +52,10 @@ bool cw_is_overfull(const struct mg_connection *conn);
 /*
  * Was every byte of the header block what civetweb took it for? It skips leading empty lines, reads
  * past surplus blanks and bare LFs, and stops at a folded line without a word: all of these can make
- * a proxy see another request than we do. Checks that its pieces lie side by side as they must.
+ * a proxy see another request than we do. Checks that its pieces lie side by side as they must, and,
+ * in bytes, which are what cw_begin or cw_continue was given, what civetweb has written over.
  */
-bool cw_is_strict(const struct mg_connection *conn);
+bool cw_is_strict(const struct mg_connection *conn, const char *bytes);
 
 bool cw_may_keep_alive(const struct mg_connection *conn);
 void cw_must_close(struct mg_connection *conn);
@@ -65,6 +66,17 @@ void cw_body_is_read(struct mg_connection *conn);
 /* In end_request: the header block of the next request. Returns false when it doesn't fit behind
  * that of the current one, which civetweb still needs. */
 bool cw_continue(struct mg_connection *conn, const char *bytes, size_t len);
+
+/*
+ * For tests: a connection to nobody, with a buffer of that size. After cw_begin, cw_parse says whether
+ * civetweb sees a request there, as it does when nothing more comes. new returns NULL without memory.
+ */
+struct mg_connection *cw_nobody_new(size_t header_block_max);
+void cw_nobody_free(struct mg_connection *conn);
+bool cw_parse(struct mg_connection *conn);
+
+/* Bytes of the header block that was parsed. */
+size_t cw_header_len(const struct mg_connection *conn);
 
 /*
  * One attempt that doesn't block: the number of bytes, 0 when it has to wait for *out_events (POLLIN

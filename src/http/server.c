@@ -286,7 +286,7 @@ static const struct refusal *check_request(const struct mg_connection *conn,
     /* civetweb drops what comes behind the 64th header: then nothing is known of the rest. */
     if (request->header_count >= HTTP_HEADERS_MAX)
         return &headers_large;
-    if (!cw_is_strict(conn))
+    if (!cw_is_strict(conn, worker.conn->carry.data))
         return &bad_syntax;
     if (request->path[0] != '/')
         return &bad_target;
