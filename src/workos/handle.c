@@ -117,7 +117,7 @@ int handle_erasure(struct workos *workos, const struct event *event, struct err 
 
     if (!event->user_id.at)
         return 0;
-    rc = mirror_is_deleted(workos->mirror, event->user_id, &deleted, err);
+    rc = mirror_is_deleted(workos->mirror, "user", event->user_id, &deleted, err);
     if (rc < 0 || !deleted)
         return rc;
     return event_log_erase(workos->events, event->user_id, &erased, err);

@@ -306,7 +306,7 @@ static void prepare_all(void)
         versions[i] = prepare(&sql);
     }
     buf_reset(&sql);
-    buf_puts(&sql, "SELECT id FROM authkitd_tombstones ORDER BY id");
+    buf_puts(&sql, "SELECT id, object FROM authkitd_tombstones ORDER BY id, object");
     dumps[table_count] = prepare(&sql);
     buf_release(&sql);
 }
