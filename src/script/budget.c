@@ -73,12 +73,24 @@ static void on_count(lua_State *L, lua_Debug *ar)
     (void)ar;
     if (!budget_interrupts(budget))
         return;
-    lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+    lua_sethook(L, on_count, LUA_MASKCOUNT, 1); /* at every instruction from now on */
     budget_describe(budget, text, sizeof(text));
     luaL_where(L, 0); /* in a hook, level 0 is the function that was interrupted */
     lua_pushstring(L, text);
     lua_concat(L, 2);
     lua_error(L);
+}
+
+void budget_check(lua_State *L)
+{
+    struct budget *budget = &script_of(L)->budget;
+    char text[64];
+
+    if (!budget_interrupts(budget))
+        return;
+    lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+    budget_describe(budget, text, sizeof(text));
+    script_raise(L, "%s", text);
 }
 
 void budget_watch(lua_State *L)

@@ -8,8 +8,9 @@
  * instruction, so that no pcall, <close> or coroutine of a script can go on; the state must be
  * closed then, not used again.
  *
- * What this can't stop: one call of a C function of Lua that never comes back to the interpreter,
- * such as a pathological pattern. Memory bounds string.rep and its like.
+ * What this can't stop: one call of a C function of Lua that works on for long without coming back
+ * to the interpreter, such as table.sort of a giant table. Patterns ask by themselves
+ * (bind_pattern.c), and memory bounds string.rep and its like.
  *
  * Threads    a budget belongs to the thread that runs its state.
  * Ownership  lives inside struct script, longer than the lua_State that uses it.
@@ -47,6 +48,10 @@ bool budget_is_used_up(const struct budget *budget);
 
 /* Look at the clock now; the interrupt callback of the database (arg is the budget). */
 bool budget_interrupts(void *budget);
+
+/* For C functions that work for long: raises when time or memory is used up, as the hook does.
+ * [-0, +0, v] */
+void budget_check(lua_State *L);
 
 /* "ran longer than 1000 ms", "used more than 64 MiB of memory" */
 void budget_describe(const struct budget *budget, char *out, size_t size);

@@ -61,12 +61,8 @@ static int l_raise(lua_State *L)
 /* native.check_budget(): raises when time or memory is used up */
 static int l_check_budget(lua_State *L)
 {
-    char text[64];
-
-    if (!budget_interrupts(&script_of(L)->budget))
-        return 0;
-    budget_describe(&script_of(L)->budget, text, sizeof(text));
-    script_raise(L, "%s", text);
+    budget_check(L);
+    return 0;
 }
 
 /* native.now() -> ms since 1970 */
@@ -111,6 +107,9 @@ static void open_libraries(lua_State *L)
         luaL_requiref(L, libraries[i].name, libraries[i].open, 1);
         lua_setfield(L, -2, libraries[i].field);
     }
+    lua_getfield(L, -1, "string");
+    bind_pattern_open(L);
+    lua_pop(L, 1);
 }
 
 static void push_native(lua_State *L)
