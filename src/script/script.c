@@ -314,6 +314,8 @@ static int call_error(struct script *script, int status, struct err *err)
     if (!budget_is_used_up(&script->budget))
         return err_set(err, ERR_SCRIPT, "%s", text);
     budget_describe(&script->budget, limit, sizeof(limit));
+    if (status == LUA_ERRMEM && !script->budget.out_of_memory)
+        text = ""; /* "not enough memory": it was refused because the time was up */
     if (strstr(text, limit))
         return err_set(err, ERR_LIMIT, "%s", text);
     return err_set(err, ERR_LIMIT, "%s%s%s", limit, *text ? ": " : "", text);

@@ -403,6 +403,28 @@ static void limits__time_ends_coroutines_within_coroutines(void **state)
                "ran longer than 50 ms");
 }
 
+/* A few hundred calls that take long each: too few instructions for the hook to notice. */
+static void limits__time_ends_work_on_large_strings(void **state)
+{
+    static const char *const bodies[] = {
+        "local s = ('x'):rep(2e6) for i = 1, 300 do local t = s:upper() end",
+        "for i = 1, 300 do local t = ('x'):rep(2e6) end",
+        "for i = 1, 300 do pcall(string.rep, 'x', 2e6) end",
+        "local s = ('x'):rep(2e6) for i = 1, 300 do pcall(string.reverse, s) end",
+        "local t = {} for i = 1, 30000 do t[i] = 'some text' end\n"
+        "for i = 1, 300 do local s = table.concat(t, ', ') end",
+        "local t = {} for i = 1, 30000 do t[i] = 'some text' end\n"
+        "local co = coroutine.wrap(function()\n"
+        "  for i = 1, 300 do local s = table.concat(t, ', ') end end)\n"
+        "co()",
+        "local s = ('x'):rep(2e6) for i = 1, 300 do local t = s:gsub('x*', string.upper) end",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(bodies); i++)
+        hits_limit(bodies[i], "ran longer than 50 ms");
+}
+
 static void limits__memory_ends_whatever_tries_to_go_on(void **state)
 {
     static const char *const bodies[] = {
@@ -450,6 +472,7 @@ static void limits__large_garbage_is_collected_in_time(void **state)
 
     (void)state;
     bench_open(&b); /* 16 MiB */
+    b.timeout_ms = 30000;
     bench_passes(&b, "", "for i = 1, 50 do local s = ('x'):rep(3 << 20) .. i end");
     bench_close(&b);
 }
@@ -745,6 +768,7 @@ int main(void)
         IN_TEMP_DIR(limits__time_ends_message_handlers),
         IN_TEMP_DIR(limits__time_ends_closing_of_coroutines),
         IN_TEMP_DIR(limits__time_ends_coroutines_within_coroutines),
+        IN_TEMP_DIR(limits__time_ends_work_on_large_strings),
         IN_TEMP_DIR(limits__memory_ends_whatever_tries_to_go_on),
         IN_TEMP_DIR(limits__one_giant_string_is_an_error),
         IN_TEMP_DIR(limits__large_garbage_is_collected_in_time),
