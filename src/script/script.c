@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "embedded_lua.h"
+#include "store/memory.h"
 
 #include <lualib.h>
 #include <malloc.h>
@@ -363,9 +364,26 @@ static int open_state(struct script *script, struct err *err)
     return rc;
 }
 
-/* A call of the script's functions, on db. */
-static int call_script(struct script *script, struct db *db, lua_CFunction function, void *arg,
-                       int timeout_ms, struct err *err)
+/*
+ * Some errors end the transaction that the call belongs to: a statement that wanted more memory than
+ * it may have, an INSERT OR ROLLBACK. A function that caught one and returned has failed all the same.
+ */
+static int check_transaction(struct db *db, int rc, struct err *err)
+{
+    int trouble = db_trouble(db);
+
+    if (rc == 0 && trouble)
+        rc = err_set(err, trouble == ERR_CONFLICT || trouble == ERR_INVALID ? ERR_SCRIPT : trouble,
+                     "the function went on after an error that had ended its transaction: %s",
+                     db_trouble_text(db));
+    if (rc == ERR_SCRIPT && memory_was_refused())
+        rc = err->code = ERR_LIMIT;
+    return rc;
+}
+
+/* A call of the script's functions, on db. sql_bytes is what SQLite may use for it, 0: no limit. */
+static int call_script(struct script *script, struct db *db, size_t sql_bytes,
+                       lua_CFunction function, void *arg, int timeout_ms, struct err *err)
 {
     int rc = 0;
 
@@ -377,9 +395,13 @@ static int call_script(struct script *script, struct db *db, lua_CFunction funct
     script->db = db;
     if (db)
         db_set_interrupt(db, budget_interrupts, &script->budget);
+    memory_limit(sql_bytes);
     rc = call_protected(script, function, arg, timeout_ms, l_traced_error, err);
-    if (db)
+    if (db) {
         db_set_interrupt(db, NULL, NULL);
+        rc = check_transaction(db, rc, err);
+    }
+    memory_limit(0);
     script->db = NULL;
     if (budget_is_used_up(&script->budget))
         close_state(script);
@@ -548,7 +570,7 @@ static int bring_schema(struct script *script, struct db *db, bool apply, struct
 {
     struct migration migration = {
         .apply = apply, .report = report, .problems = BUF_INIT(ERR_TEXT_MAX * 4)};
-    int rc = call_script(script, db, l_migrate, &migration, MIGRATE_TIMEOUT_MS, err);
+    int rc = call_script(script, db, 0, l_migrate, &migration, MIGRATE_TIMEOUT_MS, err);
 
     if (rc == 0 && migration.refused)
         rc = err_set(err, ERR_INVALID, "%s", buf_text(&migration.problems));
@@ -604,7 +626,8 @@ int script_run_event(struct script *script, struct db *db, const char *type,
 {
     struct function_call call = {.name = type, .json = event, .late = late};
 
-    return call_script(script, db, l_run_event, &call, script->opts.event_timeout_ms, err);
+    return call_script(script, db, script->opts.memory_bytes, l_run_event, &call,
+                       script->opts.event_timeout_ms, err);
 }
 
 static int l_run_action(lua_State *L)
@@ -635,5 +658,6 @@ int script_run_action(struct script *script, struct db *db, const char *name,
     out->allow = out->has_message = false;
     out->message.max = DENY_MESSAGE_MAX;
     buf_reset(&out->message);
-    return call_script(script, db, l_run_action, &call, script->opts.action_timeout_ms, err);
+    return call_script(script, db, script->opts.memory_bytes, l_run_action, &call,
+                       script->opts.action_timeout_ms, err);
 }

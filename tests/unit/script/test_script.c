@@ -477,6 +477,29 @@ static void limits__large_garbage_is_collected_in_time(void **state)
     bench_close(&b);
 }
 
+/* What SQLite uses counts by itself, and only for the call. */
+static void limits__memory_of_sql(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b); /* 16 MiB */
+    b.timeout_ms = 20000;
+    bench_script(&b, "",
+                 "return ctx.db.sql [[WITH RECURSIVE r (n) AS\n"
+                 "  (SELECT 1 UNION ALL SELECT n + 1 FROM r LIMIT 300)\n"
+                 "  SELECT n FROM r ORDER BY hex(zeroblob(5e6))]]");
+    for (int i = 0; i < 2; i++) {
+        bench_run(&b);
+        bench_says(&b, ERR_LIMIT, "handlers.lua:4: used more than 16384 KiB of memory for SQL");
+    }
+    bench_passes(&b, "",
+                 "local text = 'SELECT length(hex(zeroblob(?))) AS n'\n"
+                 "assert(not pcall(ctx.db.sql, text, 1 << 24))\n"
+                 "for i = 1, 20 do assert(ctx.db.sql(text, 1 << 21)[1].n == 1 << 22) end\n");
+    bench_close(&b);
+}
+
 static void limits__loading_has_them_too(void **state)
 {
     struct bench b;
@@ -772,6 +795,7 @@ int main(void)
         IN_TEMP_DIR(limits__memory_ends_whatever_tries_to_go_on),
         IN_TEMP_DIR(limits__one_giant_string_is_an_error),
         IN_TEMP_DIR(limits__large_garbage_is_collected_in_time),
+        IN_TEMP_DIR(limits__memory_of_sql),
         IN_TEMP_DIR(limits__loading_has_them_too),
         IN_TEMP_DIR(limits__error_without_a_limit_keeps_the_state),
         IN_TEMP_DIR(limits__deep_recursion_is_an_error),
