@@ -78,8 +78,12 @@ static int l_module(lua_State *L)
 {
     struct source_text module;
     struct err err;
+    size_t len;
+    const char *name = luaL_checklstring(L, 1, &len);
 
-    if (source_module(script_of(L)->source, luaL_checkstring(L, 1), &module, &err) < 0) {
+    if (strlen(name) != len)
+        script_raise(L, "'%s…' can't be a module: a file's name has no byte 0", name);
+    if (source_module(script_of(L)->source, name, &module, &err) < 0) {
         lua_pushnil(L);
         lua_pushstring(L, err.text);
         return 2;
@@ -111,6 +115,7 @@ static void open_libraries(lua_State *L)
     lua_getfield(L, -1, "string");
     bind_pattern_open(L);
     lua_pop(L, 1);
+    bind_bounds_open(L);
 }
 
 static void push_native(lua_State *L)
