@@ -2,8 +2,8 @@
 /*
  * bind_pattern - string.find, match, gmatch and gsub, which a time limit can end.
  *
- * They do what Lua's own do (the manual's section 6.4), but that a mistake in a pattern is said with the
- * script's file and line also where a method or pcall called them.
+ * They do what Lua's own do (the manual's section 6.4), but that a mistake in a pattern is said with
+ * the script's file and line also where pcall called them.
  *
  * Threads    the one that runs the script.
  */
@@ -11,6 +11,8 @@
 #include "script/script_state.h"
 
 #include <string.h>
+
+enum { PLAIN_LARGE = 32 * 1024 }; /* a plain search isn't interrupted: look at the clock before */
 
 static void init_pattern(lua_State *L, struct pattern *m, const char *s, size_t s_len,
                          const char *p, size_t p_len)
@@ -74,8 +76,8 @@ static int push_captures(lua_State *L, const struct pattern *m, const char *star
     return count;
 }
 
-/* Where the optional argument says to begin: 1 is the first character, -1 the last. SIZE_MAX: behind
- * the end. */
+/* Where the optional argument says to begin: 1 is the first character, -1 the last. SIZE_MAX:
+ * behind the end. */
 static size_t check_init(lua_State *L, int arg, size_t len)
 {
     lua_Integer init = luaL_optinteger(L, arg, 1);
@@ -114,6 +116,8 @@ static int find(lua_State *L, bool wants_place)
         lua_pushnil(L);
         return 1;
     }
+    if (s_len > PLAIN_LARGE)
+        budget_check(L);
     if (wants_place && (lua_toboolean(L, 4) || pattern_is_plain(p, p_len)))
         return find_plain(L, s, s_len, init, p, p_len);
     init_pattern(L, &m, s, s_len, p, p_len);

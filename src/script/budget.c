@@ -23,10 +23,10 @@ static void *refuse(struct budget *budget, size_t new_size)
 static void on_count(lua_State *L, lua_Debug *ar);
 
 /*
- * Functions of C that work on large strings run few instructions of Lua's in much time, but they do ask
- * for memory. When their time is up they get none, and an error follows: "not enough memory". That
- * it really was the time is said by the hook, at the very next instruction (of a coroutine: soon),
- * and by call_error.
+ * Functions of C that work on large strings run few instructions of Lua's in much time, but they do
+ * ask for memory. When their time is up they get none, and an error follows: "not enough memory".
+ * That it really was the time is said by the hook, at the very next instruction (of a coroutine:
+ * soon), and by call_error.
  */
 static bool is_too_late(struct budget *budget, size_t new_size)
 {

@@ -4,13 +4,14 @@
  *
  * Memory is counted by the state's allocator, for the life of the state. Time is counted per call
  * by a hook that looks at the clock every BUDGET_HOOK_COUNT instructions, by the allocator when it
- * is asked for BUDGET_LARGE_BYTES or more, and by the database's interrupt callback. When either is used up the hook raises, and goes on raising at every single
- * instruction, so that no pcall, <close> or coroutine of a script can go on; the state must be
- * closed then, not used again.
+ * is asked for BUDGET_LARGE_BYTES or more, and by the database's interrupt callback. When either is
+ * used up the hook raises, and goes on raising at every single instruction, so that no pcall,
+ * <close> or coroutine of a script can go on; the state must be closed then, not used again.
  *
  * What this can't stop: one call of a C function of Lua that works on for long without coming back
  * to the interpreter, such as table.sort of a giant table. Patterns ask by themselves
- * (bind_pattern.c), and what makes large strings ends when it asks for memory.
+ * (bind_pattern.c), what makes large strings ends when it asks for memory, and what could go on
+ * for ever is bounded (bind_bounds.c).
  *
  * Threads    a budget belongs to the thread that runs its state.
  * Ownership  lives inside struct script, longer than the lua_State that uses it.

@@ -7,8 +7,8 @@
 
 /*
  * A place to come back to. Of a greedy item ("a*", "a+", "a?") the rest of the pattern was tried
- * at `at`, and can be tried at each place before it down to first. Of a lazy one ("a-") it was tried at
- * `at`, and can be tried one further if the item matches there.
+ * at `at`, and can be tried at each place before it down to first. Of a lazy one ("a-") it was tried
+ * at `at`, and can be tried one further if the item matches there.
  */
 struct choice {
     const char *rest;  /* the pattern behind the item */

@@ -2,8 +2,8 @@
 /*
  * pattern - Lua 5.4's patterns, matched with an end in sight.
  *
- * A pattern that backtracks can try more ways than anybody has time for, and Lua's own matcher can't
- * be stopped. This one counts its steps and asks, every PATTERN_STEPS of them, whether to go on. It
+ * A pattern that backtracks can try more ways than anybody has time for, and Lua's own matcher
+ * can't be stopped. This one counts its steps and asks, every PATTERN_STEPS of them, whether to go on. It
  * finds the same matches and captures as Lua's, and the same mistakes, at the same moment: what the
  * matcher doesn't come to isn't looked at. '^' at the beginning is the caller's business.
  *
@@ -62,7 +62,8 @@ struct pattern {
 void pattern_init(struct pattern *pattern, const char *subject, size_t subject_len,
                   const char *text, size_t text_len, bool (*ask)(void *arg), void *arg);
 
-/* Match at start, a place in the subject or its end. 1: it matches, up to *out_end; 0; or an error. */
+/* Match at start, a place in the subject or its end. 1: it matches, up to *out_end; 0: it doesn't;
+ * or an error. */
 int pattern_match(struct pattern *pattern, const char *start, const char **out_end) MUST_CHECK;
 
 /* The first match at start or behind it. */

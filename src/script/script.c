@@ -370,8 +370,9 @@ static int open_state(struct script *script, struct err *err)
 }
 
 /*
- * Some errors end the transaction that the call belongs to: a statement that wanted more memory than
- * it may have, an INSERT OR ROLLBACK. A function that caught one and returned has failed all the same.
+ * Some errors end the transaction that the call belongs to: a statement that wanted more memory
+ * than it may have, an INSERT OR ROLLBACK. A function that caught one and returned has failed all
+ * the same.
  */
 static int check_transaction(struct db *db, int rc, struct err *err)
 {

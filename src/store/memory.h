@@ -3,9 +3,9 @@
  * memory - what SQLite allocates, counted by thread, and a bound for it.
  *
  * One statement can ask SQLite for gigabytes (a sort of large blobs, a recursion). While a bound is
- * set, the thread is refused what goes beyond it; SQLite takes that for memory that ran out and ends
- * the statement. To end it, and to undo it, takes some memory too: after the first refusal there is a
- * reserve of MEMORY_RESERVE_BYTES.
+ * set, the thread is refused what goes beyond it; SQLite takes that for memory that ran out and
+ * ends the statement. To end it, and to undo it, takes some memory too: after the first refusal
+ * there is a reserve of MEMORY_RESERVE_BYTES.
  *
  * SQLite's own count (MEMSTATUS) would take a lock that all connections share; this takes none.
  *

@@ -418,6 +418,11 @@ static void limits__time_ends_work_on_large_strings(void **state)
         "  for i = 1, 300 do local s = table.concat(t, ', ') end end)\n"
         "co()",
         "local s = ('x'):rep(2e6) for i = 1, 300 do local t = s:gsub('x*', string.upper) end",
+        "local s = ('x'):rep(2e6) for i = 1, 300 do utf8.len(s) end",
+        "local t = {} for i = 1, 1e5 do t[i] = i end\n"
+        "for i = 1, 300 do table.remove(t, 1) end",
+        "local t = {} for i = 1, 1e5 do t[i] = i end\n"
+        "for i = 1, 300 do table.move(t, 1, #t, 2) end",
     };
 
     (void)state;

@@ -385,8 +385,8 @@ static void webhook__interrupted_update_costs_its_neighbours_nothing(void **stat
     stop(&s);
 }
 
-/* Symptom: one ORDER BY took the process to gigabytes. A statement that reads a table and is refused
- * memory ends the transaction of all, also where the function catches the error. */
+/* Symptom: one ORDER BY took the process to gigabytes. A statement that reads a table and is
+ * refused memory ends the transaction of all, also where the function catches the error. */
 static void webhook__giant_statement_is_recorded_as_failed(void **state)
 {
     static const char *const calls[] = {"sql(ctx.db)", "pcall(sql, ctx.db)"};
