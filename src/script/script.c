@@ -374,16 +374,19 @@ static int open_state(struct script *script, struct err *err)
  * than it may have, an INSERT OR ROLLBACK. A function that caught one and returned has failed all
  * the same.
  */
-static int check_transaction(struct db *db, int rc, struct err *err)
+static int check_transaction(struct db *db, int trouble_before, int rc, struct err *err)
 {
     int trouble = db_trouble(db);
 
-    if (rc == 0 && trouble)
+    if (rc == 0 && trouble && !trouble_before)
         rc = err_set(err, trouble == ERR_CONFLICT || trouble == ERR_INVALID ? ERR_SCRIPT : trouble,
                      "the function went on after an error that had ended its transaction: %s",
                      db_trouble_text(db));
-    if (rc == ERR_SCRIPT && memory_was_refused())
-        rc = err->code = ERR_LIMIT;
+    if (rc == ERR_SCRIPT && memory_was_refused()) {
+        rc = ERR_LIMIT;
+        if (err)
+            err->code = rc;
+    }
     return rc;
 }
 
@@ -391,6 +394,7 @@ static int check_transaction(struct db *db, int rc, struct err *err)
 static int call_script(struct script *script, struct db *db, size_t sql_bytes,
                        lua_CFunction function, void *arg, int timeout_ms, struct err *err)
 {
+    int trouble_before = db ? db_trouble(db) : 0;
     int rc = 0;
 
     if (!script->L) {
@@ -405,7 +409,7 @@ static int call_script(struct script *script, struct db *db, size_t sql_bytes,
     rc = call_protected(script, function, arg, timeout_ms, l_traced_error, err);
     if (db) {
         db_set_interrupt(db, NULL, NULL);
-        rc = check_transaction(db, rc, err);
+        rc = check_transaction(db, trouble_before, rc, err);
     }
     memory_limit(0);
     script->db = NULL;
