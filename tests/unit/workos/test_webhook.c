@@ -418,7 +418,8 @@ static void webhook__giant_statement_is_recorded_as_failed(void **state)
             snprintf(id[j], sizeof(id[j]), "event_%zu_%d", i, j);
         snprintf(where, sizeof(where), "SELECT last_error FROM workos_events WHERE id = '%s'",
                  id[0]);
-        assert_int_equal(deliver_user(&s, id[0], "user.updated", "user_1"), WEBHOOK_RECEIVED);
+        /* Of a user of its own: it would wait behind the other one, which has failed. */
+        assert_int_equal(deliver_user(&s, id[0], "user.updated", id[0]), WEBHOOK_RECEIVED);
         assert_non_null(strstr(value_of(where), "used more than 16384 KiB of memory for SQL"));
         assert_int_equal(deliver_user(&s, id[1], "user.created", id[1]), WEBHOOK_RECEIVED);
     }
