@@ -42,31 +42,27 @@ void cw_replace_listener(struct mg_context *ctx, int fd)
 
 /* --- the queue -------------------------------------------------------------------------------- */
 
-/* The tag travels in the padding of the local address, of which civetweb reads only the port. */
-_Static_assert(sizeof(((struct sockaddr_in *)0)->sin_zero) >= sizeof(void *), "room for the tag");
-
-void cw_queue(struct mg_context *ctx, int fd, const struct sockaddr *peer, void *tag)
+void cw_queue_place(struct mg_context *ctx)
 {
     struct socket so;
 
     memset(&so, 0, sizeof(so));
-    so.sock = fd;
+    so.sock = INVALID_SOCKET;
     so.lsa.sin.sin_family = AF_INET;
-    memcpy(so.lsa.sin.sin_zero, &tag, sizeof(tag));
-    if (peer->sa_family == AF_INET6)
-        memcpy(&so.rsa.sin6, peer, sizeof(so.rsa.sin6));
-    else
-        memcpy(&so.rsa.sin, peer, sizeof(so.rsa.sin));
     /* is_ssl stays 0: handshakes are made by cw_tls_handshake, which doesn't block. */
     produce_socket(ctx, &so);
 }
 
-void *cw_tag(const struct mg_connection *conn)
+void cw_take(struct mg_connection *conn, int fd, const struct sockaddr *peer)
 {
-    void *tag;
-
-    memcpy(&tag, conn->client.lsa.sin.sin_zero, sizeof(tag));
-    return tag;
+    conn->client.sock = fd;
+    if (peer->sa_family == AF_INET6)
+        memcpy(&conn->client.rsa.sin6, peer, sizeof(conn->client.rsa.sin6));
+    else
+        memcpy(&conn->client.rsa.sin, peer, sizeof(conn->client.rsa.sin));
+    conn->request_info.remote_port = ntohs(USA_IN_PORT_UNSAFE(&conn->client.rsa));
+    sockaddr_to_string(conn->request_info.remote_addr, sizeof(conn->request_info.remote_addr),
+                       &conn->client.rsa);
 }
 
 void cw_begin(struct mg_connection *conn, const char *bytes, size_t len)

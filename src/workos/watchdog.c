@@ -190,15 +190,20 @@ static void release_signals(struct watchdog *watchdog)
     atomic_store(&signal_watchdog, NULL);
 }
 
-/* So that even a stack that ran over leaves a note. Writer thread; the stack is the process's. */
+/*
+ * So that even a stack that ran over leaves a note. Writer thread; the stack is the process's. A thread
+ * that has one keeps it: AddressSanitizer gives one to every thread, and takes it back at its end.
+ */
 static void give_signal_stack(struct watchdog *watchdog)
 {
     static char stack[SIGNAL_STACK_BYTES];
     const stack_t alternative = {.ss_sp = stack, .ss_size = sizeof(stack)};
+    stack_t found;
 
     watchdog->writer = pthread_self();
     watchdog->has_signal_stack = true;
-    if (watchdog->opts.catch_signals)
+    if (watchdog->opts.catch_signals && sigaltstack(NULL, &found) == 0 &&
+        (found.ss_flags & SS_DISABLE))
         sigaltstack(&alternative, NULL);
 }
 
