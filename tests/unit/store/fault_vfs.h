@@ -13,8 +13,9 @@
 #include <stdbool.h>
 #include <string.h>
 
-static atomic_long fault_writes = -1; /* then SQLITE_FULL, until it is set again */
-static atomic_long fault_syncs = -1;  /* then SQLITE_IOERR_FSYNC, once */
+static atomic_long fault_writes = -1;     /* then SQLITE_FULL, until it is set again */
+static atomic_long fault_wal_writes = -1; /* the same, of the WAL alone */
+static atomic_long fault_syncs = -1;      /* then SQLITE_IOERR_FSYNC, once */
 
 static sqlite3_vfs fault_vfs;
 static sqlite3_vfs *fault_real_vfs;
@@ -22,6 +23,7 @@ static sqlite3_vfs *fault_real_vfs;
 struct fault_file {
     sqlite3_file base;
     sqlite3_file *real; /* in the bytes behind this */
+    bool is_wal;
 };
 
 #define FAULT_REAL(file) (((struct fault_file *)(file))->real)
@@ -38,14 +40,21 @@ static int fault_read(sqlite3_file *f, void *bytes, int len, sqlite3_int64 at)
     return FAULT_CALL(f, xRead, bytes, len, at);
 }
 
+static bool fault_may_write(atomic_long *counter)
+{
+    long left = atomic_load(counter);
+
+    if (left > 0)
+        atomic_store(counter, left - 1);
+    return left != 0;
+}
+
 static int fault_write(sqlite3_file *f, const void *bytes, int len, sqlite3_int64 at)
 {
-    long left = atomic_load(&fault_writes);
-
-    if (left == 0)
+    if (!fault_may_write(&fault_writes))
         return SQLITE_FULL;
-    if (left > 0)
-        atomic_store(&fault_writes, left - 1);
+    if (((struct fault_file *)f)->is_wal && !fault_may_write(&fault_wal_writes))
+        return SQLITE_FULL;
     return FAULT_CALL(f, xWrite, bytes, len, at);
 }
 
@@ -148,6 +157,7 @@ static int fault_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, in
     (void)vfs;
     f->base.pMethods = NULL;
     f->real = (sqlite3_file *)(f + 1);
+    f->is_wal = flags & SQLITE_OPEN_WAL;
     memset(f->real, 0, (size_t)fault_real_vfs->szOsFile);
     rc = fault_real_vfs->xOpen(fault_real_vfs, name, f->real, flags, out);
     if (f->real->pMethods)
@@ -169,6 +179,7 @@ static inline void fault_vfs_install(void)
 static inline void fault_none(void)
 {
     atomic_store(&fault_writes, -1);
+    atomic_store(&fault_wal_writes, -1);
     atomic_store(&fault_syncs, -1);
 }
 
