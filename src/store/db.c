@@ -44,7 +44,7 @@ struct stmt {
     sqlite3_stmt *handle;
     struct db *db;
     struct stmt *prev, *next;
-    bool running; /* between its first row and its reset */
+    bool running;                         /* between its first row and its reset */
     bool (*may_write)(const char *table); /* NULL: not guarded */
     int bind_rc; /* SQLite's code for the first bind that failed since the last step */
     int bind_index;
@@ -348,10 +348,13 @@ static int set_wal_mode(struct db *db, struct err *err)
     if (rc > 0) {
         const char *mode = stmt_text(stmt, 0, NULL);
 
-        rc = strcmp(mode, "wal") == 0
-                 ? 0
-                 : err_set(err, ERR_IO, "no write-ahead log here (journal mode '%s'): network file "
-                                        "systems can't have one", mode);
+        rc =
+            strcmp(mode, "wal") == 0
+                ? stmt_run(stmt, err) /* to its end: only there the change is written, and synced */
+                : err_set(err, ERR_IO,
+                          "no write-ahead log here (journal mode '%s'): network file "
+                          "systems can't have one",
+                          mode);
     }
     stmt_free(stmt);
     return rc;
@@ -436,7 +439,8 @@ int db_open(struct db **out, const char *path, enum db_mode mode, struct err *er
     rc = mode == DB_WRITER ? set_up_writer(db, err) : set_up_reader(db, err);
     if (rc == 0) /* reads the header and the schema: says whether it is a database at all */
         rc = db_exec(db, "SELECT 1 FROM sqlite_schema LIMIT 1", err);
-    if (rc == 0) /* makes these two known: to a guarded statement it would look like a CREATE TABLE */
+    if (rc ==
+        0) /* makes these two known: to a guarded statement it would look like a CREATE TABLE */
         rc = db_exec(db, "SELECT 1 FROM json_each('[]'), json_tree('[]')", err);
     if (rc < 0) {
         rc = word_unusable(db, path, err);

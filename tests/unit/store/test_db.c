@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "store/db.h"
 
+#include "fault_vfs.h"
 #include "temp_dir.h"
 
 #include <fcntl.h>
@@ -194,6 +195,30 @@ static void db__unwritable_places_are_refused(void **state)
     }
     assert_int_equal(chmod(".", 0755), 0);
     prctl(PR_SET_DUMPABLE, 1); /* seteuid clears it, and the leak checker needs it */
+}
+
+/* Symptom: the journal mode's change failed behind its row, and db_open said that all was well. */
+static void db__failed_sync_of_a_new_file_is_told(void **state)
+{
+    struct db *db = NULL;
+    struct err err = {0};
+    long n = 0;
+
+    (void)state;
+    fault_vfs_install(); /* for the tests behind this one, too */
+    for (;;) {
+        unlink("a.db");
+        atomic_store(&fault_syncs, n);
+        if (db_open(&db, "a.db", DB_WRITER, &err) == 0)
+            break;
+        assert_int_equal(err.code, ERR_FATAL);
+        assert_non_null(strstr(err.text, "fsync failed"));
+        n++;
+    }
+    assert_true(atomic_load(&fault_syncs) >= 0); /* none has failed this time */
+    assert_true(n > 1);
+    fault_none();
+    db_close(db);
 }
 
 static void db__name_is_no_uri(void **state)
@@ -799,6 +824,7 @@ int main(void)
         IN_TEMP_DIR(db__wal_stays_small),
         IN_TEMP_DIR(db__wal_stays_small_with_readers),
         IN_TEMP_DIR(db__library_version_is_known),
+        IN_TEMP_DIR(db__failed_sync_of_a_new_file_is_told),
     };
 
     return cmocka_run_group_tests_name("db", tests, NULL, NULL);

@@ -648,6 +648,32 @@ static void writer__full_disk_spares_urgent_jobs_that_have_not_run(void **state)
     stop(&b);
 }
 
+/* With no transaction there is nothing that anybody could wait for. */
+static void writer__urgent_jobs_dont_wait_for_a_begin_that_fails(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[3];
+    struct gate gate;
+
+    (void)state;
+    start(&b, (struct writer_opts){.max_queue = 10, .max_batch = 1, .max_batch_ms = 60000});
+    jobs[0] = JOB(&b, .name = "u1", .job.urgent = true);
+    jobs[1] = JOB(&b, .name = "u2", .job.urgent = true);
+    jobs[2] = JOB(&b, .name = "n");
+    close_gate(&b, &gate, false);
+    for (int i = 0; i < 3; i++)
+        submit(jobs[i]);
+    atomic_store(&fault_shm_locks, 0);
+    open_gate(&gate);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(result(jobs[i]), ERR_FULL);
+    fault_none();
+    assert_int_equal(do_job(jobs[0]), 0);
+    assert_string_equal(b.diary, "done:u1 done:u2 done:n run:u1 done:u1");
+    assert_int_equal(b.fatals, 0);
+    stop(&b);
+}
+
 static void *flood(void *arg)
 {
     struct bench *b = arg;
@@ -867,6 +893,7 @@ int main(void)
         IN_TEMP_DIR(writer__full_disk_fails_the_batch),
         IN_TEMP_DIR(writer__full_disk_within_a_job_fails_the_batch),
         IN_TEMP_DIR(writer__full_disk_spares_urgent_jobs_that_have_not_run),
+        IN_TEMP_DIR(writer__urgent_jobs_dont_wait_for_a_begin_that_fails),
         IN_TEMP_DIR(writer__full_disk_answers_urgent_reads_during_a_flood),
         IN_TEMP_DIR(writer__full_disk_empties_the_wal_under_load),
         IN_TEMP_DIR(writer__failed_fsync_is_fatal),
