@@ -12,13 +12,14 @@
  *   RUNNING    -> RUNNING      drop_culprit: one job ended the transaction, the others begin again
  *   RUNNING    -> COMMITTING   run_batch
  *   COMMITTING -> IDLE         report_batch
- *   RUNNING, COMMITTING -> IDLE   lose_batch: disk full, no memory, somebody holds the file
+ *   RUNNING, COMMITTING -> IDLE   lose_batch: disk full, no memory, somebody holds the file;
+ *                              urgent jobs that haven't run may stay in rush
  *   any        -> FAILED       fail_writer: every job that waits is answered, the thread ends
  *   IDLE, FAILED -> STOPPED    writer_stop
  *
  * In RUNNING and COMMITTING: a transaction is open; w->lock is NOT held, except to take urgent
  * jobs; no job in the batch is reachable from the queues. In IDLE: no transaction is open, ran is
- * empty, and rush and todo hold only what a batch that was cut short left over.
+ * empty, and rush and todo hold only what a batch that was cut short or lost left over.
  *
  * A job is in exactly one list: urgent or normal (waiting), rush or todo (taken), ran (run, not
  * reported), or none while it runs.
@@ -66,7 +67,8 @@ struct writer {
     struct job_list rush, todo, ran;
     size_t runs; /* jobs run in the open transaction */
     int64_t batch_end_ms;
-    struct err err; /* of the job or statement at hand */
+    int64_t next_room_ms; /* make_room does nothing before */
+    struct err err;       /* of the job or statement at hand */
 };
 
 /* What writer_run waits with. */
@@ -258,12 +260,17 @@ static int rollback(struct writer *w, struct err *err) ON_THREAD(writer_thread)
     return ERR_FATAL;
 }
 
-/* Nothing of the batch remains. All of it that was not reported gets why. */
+/*
+ * Nothing of the batch remains: what has run gets why, and so do the normal jobs that haven't. But
+ * an urgent one that hasn't may need no room at all, and gets its turn in the next batch. That ends:
+ * a batch in which nothing ran (its BEGIN failed) keeps nobody, any other has one job less.
+ */
 static int lose_batch(struct writer *w, struct err *why) ON_THREAD(writer_thread)
 {
     rollback(w, why);
     report_all(&w->ran, why);
-    report_all(&w->rush, why);
+    if (w->runs == 0 || (why->code != ERR_FULL && why->code != ERR_NOMEM))
+        report_all(&w->rush, why);
     report_all(&w->todo, why);
     return why->code;
 }
@@ -453,6 +460,22 @@ static int wait_for_jobs(struct writer *w) ON_THREAD(writer_thread)
     return w->todo.first || w->rush.first;
 }
 
+/*
+ * After a batch that a full disk has lost: emptying the WAL may be all the room that is needed, and
+ * under load nobody would be idle to do it. When that fails there is none, and the next try waits.
+ */
+static int make_room(struct writer *w) ON_THREAD(writer_thread)
+{
+    int64_t now_ms = clock_mono_ms();
+    int rc;
+
+    if (now_ms < w->next_room_ms || db_wal_pages(w->db) == 0)
+        return 0;
+    w->next_room_ms = now_ms + IDLE_MS;
+    rc = db_checkpoint(w->db, &w->err);
+    return rc == ERR_FATAL ? rc : 0;
+}
+
 static void fail_writer(struct writer *w) ON_THREAD(writer_thread)
 {
     struct err why;
@@ -479,6 +502,8 @@ static void *writer_main(void *arg)
         rc = run_batch(w);
         if (rc == 0)
             rc = db_checkpoint_due(w->db, &w->err);
+        else if (rc == ERR_FULL)
+            rc = make_room(w);
         if (rc == ERR_FATAL)
             break;
     }
