@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "workos/handle.h"
+#include "workos/retention.h"
 #include "workos/upkeep.h"
 #include "workos/workos_state.h"
 
@@ -99,12 +100,14 @@ static int take_turn(struct retry_job *retry, int64_t attempts, enum event_statu
 }
 
 /* Done or dead: its user's texts may have to go, and the next event of the object has its turn. */
-static int settle(struct retry_job *retry, struct err *err)
+static int settle(struct retry_job *retry, enum event_status status, struct err *err)
 {
     struct workos *workos = retry->workos;
     bool released;
     int rc = handle_erasure(workos, &retry->event, err);
 
+    if (rc == 0 && status == EVENT_DONE)
+        rc = retention_come_back(workos->opts.db, retry->seq, err);
     if (rc == 0)
         rc = event_log_release(workos->events, retry->seq, &released, err);
     if (rc == 0 && released)
@@ -128,7 +131,7 @@ static int run_if_due(struct retry_job *retry, struct err *err)
     rc = take_turn(retry, attempts, &status, err);
     if (rc < 0 || status == EVENT_FAILED || status == EVENT_WAITING)
         return rc;
-    return settle(retry, err);
+    return settle(retry, status, err);
 }
 
 /*
