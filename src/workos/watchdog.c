@@ -189,15 +189,18 @@ static void release_signals(struct watchdog *watchdog)
     atomic_store(&signal_watchdog, NULL);
 }
 
-/* So that even a stack that ran over leaves a note. Writer thread; the stack is the process's. */
+/* So that even a stack that ran over leaves a note. Writer thread; the stack is the process's. A
+ * sanitizer has given the thread one already, and takes back what it finds there. */
 static void give_signal_stack(struct watchdog *watchdog)
 {
     static char stack[SIGNAL_STACK_BYTES];
     const stack_t alternative = {.ss_sp = stack, .ss_size = sizeof(stack)};
+    stack_t present;
 
     watchdog->writer = pthread_self();
     watchdog->has_signal_stack = true;
-    if (watchdog->opts.catch_signals)
+    if (watchdog->opts.catch_signals && sigaltstack(NULL, &present) == 0 &&
+        (present.ss_flags & SS_DISABLE))
         sigaltstack(&alternative, NULL);
 }
 
