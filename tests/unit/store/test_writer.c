@@ -24,14 +24,14 @@
 struct test_job {
     struct writer_job job; /* first, so that the job is the test_job */
     const char *name;
-    const char *sql;              /* run; its error is the job's result, unless fails is set */
-    const char *sql_after;        /* run too, whatever became of sql */
-    int fails;                    /* an ERR_* to return in any case */
-    bool interrupts;              /* sql is interrupted as soon as SQLite asks */
-    bool leaves_standing;         /* sql is stepped once */
-    int spins_ms;                 /* time to use up */
-    sem_t *entered, *may_go_on;   /* posted and waited for in run, when set */
-    struct writer_job *submits;   /* from done */
+    const char *sql;            /* run; its error is the job's result, unless fails is set */
+    const char *sql_after;      /* run too, whatever became of sql */
+    int fails;                  /* an ERR_* to return in any case */
+    bool interrupts;            /* sql is interrupted as soon as SQLite asks */
+    bool leaves_standing;       /* sql is stepped once */
+    int spins_ms;               /* time to use up */
+    sem_t *entered, *may_go_on; /* posted and waited for in run, when set */
+    struct writer_job *submits; /* from done */
     struct bench *bench;
 
     int runs;
@@ -305,7 +305,8 @@ static void writer__broken_reference_fails_its_job_only(void **state)
     (void)state;
     start(&b, plain);
     assert_int_equal(do_job(JOB(&b, .sql = "CREATE TABLE r (n REFERENCES t (n) DEFERRABLE "
-                                           "INITIALLY DEFERRED)")), 0);
+                                           "INITIALLY DEFERRED)")),
+                     0);
     jobs[0] = JOB(&b, .name = "a", .sql = "INSERT INTO r VALUES (77)");
     jobs[1] = JOB(&b, .name = "b", .sql = "INSERT INTO t (n) VALUES (1); INSERT INTO r VALUES (1)");
     submit_as_batch(&b, jobs, 2);
@@ -340,8 +341,8 @@ static void writer__done_may_submit(void **state)
     (void)state;
     start(&b, plain);
     second = JOB(&b, .name = "b", .sql = "INSERT INTO t (name) VALUES ('b')");
-    first = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')",
-                .submits = &second->job);
+    first =
+        JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')", .submits = &second->job);
     assert_int_equal(do_job(first), 0);
     assert_int_equal(result(second), 0);
     assert_string_equal(b.diary, "run:a done:a run:b done:b");
@@ -349,6 +350,30 @@ static void writer__done_may_submit(void **state)
 }
 
 /* ------------------------------------------------------------ order, limits */
+
+static void writer__job_that_ends_its_batch_is_done_before_the_next_runs(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[4];
+    struct gate gate;
+
+    (void)state;
+    start(&b, plain);
+    jobs[0] = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')");
+    jobs[1] = JOB(&b, .name = "b", .sql = "INSERT INTO t (name) VALUES ('b')");
+    jobs[2] = JOB(&b, .name = "c", .sql = "INSERT INTO t (name) VALUES ('c')");
+    jobs[3] = JOB(&b, .name = "d", .sql = "INSERT INTO t (name) VALUES ('d')");
+    jobs[1]->job.ends_batch = true;
+    close_gate(&b, &gate, false);
+    for (int i = 0; i < 4; i++)
+        submit(jobs[i]);
+    open_gate(&gate);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(result(jobs[i]), 0);
+    assert_string_equal(b.diary, "run:a run:b done:a done:b run:c run:d done:c done:d");
+    assert_int_equal(count("1"), 4);
+    stop(&b);
+}
 
 static void writer__full_queue_is_busy(void **state)
 {
@@ -760,6 +785,7 @@ int main(void)
         IN_TEMP_DIR(writer__broken_reference_fails_its_job_only),
         IN_TEMP_DIR(writer__standing_statement_does_no_harm),
         IN_TEMP_DIR(writer__done_may_submit),
+        IN_TEMP_DIR(writer__job_that_ends_its_batch_is_done_before_the_next_runs),
         IN_TEMP_DIR(writer__full_queue_is_busy),
         IN_TEMP_DIR(writer__urgent_goes_first),
         IN_TEMP_DIR(writer__urgent_runs_between_the_jobs_of_a_batch),
