@@ -96,7 +96,10 @@ describe('after user.deleted', () => {
         assert.notDeepEqual(found(server, marks), [], 'the search finds what is there');
         await server.deliver(userDeleted(user));
         await untilGone(server, marks);
-        assert.equal(new Set(found(server, other.marks).map((at) => at.split(' ')[0])).size, other.marks.length);
+        assert.equal(
+            new Set(found(server, other.marks).map((at) => at.split(' ')[0])).size,
+            other.marks.length,
+        );
         assert.equal(server.userRow(other.user).email, other.user.email);
         await server.stop();
         assert.deepEqual(found(server, marks), []);
@@ -147,8 +150,12 @@ describe('after user.deleted', () => {
         await server.deliver(userUpdated(user));
         await server.deliver(userDeleted(user));
         await server.reload('local authkit = require "authkit"');
-        await until('none to be in line', () =>
-            server.row("SELECT count(*) FROM workos_events WHERE status IN ('failed', 'waiting')") === 0,
+        await until(
+            'none to be in line',
+            () =>
+                server.row(
+                    "SELECT count(*) FROM workos_events WHERE status IN ('failed', 'waiting')",
+                ) === 0,
         );
         assert.equal(statusOf(server, failed), 'dead');
         await untilGone(server, marks);
@@ -234,9 +241,11 @@ end }`;
             server.row('SELECT found FROM runs'),
             `${backwards(token)} ${backwards(event.data.accept_invitation_url)}`,
         );
-        const { token: kept, accept_invitation_url: link, ...rest } = JSON.parse(
-            server.eventRow(event).payload,
-        ).data;
+        const {
+            token: kept,
+            accept_invitation_url: link,
+            ...rest
+        } = JSON.parse(server.eventRow(event).payload).data;
         const { token: _, accept_invitation_url: __, ...expected } = event.data;
         assert.deepEqual({ kept, link, rest }, { kept: null, link: null, rest: expected });
         const mirrored = server.row('SELECT email, state, raw FROM workos_invitations');

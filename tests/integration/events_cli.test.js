@@ -56,7 +56,10 @@ async function startWithSome(t) {
         last: newEvent('session.created', { object: 'session', id: newId('session') }),
     };
     for (const event of Object.values(made)) await server.deliver(event);
-    server.change("UPDATE workos_events SET status = 'dead', attempts = 20, next_attempt_at = NULL WHERE id = ?", made.dead.id);
+    server.change(
+        "UPDATE workos_events SET status = 'dead', attempts = 20, next_attempt_at = NULL WHERE id = ?",
+        made.dead.id,
+    );
     return { server, made };
 }
 
@@ -87,12 +90,21 @@ describe('authkitd events', () => {
         const { user, done, failed, waiting, dead, last } = made;
         for (const [args, expected] of [
             [['--status', 'any'], Object.values(made)],
-            [['--status', 'done'], [user, done, last]],
+            [
+                ['--status', 'done'],
+                [user, done, last],
+            ],
             [['--status', 'failed'], [failed]],
             [['--status', 'waiting'], [waiting]],
             [['--status', 'dead'], [dead]],
-            [['--type', 'test.one'], [done, failed, waiting, dead]],
-            [['--type', 'test.*'], [done, failed, waiting, dead]],
+            [
+                ['--type', 'test.one'],
+                [done, failed, waiting, dead],
+            ],
+            [
+                ['--type', 'test.*'],
+                [done, failed, waiting, dead],
+            ],
             [['--type', 'user.*'], [user]],
             [['--type', 'user'], []],
             [['--type', '*'], Object.values(made)],
@@ -100,8 +112,14 @@ describe('authkitd events', () => {
             [['--type', '%'], []],
             [['--type', 'test.*', '--status', 'failed'], [failed]],
             [['--type', 'user.*', '--status', 'failed'], []],
-            [['--limit', '2'], [dead, last]],
-            [['--limit', '2', '--status', 'done'], [done, last]],
+            [
+                ['--limit', '2'],
+                [dead, last],
+            ],
+            [
+                ['--limit', '2', '--status', 'done'],
+                [done, last],
+            ],
             [['--limit', '0'], []],
             [['--limit', '1000000000'], Object.values(made)],
         ])
@@ -186,7 +204,10 @@ describe('authkitd events', () => {
         const { code, stdout } = await events(server);
         assert.equal(code, 0);
         // eslint-disable-next-line no-control-regex
-        assert.doesNotMatch(stdout, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/);
+        assert.doesNotMatch(
+            stdout,
+            /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/,
+        );
         for (const line of stdout.trimEnd().split('\n'))
             assert.match(line, /^(RECEIVED|\d{4}-|    )/, 'no line is forged');
         assert.match(stdout, /clear.*red/, 'the rest can be read');
@@ -197,7 +218,9 @@ describe('authkitd events', () => {
     test('without a database: exit 1, and the name of what is missing', async () => {
         const folder = newFolder();
         const file = path.join(folder, 'nowhere.db');
-        const { code, stdout, stderr } = await runCommand(['events', '--db', file], { cwd: folder });
+        const { code, stdout, stderr } = await runCommand(['events', '--db', file], {
+            cwd: folder,
+        });
         assert.equal(code, 1);
         assert.equal(stdout, '');
         assert.match(stderr, /^authkitd: .*nowhere\.db.*No such file/);
@@ -208,7 +231,10 @@ describe('authkitd events', () => {
     test('with what is no database: exit 1, and says so', async (t) => {
         const { writeFileSync } = await import('node:fs');
         const folder = newFolder();
-        writeFileSync(path.join(folder, 'text.db'), 'a text, longer than a header would be. '.repeat(100));
+        writeFileSync(
+            path.join(folder, 'text.db'),
+            'a text, longer than a header would be. '.repeat(100),
+        );
         const { code, stderr } = await runCommand(['events', '--db', 'text.db'], { cwd: folder });
         assert.equal(code, 1);
         assert.match(stderr, /text\.db.*not a database/);
@@ -324,7 +350,10 @@ describe('authkitd events --follow', () => {
         follower.child.stdout.destroy();
         const [code, signal] = await Promise.race([
             follower.ended,
-            until('it to end', () => follower.child.exitCode !== null || follower.child.signalCode !== null).then(() => follower.ended),
+            until(
+                'it to end',
+                () => follower.child.exitCode !== null || follower.child.signalCode !== null,
+            ).then(() => follower.ended),
         ]);
         assert.ok(code !== null || signal === 'SIGPIPE', `${code} ${signal}`);
         assert.equal(follower.errors, '');
@@ -375,7 +404,10 @@ describe('authkitd retry', () => {
                 ...(operands === 'ids' ? [made.dead.id, made.failed.id] : ['--all']),
             );
             assert.equal(code, 0, output);
-            assert.match(output, /^2 events put back to work: they run when the server is started$/m);
+            assert.match(
+                output,
+                /^2 events put back to work: they run when the server is started$/m,
+            );
             for (const event of [made.dead, made.failed]) {
                 assert.equal(statusOf(server, event), 'failed');
                 assert.equal(server.eventRow(event).attempts, 0);
@@ -395,7 +427,10 @@ describe('authkitd retry', () => {
         const erased = userUpdated(made.user.data, { bad: 'x' });
         await server.deliver(erased);
         assert.equal(statusOf(server, erased), 'failed');
-        server.change("UPDATE workos_events SET status = 'dead', next_attempt_at = NULL WHERE id = ?", erased.id);
+        server.change(
+            "UPDATE workos_events SET status = 'dead', next_attempt_at = NULL WHERE id = ?",
+            erased.id,
+        );
         await server.deliver(userDeleted(made.user.data));
         for (const running of [true, false]) {
             if (!running) await server.stop();
@@ -425,7 +460,17 @@ describe('authkitd retry', () => {
         const child = adopt(
             spawn(
                 binary,
-                ['serve', '--handlers', server.handlersFile, '--db', server.database, '--listen', '127.0.0.1:0', '--admin-listen', 'off'],
+                [
+                    'serve',
+                    '--handlers',
+                    server.handlersFile,
+                    '--db',
+                    server.database,
+                    '--listen',
+                    '127.0.0.1:0',
+                    '--admin-listen',
+                    'off',
+                ],
                 { env: cleanEnvironment(server.env), stdio: ['ignore', 'ignore', 'pipe'] },
             ),
         );
@@ -521,7 +566,9 @@ describe('POST /retry of the admin listener', () => {
 
     test('says how many were put back, and what is wrong with the others', async (t) => {
         const { server, made, post } = await startWithAdmin(t);
-        const answer = await post(JSON.stringify({ ids: [made.dead.id, 'x"\n\u001b', made.done.id] }));
+        const answer = await post(
+            JSON.stringify({ ids: [made.dead.id, 'x"\n\u001b', made.done.id] }),
+        );
         assert.equal(answer.status, 200);
         const { put_back, refused, problems } = answer.json();
         assert.equal(put_back, 1);

@@ -6,7 +6,15 @@ import assert from 'node:assert/strict';
 
 import { describe, inParallel, load, patience, test, until } from './lib/harness.js';
 import { runCommand, startServer, writeFile } from './lib/server.js';
-import { isoTime, newEvent, newId, newUser, userCreated, userDeleted, userUpdated } from './lib/workos.js';
+import {
+    isoTime,
+    newEvent,
+    newId,
+    newUser,
+    userCreated,
+    userDeleted,
+    userUpdated,
+} from './lib/workos.js';
 
 /** A script whose functions write down that they ran; `body` is Lua that may make them fail. */
 const script = (body = '', types = ['test.one', 'test.two', 'user.created', 'user.updated']) => `
@@ -35,9 +43,9 @@ const runsOf = (server, event) =>
     server.row('SELECT count(*) FROM runs WHERE event_id = ?', event.id);
 /** The ids of the events whose function has run, in that order. */
 const runsOfObject = (server, object) =>
-    server.rows('SELECT event_id FROM runs WHERE object_id = ? ORDER BY _id', object).map(
-        (row) => row.event_id,
-    );
+    server
+        .rows('SELECT event_id FROM runs WHERE object_id = ? ORDER BY _id', object)
+        .map((row) => row.event_id);
 const untilDone = (server, event, ms) =>
     until(`${event.id} to be done`, () => statusOf(server, event) === 'done', ms);
 const untilNoneIs = (server, status, ms) =>
@@ -139,10 +147,16 @@ describe('an event whose function raises', () => {
         const events = Array.from({ length: 30 }, () => newBad());
         for (const event of events) await server.deliver(event);
         const sometimes = script('if math.random(2) == 1 then error("not today") end');
-        await until('all of them to be lucky', async () => {
-            await server.reload(sometimes);
-            return server.row("SELECT count(*) FROM workos_events WHERE status <> 'done'") === 0;
-        }, patience(20_000));
+        await until(
+            'all of them to be lucky',
+            async () => {
+                await server.reload(sometimes);
+                return (
+                    server.row("SELECT count(*) FROM workos_events WHERE status <> 'done'") === 0
+                );
+            },
+            patience(20_000),
+        );
         for (const event of events) assert.equal(runsOf(server, event), 1);
     });
 });
@@ -378,7 +392,10 @@ describe('an event that fails 20 times', () => {
         assert.deepEqual(JSON.parse(row.payload), line[0]);
         assert.deepEqual(runsOfObject(server, object), ids(line.slice(1)));
         assert.ok(
-            server.lines.some((entry) => entry.level === 'error' && entry.id === line[0].id && /dead/.test(entry.msg)),
+            server.lines.some(
+                (entry) =>
+                    entry.level === 'error' && entry.id === line[0].id && /dead/.test(entry.msg),
+            ),
             'the log says so',
         );
         // One that comes now runs at once.
@@ -442,7 +459,9 @@ describe('a failed event whose function the new script does not have any more', 
 });
 
 describe("a deleted user's events", () => {
-    const noUpdates = script('if event.event ~= "user.created" then error("no: " .. event.data.email) end');
+    const noUpdates = script(
+        'if event.event ~= "user.created" then error("no: " .. event.data.email) end',
+    );
     const kept = (server, event) => {
         const { payload, last_error } = server.eventRow(event);
         return { payload, last_error };

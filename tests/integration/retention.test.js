@@ -184,12 +184,14 @@ describe('a sweep', () => {
             Date.now() - 40 * DAY_MS,
         );
         server.change(
-            "UPDATE workos_events SET received_at = ? WHERE _seq <= 1000",
+            'UPDATE workos_events SET received_at = ? WHERE _seq <= 1000',
             Date.now() - 120 * DAY_MS,
         );
         await server.start();
         const left = () =>
-            server.row("SELECT count(*) FROM workos_events WHERE id GLOB 'old_*' AND payload NOT NULL");
+            server.row(
+                "SELECT count(*) FROM workos_events WHERE id GLOB 'old_*' AND payload NOT NULL",
+            );
         let sent = 0;
         const client = server.newClient({ connections: 4 });
         await until(

@@ -24,14 +24,14 @@
 struct test_job {
     struct writer_job job; /* first, so that the job is the test_job */
     const char *name;
-    const char *sql;            /* run; its error is the job's result, unless fails is set */
-    const char *sql_after;      /* run too, whatever became of sql */
-    int fails;                  /* an ERR_* to return in any case */
-    bool interrupts;            /* sql is interrupted as soon as SQLite asks */
-    bool leaves_standing;       /* sql is stepped once */
-    int spins_ms;               /* time to use up */
-    sem_t *entered, *may_go_on; /* posted and waited for in run, when set */
-    struct writer_job *submits; /* from done */
+    const char *sql;              /* run; its error is the job's result, unless fails is set */
+    const char *sql_after;        /* run too, whatever became of sql */
+    int fails;                    /* an ERR_* to return in any case */
+    bool interrupts;              /* sql is interrupted as soon as SQLite asks */
+    bool leaves_standing;         /* sql is stepped once */
+    int spins_ms;                 /* time to use up */
+    sem_t *entered, *may_go_on;   /* posted and waited for in run, when set */
+    struct writer_job *submits;   /* from done */
     struct bench *bench;
 
     int runs;
@@ -305,8 +305,7 @@ static void writer__broken_reference_fails_its_job_only(void **state)
     (void)state;
     start(&b, plain);
     assert_int_equal(do_job(JOB(&b, .sql = "CREATE TABLE r (n REFERENCES t (n) DEFERRABLE "
-                                           "INITIALLY DEFERRED)")),
-                     0);
+                                           "INITIALLY DEFERRED)")), 0);
     jobs[0] = JOB(&b, .name = "a", .sql = "INSERT INTO r VALUES (77)");
     jobs[1] = JOB(&b, .name = "b", .sql = "INSERT INTO t (n) VALUES (1); INSERT INTO r VALUES (1)");
     submit_as_batch(&b, jobs, 2);
@@ -341,8 +340,8 @@ static void writer__done_may_submit(void **state)
     (void)state;
     start(&b, plain);
     second = JOB(&b, .name = "b", .sql = "INSERT INTO t (name) VALUES ('b')");
-    first =
-        JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')", .submits = &second->job);
+    first = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')",
+                .submits = &second->job);
     assert_int_equal(do_job(first), 0);
     assert_int_equal(result(second), 0);
     assert_string_equal(b.diary, "run:a done:a run:b done:b");
