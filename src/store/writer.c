@@ -65,7 +65,8 @@ struct writer {
     struct db *db;
     struct stmt *begin, *commit, *rollback, *savepoint, *release, *undo;
     struct job_list rush, todo, ran;
-    size_t runs; /* jobs run in the open transaction */
+    size_t runs;        /* jobs run in the open transaction */
+    bool is_batch_over; /* a job that ends its batch is among them */
     int64_t batch_end_ms;
     int64_t next_room_ms; /* make_room does nothing before */
     struct err err;       /* of the job or statement at hand */
@@ -245,6 +246,7 @@ static int begin(struct writer *w) ON_THREAD(writer_thread)
 {
     db_clear_trouble(w->db);
     w->runs = 0;
+    w->is_batch_over = false;
     return stmt_run(w->begin, &w->err);
 }
 
@@ -331,6 +333,7 @@ static int run_job(struct writer *w, struct writer_job *job) ON_THREAD(writer_th
     int rc;
 
     w->runs++;
+    w->is_batch_over = job->ends_batch;
     w->err.code = 0;
     w->err.text[0] = '\0';
     if (stmt_run(w->savepoint, &w->err) < 0)
@@ -360,6 +363,8 @@ static int run_job(struct writer *w, struct writer_job *job) ON_THREAD(writer_th
 /* Always room for one job, so that every batch gets on. */
 static bool has_room(const struct writer *w) ON_THREAD(writer_thread)
 {
+    if (w->is_batch_over)
+        return false;
     return w->runs == 0 || (w->runs < w->opts.max_batch && clock_mono_ms() < w->batch_end_ms);
 }
 

@@ -137,7 +137,7 @@ int upkeep_start(struct upkeep **out, struct workos *workos, struct err *err)
     if (!upkeep)
         return err_set(err, ERR_NOMEM, "no memory for the upkeep");
     upkeep->workos = workos;
-    upkeep->sweep_ms = clock_mono_ms() + SWEEP_FIRST_MS;
+    upkeep->sweep_ms = workos->opts.retention_days ? clock_mono_ms() + SWEEP_FIRST_MS : INT64_MAX;
     pthread_mutex_init(&upkeep->lock, NULL);
     pthread_cond_init(&upkeep->wake, NULL);
     *out = upkeep; /* before the thread starts: what it does may wake it */

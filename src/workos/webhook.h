@@ -26,7 +26,7 @@
 
 enum {
     WEBHOOK_PATIENCE_MS = 4500,
-    WEBHOOK_CROWDED_PATIENCE_MS = 250, /* while at least opts.crowd events wait for the writer */
+    WEBHOOK_CROWDED_PATIENCE_MS = 100, /* while at least opts.crowd events wait for the writer */
 };
 
 enum webhook_result {
