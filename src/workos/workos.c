@@ -159,7 +159,7 @@ static void finish_install(struct writer_job *job, int rc, const struct err *err
         script_free(install->workos->script);
         install->workos->script = install->script;
         install->workos->script_number++;
-        upkeep_wake(install->workos->upkeep, clock_wall_ms());
+        upkeep_start_anew(install->workos->upkeep);
     }
     sem_post(&install->done);
 }
