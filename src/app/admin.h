@@ -3,7 +3,9 @@
  * admin - the listener that our own commands talk to.
  *
  *     GET  /healthz    200 while the process serves
- *     POST /reload     load the script again: 200 with what changed, 422 with what is wrong
+ *     POST /reload     load the script again: 200 with what changed, 422 with what is wrong,
+ *                     503 when the server stops meanwhile
+ *     POST /retry      {"ids":["event_…"]} or {"all":true}: failed and dead events back to work
  *
  * A POST must carry the header "Authkitd-Admin: 1", which no page in a browser can make it send.
  *

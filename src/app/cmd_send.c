@@ -44,7 +44,7 @@ static int read_data(const char *path, struct buf *out, struct err *err)
 static int write_body(const struct config *config, struct buf *out, struct err *err)
 {
     struct sample_opts opts = {
-        .type = config->operand, .event_id = config->event_id, .object_id = config->object_id};
+        .type = config->operands[0], .event_id = config->event_id, .object_id = config->object_id};
     struct buf data = BUF_INIT(SEND_MAX_BYTES);
     struct json json = {0};
     int rc = 0;
@@ -140,7 +140,7 @@ static void print_outcome(const char *url, const struct buf *body,
 
 static int send_sample(const struct config *config)
 {
-    bool is_action = config->operand && sample_is_action(config->operand);
+    bool is_action = config->operand_count && sample_is_action(config->operands[0]);
     const char *secrets = is_action ? config->action_secret : config->webhook_secret;
     struct buf body = BUF_INIT(SEND_MAX_BYTES);
     struct http_client_response response = {0};
@@ -148,7 +148,7 @@ static int send_sample(const struct config *config)
     struct err err;
     int code = EXIT_FAILED;
 
-    if (!config->operand) {
+    if (config->operand_count == 0) {
         command_complain("send wants the type of an event, such as user.created");
         return EXIT_USAGE;
     }

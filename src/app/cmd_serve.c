@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/command.h"
+
+#include "app/notify.h"
+#include "app/privileges.h"
 #include "app/server.h"
 
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-enum { REPORT_MAX = 65536 };
 
 /* Every connection is a file: take what the system allows. */
 static void raise_file_limit(void)
@@ -22,7 +22,7 @@ static void raise_file_limit(void)
     }
 }
 
-/* Signals are taken by sigwait in main's thread; every thread inherits this mask. */
+/* Signals are taken by sigtimedwait in main's thread; every thread inherits this mask. */
 static void block_signals(sigset_t *set)
 {
     sigemptyset(set);
@@ -33,41 +33,43 @@ static void block_signals(sigset_t *set)
     signal(SIGPIPE, SIG_IGN);
 }
 
-static void reload(struct server *server)
-{
-    struct buf report = BUF_INIT(REPORT_MAX);
-    struct err err;
-
-    if (server_reload(server, &report, &err) < 0) {
-        /* it is logged, and the old script goes on */
-    }
-    buf_release(&report);
-}
-
 static const char *signal_name(int signal_number)
 {
     return signal_number == SIGTERM ? "SIGTERM" : "SIGINT";
 }
 
-static int run_until_stopped(struct server *server, const sigset_t *signals)
+/* The next signal. Who waits for a sign of life gets it from here: a server whose main thread no
+ * longer comes round wouldn't hear a SIGTERM either. */
+static int next_signal(const sigset_t *signals, struct notify *notify)
 {
-    int signal_number = 0, rc;
+    int signal_number;
 
-    for (;;) {
-        if (sigwait(signals, &signal_number) != 0)
-            continue;
-        if (signal_number != SIGHUP)
-            break;
-        reload(server);
-    }
+    do {
+        int ms;
+        struct timespec timeout;
+
+        notify_alive(notify);
+        ms = notify_alive_within_ms(notify);
+        timeout = (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+        signal_number = sigtimedwait(signals, NULL, ms < 0 ? NULL : &timeout);
+    } while (signal_number < 0); /* the time was up, or something else woke us */
+    return signal_number;
+}
+
+static int run_until_stopped(struct server *server, const sigset_t *signals, struct notify *notify)
+{
+    int signal_number, code;
+    bool left;
+
+    while ((signal_number = next_signal(signals, notify)) == SIGHUP)
+        server_ask_reload(server);
     log_info("stopping", log_str("signal", signal_name(signal_number)));
-    rc = server_stop(server);
-    if (rc == ERR_BUSY) {
-        log_warn("stopped with requests still running; none of them was acknowledged");
-        _exit(EXIT_FINE);
-    }
+    notify_stopping(notify, "finishing what was accepted");
+    code = server_stop(server, &left) < 0 ? EXIT_FAILED : EXIT_FINE;
     log_info("stopped");
-    return rc < 0 ? EXIT_FAILED : EXIT_FINE;
+    if (left)
+        _exit(code);
+    return code;
 }
 
 static void log_warnings(const struct config *config)
@@ -85,8 +87,10 @@ static void log_warnings(const struct config *config)
 static int serve(const struct config *config)
 {
     struct server *server = NULL;
+    struct notify notify;
     sigset_t signals;
     struct err err;
+    int code = EXIT_FAILED;
 
     log_setup((enum log_level)config->log_level, (enum log_format)config->log_format);
     if (!config->webhook_secret && !config->action_secret) {
@@ -97,13 +101,17 @@ static int serve(const struct config *config)
     }
     log_warnings(config);
     umask(077);
+    privileges_drop(privileges_is_low_port(config->listen) ||
+                    privileges_is_low_port(config->admin_listen));
     raise_file_limit();
     block_signals(&signals);
-    if (server_start(&server, config, &err) < 0) {
+    notify_open(&notify);
+    if (server_start(&server, config, &notify, &err) < 0)
         log_error("cannot start", log_str("error", err.text));
-        return EXIT_FAILED;
-    }
-    return run_until_stopped(server, &signals);
+    else
+        code = run_until_stopped(server, &signals, &notify);
+    notify_close(&notify);
+    return code;
 }
 
 const struct command cmd_serve = {

@@ -22,7 +22,8 @@ struct command {
     int (*run)(const struct config *config);
 };
 
-extern const struct command cmd_serve, cmd_check, cmd_send, cmd_reload, cmd_version;
+extern const struct command cmd_serve, cmd_check, cmd_send, cmd_reload, cmd_events, cmd_retry,
+    cmd_version;
 
 /* "authkitd: <text>" on standard error, each further line of the text indented. */
 void command_complain(const char *text);

@@ -4,6 +4,7 @@
 #include "app/env_file.h"
 #include "base/text.h"
 #include "crypto/hmac.h"
+#include "workos/retention.h"
 #include "workos/workos.h"
 
 #include <errno.h>
@@ -33,22 +34,23 @@ struct option {
 
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
+const char *const config_statuses[] = {"any", "done", "failed", "waiting", "dead", NULL};
 static const char *const on_errors[] = {"fail", "deny", "allow", NULL};
 
 #define AT(field) offsetof(struct config, field)
 #define SERVER (FOR_SERVE | FOR_CHECK)
-#define ALL (FOR_SERVE | FOR_CHECK | FOR_SEND | FOR_RELOAD)
+#define ADMIN (FOR_RELOAD | FOR_RETRY) /* asks the running server */
 #define MIB ((int64_t)1024 * 1024)
 
 static const struct option options[] = {
     {"--handlers", "AUTHKITD_HANDLERS", "FILE", TEXT, AT(handlers), "handlers.lua", SERVER, 0, 0,
      NULL, "the script"},
-    {"--db", "AUTHKITD_DB", "FILE", TEXT, AT(db), "authkitd.db", SERVER | FOR_RELOAD, 0, 0, NULL,
-     "the database"},
+    {"--db", "AUTHKITD_DB", "FILE", TEXT, AT(db), "authkitd.db", SERVER | ADMIN | FOR_EVENTS, 0, 0,
+     NULL, "the database"},
     {"--listen", "AUTHKITD_LISTEN", "ADDR", ADDRESS, AT(listen), "127.0.0.1:8080",
      SERVER | FOR_SEND, 0, 0, NULL, "where WorkOS's requests come in; [::1]:8080 for IPv6"},
     {"--admin-listen", "AUTHKITD_ADMIN_LISTEN", "ADDR", ADDRESS, AT(admin_listen), "127.0.0.1:9090",
-     SERVER | FOR_RELOAD, 0, 0, NULL, "where authkitd's own commands come in; off for none"},
+     SERVER | ADMIN, 0, 0, NULL, "where authkitd's own commands come in; off for none"},
     {"--tls-cert", "AUTHKITD_TLS_CERT", "FILE", TEXT, AT(tls_cert), NULL, SERVER | FOR_SEND, 0, 0,
      NULL, "certificate chain (PEM): serve HTTPS"},
     {"--tls-key", "AUTHKITD_TLS_KEY", "FILE", TEXT, AT(tls_key), NULL, SERVER, 0, 0, NULL,
@@ -68,6 +70,8 @@ static const struct option options[] = {
     {"--action-on-error", "AUTHKITD_ACTION_ON_ERROR", "fail|deny|allow", CHOICE,
      AT(action_on_error), "fail", SERVER, 0, 0, on_errors,
      "answer of an action whose function failed: a 500, or a signed verdict"},
+    {"--retention", "AUTHKITD_RETENTION", "DAYS", COUNT, AT(retention_days), "30", SERVER,
+     RETENTION_DAYS_MIN, 36500, NULL, "payloads of done events are kept so long"},
     {"--log-level", "AUTHKITD_LOG_LEVEL", "LEVEL", CHOICE, AT(log_level), "info", SERVER, 0, 0,
      log_levels, "debug, info, warn or error"},
     {"--log-format", "AUTHKITD_LOG_FORMAT", "text|json", CHOICE, AT(log_format), "text", SERVER, 0,
@@ -82,6 +86,18 @@ static const struct option options[] = {
      "the id of the sample's object, such as user_123"},
     {"--insecure", NULL, NULL, FLAG, AT(insecure), NULL, FOR_SEND, 0, 0, NULL,
      "accept any certificate"},
+    {"--status", NULL, "STATUS", CHOICE, AT(status), "any", FOR_EVENTS, 0, 0, config_statuses,
+     "any, done, failed, waiting or dead"},
+    {"--type", NULL, "TYPE", TEXT, AT(type), NULL, FOR_EVENTS, 0, 0, NULL,
+     "events of one type, such as user.created; user.* for all of users"},
+    {"--limit", NULL, "N", COUNT, AT(limit), "50", FOR_EVENTS, 0, 1000000000, NULL,
+     "the last so many"},
+    {"--json", NULL, NULL, FLAG, AT(json), NULL, FOR_EVENTS, 0, 0, NULL,
+     "a JSON object a line, with the payload"},
+    {"--follow", NULL, NULL, FLAG, AT(follow), NULL, FOR_EVENTS, 0, 0, NULL,
+     "go on, and show what comes and what changes"},
+    {"--all", NULL, NULL, FLAG, AT(all), NULL, FOR_RETRY, 0, 0, NULL,
+     "every event that is failed or dead"},
     {NULL, "WORKOS_WEBHOOK_SECRET", NULL, SECRET, AT(webhook_secret), NULL, SERVER | FOR_SEND, 0, 0,
      NULL, "secret of the webhook endpoint"},
     {NULL, "WORKOS_ACTION_SECRET", NULL, SECRET, AT(action_secret), NULL, SERVER | FOR_SEND, 0, 0,
@@ -256,6 +272,12 @@ struct given {
     const char *values[ARRAY_LEN(options)];
 };
 
+/* How many words without a dash a command takes. */
+static size_t operands_max(int command)
+{
+    return command & FOR_RETRY ? SIZE_MAX : command & FOR_SEND ? 1 : 0;
+}
+
 static void read_arguments(struct config *config, int command, int argc, char **argv,
                            struct given *given, struct buf *problems)
 {
@@ -271,10 +293,10 @@ static void read_arguments(struct config *config, int command, int argc, char **
             continue;
         }
         if (arg[0] != '-' || arg[1] == '\0') {
-            if (!(command & FOR_SEND) || config->operand)
-                buf_printf(problems, "'%s' is one word too many\n", arg);
+            if (config->operand_count < operands_max(command))
+                config->operands[config->operand_count++] = arg;
             else
-                config->operand = strdup(arg);
+                buf_printf(problems, "'%s' is one word too many\n", arg);
             continue;
         }
         option = is_env_file ? NULL : find_option(arg, len, command);
@@ -441,6 +463,9 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
     int rc = 0;
 
     *config = (struct config){.warnings = BUF_INIT(65536)};
+    config->operands = calloc((size_t)argc + 1, sizeof(*config->operands));
+    if (!config->operands)
+        return err_set(err, ERR_NOMEM, "no memory for the configuration");
     read_arguments(config, command, argc, argv, &given, &problems);
     if (config->help)
         goto out;
@@ -477,9 +502,11 @@ void config_release(struct config *config)
         *slot = NULL;
     }
     free(config->env_file);
-    free(config->operand);
+    free(config->operands);
     buf_release(&config->warnings);
-    config->env_file = config->operand = NULL;
+    config->env_file = NULL;
+    config->operands = NULL;
+    config->operand_count = 0;
 }
 
 void config_put_options(struct buf *out, int command)

@@ -3,7 +3,8 @@
  * config - what the user asked for: command line, environment, env file, in that order of weight.
  *
  * One table (config.c) holds every option with its variable, its default and the commands that take
- * it; the help texts are made of it. This is the only place that reads the environment.
+ * it; the help texts are made of it. This is the only place that reads the environment, but for what
+ * the supervisor puts there (notify.h).
  *
  * Threads    main, before others start; read by anybody afterwards.
  * Ownership  a config owns its strings; config_release wipes the secrets.
@@ -27,6 +28,8 @@ enum {
     FOR_CHECK = 2,
     FOR_SEND = 4,
     FOR_RELOAD = 8,
+    FOR_EVENTS = 16,
+    FOR_RETRY = 32,
 };
 
 struct config {
@@ -44,6 +47,7 @@ struct config {
     int64_t action_timeout_ms;
     int64_t handler_memory;
     int64_t action_on_error; /* enum workos_action_on_error */
+    int64_t retention_days;
     int64_t log_level;
     int64_t log_format;
     char *webhook_secret; /* NULL when not set; never logged */
@@ -56,14 +60,26 @@ struct config {
     char *object_id;
     int64_t insecure;
 
+    /* events, retry */
+    int64_t status; /* index in config_statuses; 0: any */
+    char *type;     /* NULL: any */
+    int64_t limit;
+    int64_t json;
+    int64_t follow;
+    int64_t all;
+
     /* what was given, with default or not */
     bool admin_listen_given;
     char *env_file;
-    char *operand; /* send's TYPE */
+    const char **operands; /* send's TYPE, retry's IDs: borrowed from argv */
+    size_t operand_count;
     bool help;
 
     struct buf warnings; /* a line each: a variable that is probably misspelt */
 };
+
+/* "any", "done", "failed", "waiting", "dead"; NULL-terminated. */
+extern const char *const config_statuses[];
 
 /* argv without the program and the command. */
 int config_read(struct config *config, int command, int argc, char **argv, struct err *err)

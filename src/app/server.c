@@ -2,17 +2,16 @@
 #include "app/server.h"
 
 #include "app/admin.h"
-#include "app/handlers.h"
+#include "app/reloader.h"
 #include "app/routes.h"
 #include "base/clock.h"
 #include "crypto/tls.h"
 #include "http/server.h"
-#include "script/script.h"
 #include "store/db.h"
 #include "store/lock.h"
 #include "workos/workos.h"
 
-#include <pthread.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -29,110 +28,43 @@ enum {
     IDLE_TIMEOUT_MS = 75000, /* above the 60 s that proxies like to keep connections for */
     ADMIN_MAX_BODY = 65536,
     BODY_BUDGET = 128 * 1024 * 1024,
+    DRAIN_LEAST_MS = 100, /* for each part of the stop, however long those before it took */
 };
 
 struct server {
     const struct config *config;
+    struct notify *notify;
     struct lock *lock;
     struct db *db;
     struct workos *workos;
     struct tls_server *tls;
+    struct reloader *reloader;
     struct routes routes;
     struct admin admin;
     struct http_server *admin_http;
     struct http_server *http;
-    pthread_mutex_t reload_lock; /* one reload at a time */
     atomic_bool failed;
+    char note_path[PATH_MAX]; /* the watchdog's note, beside the database */
 };
 
-/* ------------------------------------------------------------------------- the script */
+/* ------------------------------------------------------------------------- reload */
 
-static const char *or_none(const char *names)
+void server_ask_reload(struct server *server)
 {
-    return *names ? names : "none";
-}
-
-/* A line of the log for each line of the report. */
-static void log_report(const struct buf *report)
-{
-    const char *at = buf_text(report);
-
-    while (*at) {
-        size_t len = strcspn(at, "\n");
-        const char warning[] = "warning: ";
-        bool is_warning = strncmp(at, warning, strlen(warning)) == 0;
-
-        log_write(is_warning ? LOG_LEVEL_WARN : LOG_LEVEL_INFO,
-                  is_warning ? "schema" : "schema changed",
-                  LOG_FIELDS(log_bytes("what", is_warning ? at + strlen(warning) : at,
-                                       is_warning ? len - strlen(warning) : len)));
-        at += len + (at[len] == '\n');
-    }
-}
-
-static void log_script(const struct server *server, const char *events, const char *actions,
-                       bool has_routes)
-{
-    log_info("script loaded", log_str("file", server->config->handlers), log_str("events", events),
-             log_str("actions", actions));
-    if (!server->config->action_secret && strcmp(actions, "none") != 0)
-        log_warn("the script has action functions, but the action endpoint is off: set "
-                 "WORKOS_ACTION_SECRET");
-    if (has_routes)
-        log_warn("the script declares routes, which this version doesn't serve yet");
-}
-
-/* Load, and make it the running one. */
-static int load_script(struct server *server, struct buf *report, struct err *err)
-{
-    struct script *script = NULL;
-    char events[4096], actions[256];
-    bool has_routes;
-    int rc = handlers_load(&script, server->config, err);
-
-    if (rc < 0)
-        return rc;
-    /* Copied before it is installed: from then on it is the writer's, and may be freed. */
-    snprintf(events, sizeof(events), "%s", or_none(script_event_names(script)));
-    snprintf(actions, sizeof(actions), "%s", or_none(script_action_names(script)));
-    has_routes = script_has_routes(script);
-    rc = workos_install(server->workos, script, report, err);
-    if (rc < 0) {
-        script_free(script);
-        return rc;
-    }
-    log_report(report);
-    log_script(server, events, actions, has_routes);
-    return 0;
-}
-
-static void reload_certificate(struct server *server)
-{
-    struct err err;
-
-    if (!server->tls)
-        return;
-    if (tls_server_reload(server->tls, &err) < 0)
-        log_error("certificate refused; the old one goes on", log_str("error", err.text));
-    else
-        log_info("certificate loaded", log_str("file", server->config->tls_cert));
+    reloader_ask(server->reloader);
 }
 
 int server_reload(struct server *server, struct buf *report, struct err *err)
 {
-    int rc;
-
-    pthread_mutex_lock(&server->reload_lock);
-    reload_certificate(server);
-    rc = load_script(server, report, err);
-    if (rc < 0)
-        log_error("script refused; the old one goes on", log_str("file", server->config->handlers),
-                  log_str("error", err->text));
-    pthread_mutex_unlock(&server->reload_lock);
-    return rc;
+    return reloader_run(server->reloader, report, err);
 }
 
 /* ------------------------------------------------------------------------- start */
+
+struct workos *server_workos(struct server *server)
+{
+    return server->workos;
+}
 
 /* Writer thread: the disk can't be trusted any more. main stops the rest. */
 static void on_fatal(void *arg, const struct err *err)
@@ -152,11 +84,18 @@ static int open_service(struct server *server, struct err *err)
         .action_secret = config->action_secret,
         .action_on_error = (enum workos_action_on_error)config->action_on_error,
         .max_queue = MAX_QUEUE,
+        .crowd = THREADS * 3 / 4,
+        .retention_days = config->retention_days,
+        .handler_timeout_ms = (int)config->handler_timeout_ms,
+        .action_timeout_ms = (int)config->action_timeout_ms,
+        .note_path = server->note_path,
         .on_fatal = on_fatal,
         .arg = server,
     };
-    int rc = lock_acquire(&server->lock, config->db, err);
+    int rc;
 
+    snprintf(server->note_path, sizeof(server->note_path), "%s.watchdog", config->db);
+    rc = lock_acquire(&server->lock, config->db, err);
     if (rc == 0)
         rc = db_open(&server->db, config->db, DB_WRITER, err);
     opts.db = server->db;
@@ -165,13 +104,26 @@ static int open_service(struct server *server, struct err *err)
     return rc;
 }
 
+static int open_certificate(struct server *server, struct err *err)
+{
+    const struct config *config = server->config;
+
+    if (!config->tls_cert)
+        return 0;
+    return tls_server_new(&server->tls, config->tls_cert, config->tls_key, err);
+}
+
 static int start_script(struct server *server, struct err *err)
 {
-    struct buf report = BUF_INIT(65536);
-    int rc = load_script(server, &report, err);
+    const struct reloader_opts opts = {
+        .config = server->config,
+        .workos = server->workos,
+        .tls = server->tls,
+        .notify = server->notify,
+    };
+    int rc = reloader_load(&opts, err);
 
-    buf_release(&report);
-    return rc;
+    return rc < 0 ? rc : reloader_start(&server->reloader, &opts, err);
 }
 
 static int start_admin(struct server *server, struct err *err)
@@ -210,15 +162,12 @@ static int start_http(struct server *server, struct err *err)
         .request_timeout_ms = REQUEST_TIMEOUT_MS,
         .idle_timeout_ms = IDLE_TIMEOUT_MS,
         .max_connections = MAX_CONNECTIONS,
+        .urgent_path = config->action_path,
         .handle = routes_handle,
         .arg = &server->routes,
     };
-    int rc = 0;
+    int rc;
 
-    if (config->tls_cert)
-        rc = tls_server_new(&server->tls, config->tls_cert, config->tls_key, err);
-    if (rc < 0)
-        return rc;
     if (server->tls)
         opts.tls_ctx = tls_server_ctx(server->tls);
     server->routes = (struct routes){
@@ -242,10 +191,10 @@ static void log_endpoint(const char *name, const char *secret, const char *varia
         log_warn("endpoint is off", log_str("name", name), log_str("set", variable));
 }
 
-static void log_start(const struct server *server)
+static void tell_start(const struct server *server)
 {
     const struct config *config = server->config;
-    char url[256];
+    char url[256], status[NOTIFY_STATUS_MAX];
 
     if (server->admin_http) {
         snprintf(url, sizeof(url), "http://%s", http_server_address(server->admin_http));
@@ -257,20 +206,26 @@ static void log_start(const struct server *server)
                  config->webhook_path);
     log_endpoint("action", config->action_secret, "WORKOS_ACTION_SECRET", url, config->action_path);
     log_info("listening", log_str("url", url));
+    snprintf(status, sizeof(status), "serving %s", url);
+    notify_ready(server->notify, status);
 }
 
-int server_start(struct server **out, const struct config *config, struct err *err)
+int server_start(struct server **out, const struct config *config, struct notify *notify,
+                 struct err *err)
 {
     struct server *server = calloc(1, sizeof(*server));
+    bool left;
     int rc;
 
     if (!server)
         return err_set(err, ERR_NOMEM, "no memory for the server");
     server->config = config;
-    pthread_mutex_init(&server->reload_lock, NULL);
+    server->notify = notify;
     log_info("authkitd starting", log_str("version", AUTHKITD_VERSION), log_str("db", config->db),
              log_str("sqlite", db_library_version()), log_int("pid", getpid()));
     rc = open_service(server, err);
+    if (rc == 0)
+        rc = open_certificate(server, err);
     if (rc == 0)
         rc = start_script(server, err);
     if (rc == 0)
@@ -278,11 +233,12 @@ int server_start(struct server **out, const struct config *config, struct err *e
     if (rc == 0)
         rc = start_http(server, err);
     if (rc < 0) {
-        if (server_stop(server) == ERR_BUSY)
+        (void)server_stop(server, &left);
+        if (left)
             _exit(1);
         return rc;
     }
-    log_start(server);
+    tell_start(server);
     *out = server;
     return 0;
 }
@@ -304,28 +260,60 @@ static void close_database(struct server *server)
     db_close(server->db);
 }
 
-int server_stop(struct server *server)
+static int ms_until(int64_t deadline_ms)
 {
-    int64_t deadline_ms = clock_mono_ms() + SERVER_DRAIN_MS;
-    int busy = 0, rc;
+    int64_t left_ms = deadline_ms - clock_mono_ms();
+
+    return left_ms > DRAIN_LEAST_MS ? (int)left_ms : DRAIN_LEAST_MS;
+}
+
+/* False when some are still running. */
+static bool drain_requests(struct server *server, int64_t deadline_ms)
+{
+    int rc = 0;
 
     if (server->http)
-        busy |= http_server_drain(server->http, SERVER_DRAIN_MS);
-    if (server->admin_http) {
-        int64_t left_ms = deadline_ms - clock_mono_ms();
+        rc |= http_server_drain(server->http, ms_until(deadline_ms));
+    if (server->admin_http)
+        rc |= http_server_drain(server->admin_http, ms_until(deadline_ms));
+    if (rc < 0)
+        log_warn("stopped with requests still running; none of them was acknowledged");
+    return rc == 0;
+}
 
-        busy |= http_server_drain(server->admin_http, left_ms > 100 ? (int)left_ms : 100);
-    }
-    if (busy < 0) /* threads still use the service: it can't be taken down under them */
-        return ERR_BUSY;
+/* Everything that a script that is loading doesn't need. */
+static void take_down(struct server *server)
+{
     http_server_free(server->http);
     http_server_free(server->admin_http);
     tls_server_free(server->tls);
     workos_close(server->workos);
     close_database(server);
     lock_release(server->lock);
-    pthread_mutex_destroy(&server->reload_lock);
+}
+
+int server_stop(struct server *server, bool *out_left)
+{
+    int64_t deadline_ms = clock_mono_ms() + SERVER_DRAIN_MS;
+    enum reloader_end end;
+    int rc;
+
+    *out_left = true;
+    reloader_refuse(server->reloader); /* first, since requests may wait for it */
+    if (!drain_requests(server, deadline_ms))
+        return has_failed(server) ? ERR_FATAL : 0;
+    end = reloader_stop(server->reloader, ms_until(deadline_ms));
+    if (end == RELOADER_LEFT_INSTALLING) {
+        log_warn("stopped while a new schema was being made; what of it isn't committed is undone");
+        return has_failed(server) ? ERR_FATAL : 0;
+    }
+    take_down(server);
     rc = has_failed(server) ? ERR_FATAL : 0;
+    if (end == RELOADER_LEFT_LOADING) {
+        log_warn("stopped while a script was loading");
+        return rc; /* its thread reads the server's configuration */
+    }
     free(server);
+    *out_left = false;
     return rc;
 }

@@ -2,33 +2,49 @@
 /*
  * server - everything that runs, in the order in which it starts, reloads and stops.
  *
- *   start   lock -> database -> service -> script -> admin listener -> listener
- *   reload  TLS certificate -> script (loaded beside the old one, installed in a transaction)
- *   stop    listeners drained -> service (what was accepted is committed) -> checkpoint -> lock
+ *   start   lock -> database -> service -> certificate -> script -> admin listener -> listener
+ *   reload  certificate -> script (loaded beside the old one, installed in a transaction)
+ *   stop    no reloads any more -> listeners drained -> reloader -> service (what was accepted is
+ *           committed) -> checkpoint -> lock
  *
- * Threads    server_start, _stop: main. server_reload: main and admin requests; one at a time.
- * Ownership  config must outlive the server.
+ * Threads    server_start, _stop: main. server_ask_reload, _reload: any.
+ * Ownership  config and notify must outlive the server.
  * Errors     worded by the rooms; a start that fails undoes what it had started.
  */
 #ifndef APP_SERVER_H
 #define APP_SERVER_H
 
 #include "app/config.h"
+#include "app/notify.h"
 #include "base/buf.h"
 #include "base/err.h"
+
+#include <stdbool.h>
 
 enum { SERVER_DRAIN_MS = 3000 };
 
 struct server;
 
-int server_start(struct server **out, const struct config *config, struct err *err) MUST_CHECK;
+int server_start(struct server **out, const struct config *config, struct notify *notify,
+                 struct err *err) MUST_CHECK;
 
-/* Load the script (and the certificate) again. On failure the old one goes on; err says why.
- * report gets a line for each change of the schema. Both outcomes are logged. */
+/* Have the script (and the certificate) loaded again, soon; several at once become one. On failure
+ * the old one goes on. Every outcome is logged. */
+void server_ask_reload(struct server *server);
+
+/* The same, and wait for the outcome of a load that began after the call. report gets a line for
+ * each change of the schema; err says why not. ERR_CLOSED: the server is stopping. */
 int server_reload(struct server *server, struct buf *report, struct err *err) MUST_CHECK;
 
-/* Returns ERR_FATAL when the disk failed, before or now; ERR_BUSY when requests were still running after SERVER_DRAIN_MS; the process must end
- * with _exit then. What was acknowledged is on disk in any case. */
-int server_stop(struct server *server);
+/* The service, for the admin listener; valid while that runs. */
+struct workos *server_workos(struct server *server);
+
+/*
+ * Returns 0, or ERR_FATAL when the disk failed, before or now. What was acknowledged is on disk in
+ * any case. out_left: threads were still at work after SERVER_DRAIN_MS (requests, a new schema), or
+ * with a script that doesn't end its loading. They were left behind, with the log told, and the
+ * process must end with _exit.
+ */
+int server_stop(struct server *server, bool *out_left);
 
 #endif

@@ -5,7 +5,8 @@
  * The certificate can be replaced while handshakes go on: each handshake asks for the current one.
  * TLS 1.2 and 1.3 only, HTTP/1.1 by ALPN, no renegotiation.
  *
- * Threads    tls_server_new, _reload, _free: main. Handshakes: any thread.
+ * Threads    tls_server_new, _free: main. tls_server_reload: any, one at a time. Handshakes: any
+ *            thread.
  * Ownership  the context is the tls_server's.
  * Errors     ERR_INVALID names the file and what is wrong with it: unreadable, no certificate, the
  *            key doesn't fit. A reload that fails leaves the old certificate in use.

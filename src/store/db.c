@@ -2,6 +2,7 @@
 #include "store/db.h"
 
 #include "base/clock.h"
+#include "store/memory.h"
 #include "store/wipe.h"
 
 #include <errno.h>
@@ -73,7 +74,7 @@ static int code_of(struct db *db, int rc)
 {
     switch (rc) {
     case SQLITE_IOERR_NOMEM:
-        return ERR_NOMEM;
+        return memory_was_refused() ? ERR_LIMIT : ERR_NOMEM;
     case SQLITE_IOERR_WRITE:
     case SQLITE_IOERR_SHMSIZE:
         return is_room_errno(sqlite3_system_errno(db->handle)) ? ERR_FULL : ERR_FATAL;
@@ -88,7 +89,7 @@ static int code_of(struct db *db, int rc)
     case SQLITE_FULL:
         return ERR_FULL;
     case SQLITE_NOMEM:
-        return ERR_NOMEM;
+        return memory_was_refused() ? ERR_LIMIT : ERR_NOMEM;
     case SQLITE_BUSY:
         return ERR_BUSY;
     case SQLITE_INTERRUPT:
@@ -158,6 +159,10 @@ static int word_error(struct db *db, int rc, const char *sql, struct err *err)
                        message, detail(rc), number ? " (" : "", number ? strerror(number) : "",
                        number ? ")" : "");
     case ERR_LIMIT:
+        if ((rc & 0xff) != SQLITE_INTERRUPT)
+            return err_set(err, code, "used more than %zu KiB of memory for SQL%s%.*s%s",
+                           memory_limit_bytes() / 1024, sql ? ": \"" : "",
+                           sql ? shown_length(sql) : 0, sql ? sql : "", sql ? "\"" : "");
         return err_set(err, code, "the statement was interrupted%s%.*s%s", sql ? ": \"" : "",
                        sql ? shown_length(sql) : 0, sql ? sql : "", sql ? "\"" : "");
     case ERR_INVALID:
@@ -209,12 +214,13 @@ static pthread_once_t library_once = PTHREAD_ONCE_INIT;
 static bool library_is_ready;
 
 /*
- * Counting every allocation costs a process-wide lock; Debian's build reads "file:" names as URIs.
- * Both calls are refused, harmlessly, when somebody has used SQLite before us. Lookaside memory
- * isn't worth a word: Debian compiles it out.
+ * SQLite's own count of allocations costs a process-wide lock; Debian's build reads "file:" names
+ * as URIs. All of this is refused, harmlessly, when somebody has used SQLite before us. Lookaside
+ * memory isn't worth a word: Debian compiles it out.
  */
 static void set_up_library(void)
 {
+    memory_install();
     sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     sqlite3_config(SQLITE_CONFIG_URI, 0);
     library_is_ready = wipe_vfs_register();

@@ -18,7 +18,8 @@
  *              ERR_FULL      the disk (or the file's size limit, or a quota) is full
  *              ERR_FATAL     I/O error, fsync failed, file corrupt or not a database
  *              ERR_BUSY      somebody else holds the lock
- *              ERR_LIMIT     the interrupt callback ended it
+ *              ERR_LIMIT     the interrupt callback ended it, or it wanted more memory than
+ *                            memory_limit allows; like NOMEM, that ends a transaction
  *              ERR_NOMEM     memory ran out
  *              ERR_INVALID   everything else: the SQL is wrong; also a write on a reader
  *            FULL, FATAL and NOMEM are also kept as the connection's trouble (db_trouble), since

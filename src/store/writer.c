@@ -27,15 +27,14 @@
 #include "store/writer.h"
 
 #include "base/clock.h"
+#include "base/thread.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { IDLE_MS = 1000 }; /* that long without jobs, and the WAL is emptied */
 
@@ -66,7 +65,8 @@ struct writer {
     struct db *db;
     struct stmt *begin, *commit, *rollback, *savepoint, *release, *undo;
     struct job_list rush, todo, ran;
-    size_t runs; /* jobs run in the open transaction */
+    size_t runs;        /* jobs run in the open transaction */
+    bool is_batch_over; /* a job that ends its batch is among them */
     int64_t batch_end_ms;
     int64_t next_room_ms; /* make_room does nothing before */
     struct err err;       /* of the job or statement at hand */
@@ -246,6 +246,7 @@ static int begin(struct writer *w) ON_THREAD(writer_thread)
 {
     db_clear_trouble(w->db);
     w->runs = 0;
+    w->is_batch_over = false;
     return stmt_run(w->begin, &w->err);
 }
 
@@ -332,6 +333,7 @@ static int run_job(struct writer *w, struct writer_job *job) ON_THREAD(writer_th
     int rc;
 
     w->runs++;
+    w->is_batch_over = job->ends_batch;
     w->err.code = 0;
     w->err.text[0] = '\0';
     if (stmt_run(w->savepoint, &w->err) < 0)
@@ -361,6 +363,8 @@ static int run_job(struct writer *w, struct writer_job *job) ON_THREAD(writer_th
 /* Always room for one job, so that every batch gets on. */
 static bool has_room(const struct writer *w) ON_THREAD(writer_thread)
 {
+    if (w->is_batch_over)
+        return false;
     return w->runs == 0 || (w->runs < w->opts.max_batch && clock_mono_ms() < w->batch_end_ms);
 }
 
@@ -409,20 +413,6 @@ static void enter_writer_thread(void) ENTERS_THREAD(writer_thread)
 {
 }
 
-static struct timespec after_ms(int64_t ms)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    ts.tv_sec += (time_t)(ms / 1000);
-    ts.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (ts.tv_nsec >= 1000000000) {
-        ts.tv_nsec -= 1000000000;
-        ts.tv_sec++;
-    }
-    return ts;
-}
-
 /* Called and left with the lock held. True when the time was up before anybody woke us. */
 static bool sleep_until(struct writer *w, const struct timespec *until) ON_THREAD(writer_thread)
 {
@@ -430,7 +420,7 @@ static bool sleep_until(struct writer *w, const struct timespec *until) ON_THREA
 
     w->asleep = true;
     while (w->asleep && rc != ETIMEDOUT)
-        rc = until ? pthread_cond_timedwait(&w->wake, &w->lock, until)
+        rc = until ? pthread_cond_clockwait(&w->wake, &w->lock, CLOCK_MONOTONIC, until)
                    : pthread_cond_wait(&w->wake, &w->lock);
     rc = w->asleep ? ETIMEDOUT : 0;
     w->asleep = false;
@@ -458,7 +448,7 @@ static int wait_for_jobs(struct writer *w) ON_THREAD(writer_thread)
     pthread_mutex_lock(&w->lock);
     while (rc == 0 && !w->urgent.first && !w->normal.first && !w->todo.first && !w->rush.first &&
            !w->stopping) {
-        struct timespec until = after_ms(IDLE_MS);
+        struct timespec until = thread_after_ms(IDLE_MS);
 
         if (!sleep_until(w, db_wal_pages(w->db) > 0 ? &until : NULL))
             continue;
@@ -513,7 +503,6 @@ static void *writer_main(void *arg)
     int rc;
 
     enter_writer_thread();
-    pthread_setname_np(pthread_self(), "writer");
     while ((rc = wait_for_jobs(w)) > 0) {
         rc = run_batch(w);
         if (rc == 0)
@@ -553,20 +542,6 @@ static int prepare(struct writer *w, struct err *err)
     return 0;
 }
 
-/* Signals are for the threads that ask for them. */
-static int start_thread(struct writer *w, struct err *err)
-{
-    sigset_t all, old;
-    int rc;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    rc = pthread_create(&w->thread, NULL, writer_main, w);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    errno = rc;
-    return rc ? err_errno(err, ERR_NOMEM, "cannot start the database's writer") : 0;
-}
-
 static void free_writer(struct writer *w)
 {
     stmt_free(w->begin);
@@ -583,7 +558,6 @@ static void free_writer(struct writer *w)
 int writer_start(struct writer **out, const struct writer_opts *opts, struct err *err)
 {
     struct writer *w = calloc(1, sizeof(*w));
-    pthread_condattr_t attr;
     int rc;
 
     assert(opts->max_queue > 0 && opts->max_batch > 0);
@@ -597,13 +571,10 @@ int writer_start(struct writer **out, const struct writer_opts *opts, struct err
     list_init(&w->todo);
     list_init(&w->ran);
     pthread_mutex_init(&w->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&w->wake, &attr);
-    pthread_condattr_destroy(&attr);
+    pthread_cond_init(&w->wake, NULL);
     rc = prepare(w, err);
     if (rc == 0)
-        rc = start_thread(w, err);
+        rc = thread_start(&w->thread, "writer", writer_main, w, err);
     if (rc < 0) {
         free_writer(w);
         return rc;

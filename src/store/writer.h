@@ -60,6 +60,9 @@ struct writer_job {
 
     bool urgent;
 
+    /* Nothing runs behind it in its batch: whatever comes next sees what done has done. */
+    bool ends_batch;
+
     /* The writer's own, between submit and done. */
     struct writer_job *next;
     int rc;

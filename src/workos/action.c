@@ -27,11 +27,15 @@ static int run_action(struct writer_job *job, struct db *db, struct err *err)
 {
     struct action_job *action = (struct action_job *)job;
     struct script *script = action->workos->script;
+    int rc;
 
     action->has_function = script && script_handles_action(script, action->name);
     if (!action->has_function)
         return 0;
-    return script_run_action(script, db, action->name, &action->json, &action->verdict, err);
+    watchdog_enter(action->workos->watchdog, WATCHDOG_ACTION, action->name, "");
+    rc = script_run_action(script, db, action->name, &action->json, &action->verdict, err);
+    watchdog_leave(action->workos->watchdog);
+    return rc;
 }
 
 /* "user_registration_action_context" -> "user_registration" */

@@ -8,11 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COLUMNS_MAX = 24, SQL_MAX = 8192 };
+enum { COLUMNS_MAX = 24, SQL_MAX = 16384 };
 
 /*
- * A column's value is the member of the object that is called like the column. Two are special:
- * metadata is {} when the member is missing or null, and raw is the object itself, as it came.
+ * A column's value is the member of the object that is called like the column. Three are special:
+ * metadata is {} when the member is missing or null, role is the slug of the member, and raw is the
+ * object itself, as it came.
  */
 struct mirror_type {
     const char *prefix; /* of its events, with the dot */
@@ -38,8 +39,51 @@ static const struct script_column user_columns[] = {
     {"updated_at", SCRIPT_TEXT},
     {"raw", SCRIPT_JSON},
 };
+
+/* The next three: workos/openapi-spec, schemas Organization, OrganizationMembership and Invitation. */
+static const struct script_column organization_columns[] = {
+    {"id", SCRIPT_TEXT},
+    {"name", SCRIPT_TEXT},
+    {"external_id", SCRIPT_TEXT},
+    {"stripe_customer_id", SCRIPT_TEXT},
+    {"allow_profiles_outside_organization", SCRIPT_BOOLEAN},
+    {"domains", SCRIPT_JSON},
+    {"metadata", SCRIPT_JSON},
+    {"created_at", SCRIPT_TEXT},
+    {"updated_at", SCRIPT_TEXT},
+    {"raw", SCRIPT_JSON},
+};
+static const struct script_column membership_columns[] = {
+    {"id", SCRIPT_TEXT},
+    {"user_id", SCRIPT_TEXT},
+    {"organization_id", SCRIPT_TEXT},
+    {"role", SCRIPT_TEXT},
+    {"roles", SCRIPT_JSON},
+    {"status", SCRIPT_TEXT},
+    {"directory_managed", SCRIPT_BOOLEAN},
+    {"custom_attributes", SCRIPT_JSON},
+    {"created_at", SCRIPT_TEXT},
+    {"updated_at", SCRIPT_TEXT},
+    {"raw", SCRIPT_JSON},
+};
+static const struct script_column invitation_columns[] = {
+    {"id", SCRIPT_TEXT},
+    {"email", SCRIPT_TEXT},
+    {"state", SCRIPT_TEXT},
+    {"organization_id", SCRIPT_TEXT},
+    {"inviter_user_id", SCRIPT_TEXT},
+    {"accepted_at", SCRIPT_TEXT},
+    {"revoked_at", SCRIPT_TEXT},
+    {"expires_at", SCRIPT_TEXT},
+    {"created_at", SCRIPT_TEXT},
+    {"updated_at", SCRIPT_TEXT},
+    {"raw", SCRIPT_JSON},
+};
 static const struct script_table tables[] = {
     {"workos_users", user_columns, ARRAY_LEN(user_columns)},
+    {"workos_organizations", organization_columns, ARRAY_LEN(organization_columns)},
+    {"workos_organization_memberships", membership_columns, ARRAY_LEN(membership_columns)},
+    {"workos_invitations", invitation_columns, ARRAY_LEN(invitation_columns)},
 };
 
 /* One row an object type, in the order of tables. */
@@ -52,6 +96,31 @@ static const struct mirror_type types[] = {
                    " ON workos_users (external_id) WHERE external_id IS NOT NULL;"
                    "CREATE INDEX IF NOT EXISTS workos_users_email"
                    " ON workos_users (email COLLATE NOCASE);",
+    },
+    {
+        .prefix = "organization.",
+        .object = "organization",
+        .table = &tables[1],
+        .indexes = "CREATE INDEX IF NOT EXISTS workos_organizations_external_id"
+                   " ON workos_organizations (external_id) WHERE external_id IS NOT NULL;",
+    },
+    {
+        .prefix = "organization_membership.",
+        .object = "organization_membership",
+        .table = &tables[2],
+        .indexes = "CREATE INDEX IF NOT EXISTS workos_organization_memberships_user_id"
+                   " ON workos_organization_memberships (user_id);"
+                   "CREATE INDEX IF NOT EXISTS workos_organization_memberships_organization_id"
+                   " ON workos_organization_memberships (organization_id);",
+    },
+    {
+        .prefix = "invitation.",
+        .object = "invitation",
+        .table = &tables[3],
+        .indexes = "CREATE INDEX IF NOT EXISTS workos_invitations_email"
+                   " ON workos_invitations (email COLLATE NOCASE);"
+                   "CREATE INDEX IF NOT EXISTS workos_invitations_organization_id"
+                   " ON workos_invitations (organization_id);",
     },
 };
 
@@ -94,7 +163,8 @@ int mirror_create_tables(struct db *db, struct err *err)
     int rc;
 
     buf_puts(&sql, "CREATE TABLE IF NOT EXISTS authkitd_tombstones ("
-                   "id TEXT NOT NULL PRIMARY KEY, deleted_at INTEGER NOT NULL) WITHOUT ROWID;");
+                   "id TEXT NOT NULL, object TEXT NOT NULL, deleted_at INTEGER NOT NULL,"
+                   " PRIMARY KEY (id, object)) WITHOUT ROWID;");
     for (size_t i = 0; i < ARRAY_LEN(types); i++)
         write_create(&types[i], &sql);
     rc = buf_ok(&sql) ? db_exec(db, buf_text(&sql), err)
@@ -144,10 +214,12 @@ int mirror_prepare(struct mirror **out, struct db *db, struct err *err)
     if (!mirror)
         return err_set(err, ERR_NOMEM, "no memory for the mirror");
     rc = stmt_new(&mirror->bury, db,
-                  "INSERT OR IGNORE INTO authkitd_tombstones (id, deleted_at) VALUES (?, ?)", err);
+                  "INSERT OR IGNORE INTO authkitd_tombstones (id, object, deleted_at)"
+                  " VALUES (?, ?, ?)",
+                  err);
     if (rc == 0)
-        rc =
-            stmt_new(&mirror->is_buried, db, "SELECT 1 FROM authkitd_tombstones WHERE id = ?", err);
+        rc = stmt_new(&mirror->is_buried, db,
+                      "SELECT 1 FROM authkitd_tombstones WHERE id = ? AND object = ?", err);
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(types); i++)
         rc = prepare_type(mirror, i, db, err);
     if (rc < 0) {
@@ -177,7 +249,8 @@ static int remove_object(struct mirror *mirror, size_t type, struct event_text i
     int rc;
 
     stmt_bind_text(mirror->bury, 1, id.at, id.len);
-    stmt_bind_int(mirror->bury, 2, clock_wall_ms());
+    stmt_bind_str(mirror->bury, 2, types[type].object);
+    stmt_bind_int(mirror->bury, 3, clock_wall_ms());
     rc = stmt_run(mirror->bury, err);
     if (rc < 0)
         return rc;
@@ -185,11 +258,13 @@ static int remove_object(struct mirror *mirror, size_t type, struct event_text i
     return stmt_run(remove, err);
 }
 
-int mirror_is_deleted(struct mirror *mirror, struct event_text id, bool *out, struct err *err)
+int mirror_is_deleted(struct mirror *mirror, const char *object, struct event_text id, bool *out,
+                      struct err *err)
 {
     int rc;
 
     stmt_bind_text(mirror->is_buried, 1, id.at, id.len);
+    stmt_bind_str(mirror->is_buried, 2, object);
     rc = stmt_step(mirror->is_buried, err);
     if (rc < 0)
         return rc;
@@ -213,6 +288,10 @@ static void bind_column(struct stmt *stmt, int parameter, struct event *event, u
     enum json_type found = value ? event->json.nodes[value].type : JSON_NULL;
     struct event_text text;
 
+    if (found == JSON_OBJECT && strcmp(column->name, "role") == 0) {
+        value = json_string_member(&event->json, value, "slug");
+        found = value ? JSON_STRING : JSON_NULL;
+    }
     if (strcmp(column->name, "raw") == 0) {
         bind_raw(stmt, parameter, event, event->data);
     } else if (column->type == SCRIPT_JSON && found != JSON_NULL) {
@@ -265,7 +344,7 @@ static int put_object(struct mirror *mirror, size_t type, struct event *event, s
     struct stmt *upsert = mirror->types[type].upsert;
     uint32_t values[COLUMNS_MAX];
     bool buried;
-    int rc = mirror_is_deleted(mirror, event->object_id, &buried, err);
+    int rc = mirror_is_deleted(mirror, types[type].object, event->object_id, &buried, err);
 
     if (rc < 0 || buried)
         return rc;

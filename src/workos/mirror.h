@@ -33,9 +33,9 @@ void mirror_release(struct mirror *mirror); /* NULL is fine */
 /* Bring the table of the event's object up to date; nothing for events without a mirror. */
 int mirror_apply(struct mirror *mirror, struct event *event, struct err *err) MUST_CHECK;
 
-/* Has the object of this id been deleted? */
-int mirror_is_deleted(struct mirror *mirror, struct event_text id, bool *out, struct err *err)
-    MUST_CHECK;
+/* Has the object ("user") of this id been deleted? */
+int mirror_is_deleted(struct mirror *mirror, const char *object, struct event_text id, bool *out,
+                      struct err *err) MUST_CHECK;
 
 /* The tables, as scripts read them. Static. */
 const struct script_table *mirror_script_tables(size_t *out_count);

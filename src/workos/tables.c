@@ -41,8 +41,47 @@ static int version_1(struct db *db, struct err *err)
     return rc < 0 ? rc : mirror_create_tables(db, err);
 }
 
+/* Lines of an object's events, what is due, and the events that took the process down. */
+static int create_lines(struct db *db, struct err *err)
+{
+    return db_exec(db,
+                   "DROP INDEX workos_events_status;"
+                   "CREATE INDEX workos_events_status"
+                   " ON workos_events (status) WHERE status <> 'done';"
+                   "CREATE INDEX workos_events_due"
+                   " ON workos_events (next_attempt_at) WHERE next_attempt_at IS NOT NULL;"
+                   "CREATE INDEX workos_events_held"
+                   " ON workos_events (object_id) WHERE status IN ('failed', 'waiting');"
+                   "CREATE TABLE authkitd_suspects ("
+                   " id TEXT NOT NULL PRIMARY KEY,"
+                   " reason TEXT NOT NULL,"
+                   " noted_at INTEGER NOT NULL) WITHOUT ROWID;"
+                   "CREATE TABLE authkitd_state ("
+                   " key TEXT NOT NULL PRIMARY KEY,"
+                   " value) WITHOUT ROWID;",
+                   err);
+}
+
+static int version_2(struct db *db, struct err *err)
+{
+    int rc = create_lines(db, err);
+
+    /* Tombstones are by object and id now; there were mirrors of users only before. */
+    if (rc == 0)
+        rc = db_exec(db, "ALTER TABLE authkitd_tombstones RENAME TO authkitd_tombstones_1", err);
+    if (rc == 0)
+        rc = mirror_create_tables(db, err);
+    if (rc < 0)
+        return rc;
+    return db_exec(db,
+                   "INSERT INTO authkitd_tombstones (id, object, deleted_at)"
+                   " SELECT id, 'user', deleted_at FROM authkitd_tombstones_1;"
+                   "DROP TABLE authkitd_tombstones_1",
+                   err);
+}
+
 /* Step i brings a file from version i to i + 1. Never change one that was released: add another. */
-static int (*const steps[])(struct db *db, struct err *err) = {version_1};
+static int (*const steps[])(struct db *db, struct err *err) = {version_1, version_2};
 
 static int read_pragma(struct db *db, const char *sql, int64_t *out, struct err *err)
 {

@@ -5,14 +5,17 @@
  * The version stands in the file's user_version. Steps bring an older file forward, one transaction
  * for all; a file from a newer authkitd is refused.
  *
- * workos_events, one row per event id, in order of arrival (_seq):
+ * workos_events, one row per event id, in order of arrival (_seq); what status means: event_log.h
  *     id, event, created_at        as WorkOS wrote them
  *     object_id, user_id           data.id; whom it is about
  *     received_at                  ms since 1970
- *     status                       done, failed (its function raised or hit a limit)
- *     attempts, next_attempt_at, last_error
- *     payload                      the body, byte for byte; NULL once its user is deleted
+ *     status, attempts, next_attempt_at, last_error
+ *     payload                      the body without its secrets; NULL once its user is deleted, or
+ *                                  when it is older than the retention
  *     _created_us                  created_at as an instant, 0 when it wasn't one
+ * authkitd_tombstones              objects that were deleted (mirror.h)
+ * authkitd_suspects                events that took the process down (suspects.h)
+ * authkitd_state                   how far retention has come (retention.h)
  *
  * Threads    main, before the writer starts.
  */

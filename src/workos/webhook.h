@@ -10,6 +10,11 @@
  * WEBHOOK_RECEIVED and _DUPLICATE are returned after the COMMIT: the event is on disk, together
  * with everything that its function wrote.
  *
+ * Step 3 is put off when an earlier event of the same object is still failed or waiting; and when the
+ * writer had so much to do that this event has waited for WEBHOOK_PATIENCE_MS already, since a sender
+ * gives up some time (WorkOS's emulator: after 5 s). Then it is 'waiting' on disk, and the answer is
+ * the same: the event is ours, and its function runs as soon as there is time.
+ *
  * Threads    any, several at once; blocks until the commit.
  */
 #ifndef WORKOS_WEBHOOK_H
@@ -18,6 +23,11 @@
 #include "base/err.h"
 #include "workos/signature.h"
 #include "workos/workos.h"
+
+enum {
+    WEBHOOK_PATIENCE_MS = 4500,
+    WEBHOOK_CROWDED_PATIENCE_MS = 100, /* while at least opts.crowd events wait for the writer */
+};
 
 enum webhook_result {
     WEBHOOK_RECEIVED,

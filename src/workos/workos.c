@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "workos/workos_state.h"
 
+#include "base/clock.h"
+#include "base/log.h"
 #include "workos/tables.h"
 
+#include <inttypes.h>
 #include <semaphore.h>
 #include <stdlib.h>
 
@@ -14,25 +17,19 @@ static int prepare(struct workos *workos, struct err *err)
         struct stmt **slot;
         const char *sql;
     } statements[] = {
-        {&workos->insert_event,
-         "INSERT INTO workos_events (id, event, object_id, user_id, created_at, received_at,"
-         " status, attempts, payload, _created_us) VALUES (?, ?, ?, ?, ?, ?, 'done', ?, ?, ?)"
-         " ON CONFLICT (id) DO NOTHING"},
-        {&workos->mark_failed,
-         "UPDATE workos_events SET status = 'failed', next_attempt_at = ?, last_error = ?"
-         " WHERE id = ?"},
-        {&workos->is_late, "SELECT 1 FROM workos_events WHERE object_id = ?"
-                           " AND (_created_us, id) > (?, ?) LIMIT 1"},
-        {&workos->erase_events, "UPDATE workos_events SET payload = NULL, last_error = NULL"
-                                " WHERE user_id = ? AND payload IS NOT NULL AND status = 'done'"},
         {&workos->begin_function, "SAVEPOINT script_function"},
         {&workos->keep_function, "RELEASE script_function"},
         {&workos->undo_function, "ROLLBACK TO script_function"},
     };
-    int rc = mirror_prepare(&workos->mirror, workos->opts.db, err);
+    struct db *db = workos->opts.db;
+    int rc = mirror_prepare(&workos->mirror, db, err);
 
+    if (rc == 0)
+        rc = event_log_open(&workos->events, db, err);
+    if (rc == 0)
+        rc = suspects_open(&workos->suspects, db, workos->events, workos->opts.note_path, err);
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(statements); i++)
-        rc = stmt_new(statements[i].slot, workos->opts.db, statements[i].sql, err);
+        rc = stmt_new(statements[i].slot, db, statements[i].sql, err);
     return rc;
 }
 
@@ -44,6 +41,19 @@ static int make_keys(struct signing_keys **out, const char *secrets, const char 
     if (signing_keys_new(out, secrets, err) < 0)
         return err_prefix(err, "%s: ", variable);
     return 0;
+}
+
+static int start_watchdog(struct workos *workos, struct err *err)
+{
+    const struct workos_opts *opts = &workos->opts;
+    const struct watchdog_opts watchdog_opts = {
+        .note_path = opts->note_path,
+        .limit_ms = {[WATCHDOG_EVENT] = opts->handler_timeout_ms,
+                     [WATCHDOG_ACTION] = opts->action_timeout_ms},
+        .catch_signals = true,
+    };
+
+    return opts->note_path ? watchdog_start(&workos->watchdog, &watchdog_opts, err) : 0;
 }
 
 int workos_open(struct workos **out, const struct workos_opts *opts, struct err *err)
@@ -70,7 +80,11 @@ int workos_open(struct workos **out, const struct workos_opts *opts, struct err 
     if (rc == 0)
         rc = prepare(workos, err);
     if (rc == 0)
+        rc = start_watchdog(workos, err);
+    if (rc == 0)
         rc = writer_start(&workos->writer, &writer_opts, err);
+    if (rc == 0)
+        rc = upkeep_start(&workos->upkeep, workos, err);
     if (rc < 0) {
         workos_close(workos);
         return rc;
@@ -83,13 +97,14 @@ void workos_close(struct workos *workos)
 {
     if (!workos)
         return;
+    upkeep_stop(workos->upkeep);
     writer_stop(workos->writer); /* from here on everything is this thread's again */
+    upkeep_free(workos->upkeep);
+    watchdog_stop(workos->watchdog);
     script_free(workos->script);
     mirror_release(workos->mirror);
-    stmt_free(workos->insert_event);
-    stmt_free(workos->mark_failed);
-    stmt_free(workos->is_late);
-    stmt_free(workos->erase_events);
+    event_log_close(workos->events);
+    suspects_close(workos->suspects);
     stmt_free(workos->begin_function);
     stmt_free(workos->keep_function);
     stmt_free(workos->undo_function);
@@ -101,8 +116,9 @@ void workos_close(struct workos *workos)
 /* ------------------------------------------------------------------------- installing a script */
 
 /*
- * The swap happens in done, after the COMMIT of the migration and before the next batch: no event
- * sees the new script with the old schema or the other way round.
+ * The swap happens in done, after the COMMIT of the migration and before the next batch, and no job
+ * runs behind it in its own: no event sees the new script with the old schema or the other way
+ * round, or fails in the old script once the failed ones have been made due for the new one.
  */
 struct install_job {
     struct writer_job job; /* first: it is cast back */
@@ -117,9 +133,18 @@ struct install_job {
 static int run_install(struct writer_job *job, struct db *db, struct err *err)
 {
     struct install_job *install = (struct install_job *)job;
+    int64_t renewed;
+    int rc;
 
     buf_reset(install->report); /* the writer may run a job again */
-    return script_migrate(install->script, db, install->report, err);
+    rc = script_migrate(install->script, db, install->report, err);
+    if (rc < 0)
+        return rc;
+    rc = event_log_renew_failed(install->workos->events, clock_wall_ms(), &renewed, err);
+    if (rc == 0 && renewed)
+        buf_printf(install->report, "%snote: failed events that run again now: %" PRId64,
+                   install->report->len ? "\n" : "", renewed);
+    return rc;
 }
 
 static void finish_install(struct writer_job *job, int rc, const struct err *err)
@@ -133,6 +158,8 @@ static void finish_install(struct writer_job *job, int rc, const struct err *err
     } else {
         script_free(install->workos->script);
         install->workos->script = install->script;
+        install->workos->script_number++;
+        upkeep_wake(install->workos->upkeep, clock_wall_ms());
     }
     sem_post(&install->done);
 }
@@ -141,13 +168,12 @@ int workos_install(struct workos *workos, struct script *script, struct buf *rep
                    struct err *err)
 {
     struct install_job install = {
-        .job = {.run = run_install, .done = finish_install},
+        .job = {.run = run_install, .done = finish_install, .ends_batch = true},
         .workos = workos,
         .script = script,
         .report = report,
         .err = err,
     };
-
     int rc;
 
     sem_init(&install.done, 0, 0);

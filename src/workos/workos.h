@@ -4,9 +4,11 @@
  *
  *    webhook_receive  --> verify, read (caller's thread) --> writer: log, mirror, function --> 200
  *    action_decide    --> verify, read (caller's thread) --> writer, urgent: function --> signed
+ *    upkeep (thread)  --> what is due: failed events again, retention --> writer
+ *    watchdog (thread)    looks at the writer: a function that hangs ends the process
  *
  * This header is the service as a whole: its start, its script, its end. webhook.h and action.h are
- * its two doors.
+ * its two doors, put_back.h is the operator's.
  *
  * Threads    workos_open, _close: main. workos_install: any, one at a time. The doors: any
  *            thread, several at once.
@@ -24,6 +26,7 @@
 #include "store/db.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 enum workos_action_on_error { ACTION_ERROR_FAIL, ACTION_ERROR_DENY, ACTION_ERROR_ALLOW };
 
@@ -33,6 +36,11 @@ struct workos_opts {
     const char *action_secret;
     enum workos_action_on_error action_on_error;
     size_t max_queue;
+    size_t crowd; /* so many events that wait at once leave too few threads for others; 0: never */
+    int64_t retention_days; /* payloads of done events are kept so long; 0: for ever, the ids too */
+    int handler_timeout_ms; /* of event functions, for the watchdog */
+    int action_timeout_ms;
+    const char *note_path; /* the watchdog's note (watchdog.h); NULL: no watchdog */
     void (*on_fatal)(void *arg, const struct err *err); /* writer thread: the disk failed */
     void *arg;
 };
@@ -44,7 +52,8 @@ int workos_open(struct workos **out, const struct workos_opts *opts, struct err 
 /*
  * Make script the one that events and actions run, in one transaction with its schema; the former
  * one is freed. On failure the former one goes on, and script still is the caller's. report gets
- * what script_migrate reports.
+ * what script_migrate reports. Every failed event is due with it, at once; the report has a line
+ * "note: …" about them.
  */
 int workos_install(struct workos *workos, struct script *script, struct buf *report,
                    struct err *err) MUST_CHECK;

@@ -9,20 +9,31 @@
 #define WORKOS_WORKOS_STATE_H
 
 #include "store/writer.h"
+#include "workos/event_log.h"
 #include "workos/mirror.h"
 #include "workos/signature.h"
+#include "workos/suspects.h"
+#include "workos/upkeep.h"
+#include "workos/watchdog.h"
 #include "workos/workos.h"
+
+#include <stdatomic.h>
 
 struct workos {
     struct workos_opts opts;
     struct signing_keys *webhook_keys; /* NULL: the endpoint is off */
     struct signing_keys *action_keys;
     struct writer *writer;
+    struct watchdog *watchdog; /* NULL: nobody watches */
+    struct upkeep *upkeep;
+    atomic_size_t waiting; /* events that threads wait for the writer with */
 
     /* writer thread only */
     struct script *script;
+    uint64_t script_number; /* counts the scripts there have been */
     struct mirror *mirror;
-    struct stmt *insert_event, *mark_failed, *is_late, *erase_events;
+    struct event_log *events;
+    struct suspects *suspects;
     struct stmt *begin_function, *keep_function, *undo_function; /* a savepoint of its own */
 };
 

@@ -2,6 +2,7 @@
 // A reload swaps the script whole or not at all, with no request dropped.
 
 import assert from 'node:assert/strict';
+import { existsSync, statSync } from 'node:fs';
 
 import { describe, load, patience, sleep, test } from './lib/harness.js';
 import { runCommand, startServer, writeFile } from './lib/server.js';
@@ -286,5 +287,101 @@ describe('authkitd reload', () => {
             server.lines.filter((line) => line.msg.startsWith('script refused')).length,
             0,
         );
+    });
+});
+
+describe('SIGTERM during a reload', () => {
+    const LOOP = 'print("in the loop") while true do end';
+
+    /** The server must be gone well before its script's five seconds of loading are over. */
+    async function endsSoon(server) {
+        const started = Date.now();
+        await server.stop(); // asserts the exit code, too
+        const took = Date.now() - started;
+        assert.ok(took < patience(2500), `it took ${took} ms to end`);
+    }
+
+    test('of a script that loops at its loading: it ends at once, the database in order', async (t) => {
+        const server = await startServer(t, { handlers: version(1) });
+        const event = newRun();
+        await server.deliver(event);
+        writeFile(server.handlersFile, LOOP);
+        server.signal('SIGHUP');
+        await server.waitForLog('in the loop');
+        await server.deliver(newRun()); // by the old script, meanwhile
+        await endsSoon(server);
+        await server.waitForLog('stopped while a script was loading');
+        assert.equal(server.log('script refused; the old one goes on').length, 0);
+        assert.equal(
+            existsSync(`${server.database}-wal`) && statSync(`${server.database}-wal`).size,
+            false,
+            'the log is checkpointed into the file',
+        );
+        writeFile(server.handlersFile, version(2));
+        await server.start();
+        assert.equal(server.count('marks'), 2);
+    });
+
+    test('that a command asked for: the command is told', async (t) => {
+        const server = await startServer(t, { handlers: version(1) });
+        writeFile(server.handlersFile, LOOP);
+        const command = runCommand(['reload', '--db', server.database], { env: {} });
+        await server.waitForLog('in the loop');
+        await endsSoon(server);
+        const { code, output } = await command;
+        assert.equal(code, 1, output);
+        assert.match(output, /not loaded:\n.*stopping/);
+    });
+
+    test('that changes a large table: it ends in time, and the change is whole or not there', async (t) => {
+        const rows = load(300_000, 100_000);
+        const script = (indexes, more = '') => `
+            local authkit = require "authkit"
+            authkit.schema { big = { columns = { name = "text" }, indexes = { ${indexes} } } }
+            authkit.events { ["test.run"] = function(ctx) ${more} end }`;
+        const server = await startServer(t, {
+            handlers: script(
+                '',
+                `ctx.db.sql([[INSERT INTO big (_creation_time, name)
+                    WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${rows})
+                    SELECT 0, hex(randomblob(32)) FROM n]])`,
+            ),
+            args: ['--log-level', 'debug', '--handler-timeout', String(patience(20_000))],
+        });
+        const event = newRun();
+        await server.deliver(event, { timeout: patience(20_000) });
+        assert.equal(server.eventRow(event).status, 'done');
+        writeFile(server.handlersFile, script('{ "name", unique = true }'));
+        server.signal('SIGHUP');
+        await server.waitForLog('script read; installing it');
+        await server.stop(); // in time, and with 0
+        await server.start();
+        assert.equal(server.count('big'), rows);
+        assert.equal(
+            server.row("SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'big'"),
+            1,
+        );
+        assert.equal(server.row('PRAGMA integrity_check'), 'ok');
+    });
+});
+
+describe('reloads that are asked for during a reload', () => {
+    test('are one more, which reads what is there then', async (t) => {
+        const server = await startServer(t, { handlers: version(1) });
+        const wait = (ms) => `local stop = os.clock() + ${ms / 1000} while os.clock() < stop do end`;
+        writeFile(server.handlersFile, `print("the first") ${wait(1000)} ${version(2)}`);
+        server.signal('SIGHUP');
+        await server.waitForLog('the first');
+        writeFile(server.handlersFile, `print("the second") ${version(3)}`);
+        const commands = Array.from({ length: 4 }, () =>
+            runCommand(['reload', '--db', server.database], { env: {} }),
+        );
+        for (let i = 0; i < 20; i++) server.signal('SIGHUP');
+        for (const { code, output } of await Promise.all(commands)) assert.equal(code, 0, output);
+        const event = newRun();
+        await server.deliver(event);
+        assert.equal(server.row('SELECT version FROM marks WHERE event_id = ?', event.id), 3);
+        const loads = server.log('the second').length;
+        assert.ok(loads >= 1 && loads <= 3, `${loads} loads for 24 wishes`);
     });
 });

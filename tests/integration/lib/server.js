@@ -11,7 +11,7 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before } from 'node:test';
 
 import { Client, RawConnection } from './http.js';
-import { readRows } from './database.js';
+import { changeRows, readRows } from './database.js';
 import { ACTION_SECRET, WEBHOOK_SECRET, signature } from './workos.js';
 import { adopt, atEnd, patience, sanitizer, until } from './harness.js';
 
@@ -121,6 +121,7 @@ export class Server {
      * modules   { 'lib/x.lua': text }, files beside it
      * args      further options of serve
      * env       environment variables; the secrets are set unless they are given here
+     * uid       run it as that user, who gets the folder and a copy of the binary in it
      */
     constructor({
         handlers = TODO_HANDLERS,
@@ -129,6 +130,7 @@ export class Server {
         env = {},
         format = 'json',
         listen = '127.0.0.1:0',
+        uid,
     } = {}) {
         this.folder = newFolder();
         this.handlersFile = path.join(this.folder, 'handlers.lua');
@@ -137,6 +139,8 @@ export class Server {
         this.env = { ...SECRETS, ...env };
         this.format = format;
         this.listen = listen;
+        this.uid = uid;
+        this.program = binary;
         this.lines = []; // parsed log lines, of all runs
         this.stray = []; // what a run wrote to standard error that isn't a log line
         this.stdout = '';
@@ -144,6 +148,12 @@ export class Server {
         writeFile(this.handlersFile, handlers);
         for (const [file, text] of Object.entries(modules))
             writeFile(path.join(this.folder, file), text);
+        if (uid !== undefined) {
+            this.program = path.join(this.folder, 'authkitd');
+            fs.copyFileSync(binary, this.program);
+            for (const file of ['.', ...fs.readdirSync(this.folder)])
+                fs.chownSync(path.join(this.folder, file), uid, uid);
+        }
     }
 
     get isRunning() {
@@ -155,7 +165,7 @@ export class Server {
         assert.ok(!this.isRunning, 'it runs already');
         const child = adopt(
             spawn(
-                binary,
+                this.program,
                 [
                     'serve',
                     '--handlers',
@@ -174,6 +184,8 @@ export class Server {
                     cwd: this.folder,
                     env: cleanEnvironment(this.env),
                     stdio: ['ignore', 'pipe', 'pipe'],
+                    uid: this.uid,
+                    gid: this.uid,
                 },
             ),
         );
@@ -291,6 +303,11 @@ export class Server {
         );
         const values = Object.values(rows[0]);
         return values.length === 1 ? values[0] : rows[0];
+    }
+
+    /** Change what the database holds; returns how many rows. See changeRows. */
+    change(sql, ...parameters) {
+        return changeRows(this.database, sql, parameters);
     }
 
     count(table) {

@@ -113,7 +113,7 @@ static void config__forms_of_options(void **state)
     assert_true(c.admin_listen_given);
     config_release(&c);
     reads(&c, FOR_SEND, "user.created --insecure --id e1 --data -");
-    assert_string_equal(c.operand, "user.created");
+    assert_string_equal(c.operands[0], "user.created");
     assert_string_equal(c.event_id, "e1");
     assert_string_equal(c.data, "-");
     assert_int_equal(c.insecure, 1);

@@ -352,6 +352,30 @@ static void writer__done_may_submit(void **state)
 
 /* ------------------------------------------------------------ order, limits */
 
+static void writer__job_that_ends_its_batch_is_done_before_the_next_runs(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[4];
+    struct gate gate;
+
+    (void)state;
+    start(&b, plain);
+    jobs[0] = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')");
+    jobs[1] = JOB(&b, .name = "b", .sql = "INSERT INTO t (name) VALUES ('b')");
+    jobs[2] = JOB(&b, .name = "c", .sql = "INSERT INTO t (name) VALUES ('c')");
+    jobs[3] = JOB(&b, .name = "d", .sql = "INSERT INTO t (name) VALUES ('d')");
+    jobs[1]->job.ends_batch = true;
+    close_gate(&b, &gate, false);
+    for (int i = 0; i < 4; i++)
+        submit(jobs[i]);
+    open_gate(&gate);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(result(jobs[i]), 0);
+    assert_string_equal(b.diary, "run:a run:b done:a done:b run:c run:d done:c done:d");
+    assert_int_equal(count("1"), 4);
+    stop(&b);
+}
+
 static void writer__full_queue_is_busy(void **state)
 {
     struct bench b;
@@ -895,6 +919,7 @@ int main(void)
         IN_TEMP_DIR(writer__broken_reference_fails_its_job_only),
         IN_TEMP_DIR(writer__standing_statement_does_no_harm),
         IN_TEMP_DIR(writer__done_may_submit),
+        IN_TEMP_DIR(writer__job_that_ends_its_batch_is_done_before_the_next_runs),
         IN_TEMP_DIR(writer__full_queue_is_busy),
         IN_TEMP_DIR(writer__urgent_goes_first),
         IN_TEMP_DIR(writer__urgent_runs_between_the_jobs_of_a_batch),

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+#include "app/admin_client.h"
+
+#include "app/admin.h"
+#include "base/json.h"
+#include "store/lock.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { TIMEOUT_MS = 600000 /* a migration may copy a large table */ };
+
+/* Where the running server's admin listener is: as told, or as its lock file says. */
+static int find_admin(const struct config *config, const char *instead, char *out, size_t size,
+                      struct err *err)
+{
+    struct lock_holder holder;
+    const char *port = strrchr(config->admin_listen, ':');
+
+    if (strcmp(config->admin_listen, "off") == 0)
+        return err_set(err, ERR_ABSENT, "the admin listener is off: %s", instead);
+    if (config->admin_listen_given && (!port || strcmp(port, ":0") != 0)) {
+        snprintf(out, size, "%s", config->admin_listen);
+        return 0;
+    }
+    if (lock_peek(config->db, &holder, err) < 0)
+        return err_prefix(err, "no running server found: ");
+    if (holder.admin[0] == '\0')
+        return err_set(err, ERR_ABSENT, "the server (pid %ld) has no admin listener: %s",
+                       holder.pid, instead);
+    snprintf(out, size, "%s", holder.admin);
+    return 0;
+}
+
+int admin_client_post(const struct config *config, const char *path, const struct buf *body,
+                      const char *instead, struct http_client_response *out, struct err *err)
+{
+    char address[LOCK_ADMIN_MAX], url[LOCK_ADMIN_MAX + 64];
+    const struct http_header headers[] = {
+        {ADMIN_HEADER, "1"},
+        {"Content-Type", "application/json"},
+    };
+    const struct http_client_request request = {
+        .method = "POST",
+        .url = url,
+        .headers = headers,
+        .header_count = ARRAY_LEN(headers),
+        .body = body ? body->data : NULL,
+        .body_len = body ? body->len : 0,
+        .timeout_ms = TIMEOUT_MS,
+    };
+    int rc = find_admin(config, instead, address, sizeof(address), err);
+
+    if (rc < 0)
+        return rc;
+    snprintf(url, sizeof(url), "http://%s%s", address, path);
+    if (http_client_call(&request, out, err) < 0)
+        return err_prefix(err, "no answer from the server: ");
+    return 0;
+}
+
+void admin_client_print(FILE *stream, const struct http_client_response *response,
+                        const char *inside, const char *member)
+{
+    struct json json = {0};
+    uint32_t object = 0, value;
+    char *text = NULL;
+
+    if (json_read(&json, buf_text(&response->body), response->body.len, NULL) == 0) {
+        if (inside)
+            object = json_member(&json, 0, inside);
+        value = json_string_member(&json, object, member);
+        if (value && (text = malloc(json.nodes[value].len + 1)) != NULL) {
+            text[json_decode(&json, value, text)] = '\0';
+            if (*text)
+                fprintf(stream, "%s\n", text);
+        }
+    }
+    free(text);
+    json_release(&json);
+}
+
+int64_t admin_client_number(const struct http_client_response *response, const char *member)
+{
+    struct json json = {0};
+    int64_t number = 0;
+    uint32_t value;
+
+    if (json_read(&json, buf_text(&response->body), response->body.len, NULL) == 0) {
+        value = json_member(&json, 0, member);
+        if (!value || json.nodes[value].type != JSON_NUMBER || !json_to_int(&json, value, &number))
+            number = 0;
+    }
+    json_release(&json);
+    return number;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * admin_client - a command's request to the running server, over its admin listener (admin.h).
+ *
+ * Threads    main.
+ * Ownership  the answer's body is the caller's to release.
+ * Errors     ERR_ABSENT: no server runs with this database, or it has no admin listener. ERR_IO: no
+ *            answer. The text says what to do.
+ */
+#ifndef APP_ADMIN_CLIENT_H
+#define APP_ADMIN_CLIENT_H
+
+#include "app/config.h"
+#include "base/err.h"
+#include "http/client.h"
+
+#include <stdio.h>
+
+/* POST the body (NULL: none) to the path; instead says what to do without an admin listener. */
+int admin_client_post(const struct config *config, const char *path, const struct buf *body,
+                      const char *instead, struct http_client_response *out, struct err *err)
+    MUST_CHECK;
+
+/* A string member of the answer, printed with a line end; nothing when it is "". inside: of the object
+ * that this member is, NULL: of the answer itself. */
+void admin_client_print(FILE *stream, const struct http_client_response *response,
+                        const char *inside, const char *member);
+
+/* A number of the answer; 0 when there is none. */
+int64_t admin_client_number(const struct http_client_response *response, const char *member);
+
+#endif

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+#include "app/command.h"
+
+#include "base/clock.h"
+#include "store/db.h"
+#include "workos/event_list.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { LINE_MAX_BYTES = 64 * 1024 * 1024 + 65536, FOLLOW_PAUSE_MS = 500, FOLLOWED_MAX = 10000 };
+
+/* An event that was shown and may still change. */
+struct followed {
+    int64_t seq;
+    int64_t attempts;
+    char status[16];
+};
+
+struct listing {
+    const struct config *config;
+    struct db *db;
+    struct event_filter filter;
+    struct buf line;
+    int64_t last_seq;
+
+    struct followed *followed; /* FOLLOWED_MAX of them; NULL without --follow */
+    size_t followed_count;
+};
+
+/* ------------------------------------------------------------------------- one event */
+
+static void put_member(struct buf *out, const char *name, const char *value)
+{
+    buf_printf(out, ",\"%s\":", name);
+    if (value)
+        buf_put_json_string(out, value, strlen(value));
+    else
+        buf_puts(out, "null");
+}
+
+/* On one line: line ends stand between the tokens of a JSON text only, never in its strings. */
+static void put_payload(struct buf *out, const char *payload)
+{
+    for (const char *c = payload ? payload : "null"; *c; c++)
+        buf_putc(out, *c == '\n' || *c == '\r' ? ' ' : *c);
+}
+
+static void put_json(struct buf *out, const struct event_row *row)
+{
+    buf_puts(out, "{\"id\":");
+    buf_put_json_string(out, row->id, strlen(row->id));
+    put_member(out, "event", row->event);
+    put_member(out, "object_id", row->object_id);
+    put_member(out, "user_id", row->user_id);
+    put_member(out, "created_at", row->created_at);
+    buf_printf(out, ",\"received_at\":%" PRId64, row->received_at);
+    put_member(out, "status", row->status);
+    buf_printf(out, ",\"attempts\":%" PRId64 ",\"next_attempt_at\":", row->attempts);
+    if (row->next_attempt_at)
+        buf_printf(out, "%" PRId64, row->next_attempt_at);
+    else
+        buf_puts(out, "null");
+    put_member(out, "last_error", row->last_error);
+    buf_puts(out, ",\"payload\":");
+    put_payload(out, row->payload);
+    buf_puts(out, "}\n");
+}
+
+/* How many bytes at text could play tricks on a terminal: control characters (those of U+0080 to
+ * U+009F, which some obey, too) and what turns the direction of writing. 0 when it is harmless. */
+static size_t trick_len(const char *text)
+{
+    unsigned char first = (unsigned char)text[0], second, third;
+
+    if (first < ' ' || first == 0x7F)
+        return 1;
+    second = (unsigned char)text[1];
+    if (first == 0xC2 && second >= 0x80 && second <= 0x9F)
+        return 2;
+    if (first != 0xE2 || second == '\0')
+        return 0;
+    third = (unsigned char)text[2];
+    if ((second == 0x80 && third >= 0xAA && third <= 0xAE) ||
+        (second == 0x81 && third >= 0xA6 && third <= 0xA9))
+        return 3;
+    return 0;
+}
+
+/* The first line of a text, with a "?" for each trick. */
+static void put_plain(struct buf *out, const char *text)
+{
+    while (*text && *text != '\n') {
+        size_t len = trick_len(text);
+
+        buf_putc(out, len ? '?' : *text);
+        text += len ? len : 1;
+    }
+}
+
+static void put_text(struct buf *out, const struct event_row *row)
+{
+    char time[CLOCK_TEXT_MAX];
+
+    clock_format_ms(row->received_at, time);
+    buf_printf(out, "%s  %-7s  %5" PRId64 "  ", time, row->status, row->attempts);
+    put_plain(out, row->event);
+    buf_puts(out, "  ");
+    put_plain(out, row->id);
+    if (row->object_id) {
+        buf_puts(out, "  ");
+        put_plain(out, row->object_id);
+    }
+    buf_putc(out, '\n');
+    if (row->last_error) {
+        buf_puts(out, "    ");
+        put_plain(out, row->last_error);
+        buf_putc(out, '\n');
+    }
+    if (row->next_attempt_at) {
+        clock_format_ms(row->next_attempt_at, time);
+        buf_printf(out, "    next attempt: %s\n", time);
+    }
+}
+
+static void show_row(struct listing *listing, const struct event_row *row)
+{
+    buf_reset(&listing->line);
+    if (listing->config->json)
+        put_json(&listing->line, row);
+    else
+        put_text(&listing->line, row);
+    fwrite(buf_text(&listing->line), 1, listing->line.len, stdout);
+}
+
+/* ------------------------------------------------------------------------- following */
+
+static void note(struct followed *followed, const struct event_row *row)
+{
+    followed->seq = row->seq;
+    followed->attempts = row->attempts;
+    snprintf(followed->status, sizeof(followed->status), "%s", row->status);
+}
+
+static void show(void *arg, const struct event_row *row)
+{
+    struct listing *listing = arg;
+
+    show_row(listing, row);
+    if (row->seq > listing->last_seq)
+        listing->last_seq = row->seq;
+    if (listing->followed && strcmp(row->status, "done") != 0 &&
+        listing->followed_count < FOLLOWED_MAX)
+        note(&listing->followed[listing->followed_count++], row);
+}
+
+struct change {
+    struct listing *listing;
+    struct followed *followed;
+    bool is_over;
+};
+
+static void show_change(void *arg, const struct event_row *row)
+{
+    struct change *change = arg;
+
+    change->is_over = strcmp(row->status, "done") == 0;
+    if (row->attempts == change->followed->attempts &&
+        strcmp(row->status, change->followed->status) == 0)
+        return;
+    note(change->followed, row);
+    show_row(change->listing, row);
+}
+
+static int show_changes(struct listing *listing, struct err *err)
+{
+    const struct event_filter any = {0}; /* a failed one is done some day: that is news, too */
+    size_t kept = 0;
+    int rc = 0;
+
+    for (size_t i = 0; i < listing->followed_count; i++) {
+        struct change change = {listing, &listing->followed[i], true};
+
+        if (rc == 0)
+            rc = event_list_one(listing->db, &any, listing->followed[i].seq, show_change, &change,
+                                err);
+        if (!change.is_over || rc < 0)
+            listing->followed[kept++] = listing->followed[i];
+    }
+    listing->followed_count = kept;
+    return rc;
+}
+
+/* A pause; false when nobody reads our output any more (a pipe or terminal that was closed). */
+static bool is_still_read(void)
+{
+    struct pollfd output = {.fd = STDOUT_FILENO};
+
+    return fflush(stdout) == 0 && poll(&output, 1, FOLLOW_PAUSE_MS) <= 0;
+}
+
+static int follow(struct listing *listing, struct err *err)
+{
+    int rc = 0;
+
+    while (rc == 0 && is_still_read()) {
+        rc = show_changes(listing, err);
+        if (rc == 0)
+            rc = event_list_behind(listing->db, &listing->filter, listing->last_seq, show, listing,
+                                   &listing->last_seq, err);
+        if (rc == ERR_BUSY)
+            rc = 0;
+    }
+    return rc;
+}
+
+/* ------------------------------------------------------------------------- the command */
+
+static int list(struct listing *listing, struct err *err)
+{
+    const struct config *config = listing->config;
+    int rc = db_open(&listing->db, config->db, DB_READER, err);
+
+    if (rc < 0)
+        return rc;
+    if (config->follow) /* what is there already is behind this number, whatever the filter shows */
+        rc = event_list_last_seq(listing->db, &listing->last_seq, err);
+    if (rc == 0 && !config->json)
+        printf("%-24s  %-7s  %5s  %s\n", "RECEIVED", "STATUS", "TRIES", "EVENT  ID  OBJECT");
+    if (rc == 0)
+        rc = event_list_last(listing->db, &listing->filter, config->limit, show, listing, err);
+    if (rc == 0 && config->follow)
+        rc = follow(listing, err);
+    return rc < 0 ? err_prefix(err, "%s: ", config->db) : 0;
+}
+
+static int events(const struct config *config)
+{
+    struct listing listing = {
+        .config = config,
+        .filter = {.status = config->status ? config_statuses[config->status] : NULL,
+                   .type = config->type},
+        .line = BUF_INIT(LINE_MAX_BYTES),
+    };
+    struct err err;
+    int rc;
+
+    if (config->follow)
+        listing.followed = calloc(FOLLOWED_MAX, sizeof(*listing.followed));
+    rc = list(&listing, &err);
+    if (rc < 0)
+        command_complain(err.text);
+    free(listing.followed);
+    buf_release(&listing.line);
+    db_close(listing.db);
+    return rc < 0 ? EXIT_FAILED : EXIT_FINE;
+}
+
+const struct command cmd_events = {
+    .name = "events",
+    .summary = "list received events, the newest last: what is done, failed, waiting, dead",
+    .about = "It reads the database itself: a server may be running with it, or none.",
+    .options = FOR_EVENTS,
+    .run = events,
+};

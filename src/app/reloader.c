@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+#include "app/reloader.h"
+
+#include "app/handlers.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "base/thread.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { REPORT_MAX = 65536 };
+
+enum phase { IDLE, LOADING, INSTALLING };
+
+struct reloader {
+    struct reloader_opts opts;
+    pthread_t thread;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* any of the following did */
+    enum phase phase;       /* guarded by lock, as all that follows */
+    uint64_t asked;         /* how often somebody did */
+    uint64_t answered;      /* how many of them have their outcome: the one that is below */
+    bool refusing;
+    bool ended;
+    int rc;
+    struct err err;
+    struct buf report;
+};
+
+/* ------------------------------------------------------------------------- what is logged */
+
+static const char *or_none(const char *names)
+{
+    return *names ? names : "none";
+}
+
+/* A line of a report, by how it begins. The last kind is any other. */
+static const struct {
+    const char *start;
+    enum log_level level;
+    const char *message;
+} report_lines[] = {
+    {"warning: ", LOG_LEVEL_WARN, "schema"},
+    {"note: ", LOG_LEVEL_INFO, "note"},
+    {"", LOG_LEVEL_INFO, "schema changed"},
+};
+
+static void log_report_line(const char *line, size_t len)
+{
+    size_t kind = 0, skip;
+
+    while (!text_starts_with(line, report_lines[kind].start))
+        kind++;
+    skip = strlen(report_lines[kind].start);
+    log_write(report_lines[kind].level, report_lines[kind].message,
+              LOG_FIELDS(log_bytes("what", line + skip, len - skip)));
+}
+
+static void log_report(const struct buf *report)
+{
+    const char *at = buf_text(report);
+
+    while (*at) {
+        size_t len = strcspn(at, "\n");
+
+        log_report_line(at, len);
+        at += len + (at[len] == '\n');
+    }
+}
+
+static void log_script(const struct config *config, const char *events, const char *actions,
+                       bool has_routes)
+{
+    log_info("script loaded", log_str("file", config->handlers), log_str("events", events),
+             log_str("actions", actions));
+    if (!config->action_secret && strcmp(actions, "none") != 0)
+        log_warn("the script has action functions, but the action endpoint is off: set "
+                 "WORKOS_ACTION_SECRET");
+    if (has_routes)
+        log_warn("the script declares routes, which this version doesn't serve yet");
+}
+
+static void tell_outcome(const struct reloader_opts *opts, int rc, const struct err *err)
+{
+    char status[NOTIFY_STATUS_MAX], now[CLOCK_TEXT_MAX];
+
+    clock_format_ms(clock_wall_ms(), now);
+    if (rc < 0)
+        snprintf(status, sizeof(status), "script refused; the old one goes on: %.900s", err->text);
+    else
+        snprintf(status, sizeof(status), "serving; script loaded at %s", now);
+    notify_reloaded(opts->notify, status);
+}
+
+/* ------------------------------------------------------------------------- one load */
+
+/* The script is the service's when this returns 0, and gone otherwise. */
+static int install(const struct reloader_opts *opts, struct script *script, struct buf *report,
+                   struct err *err)
+{
+    char events[4096], actions[256];
+    bool has_routes = script_has_routes(script);
+    int rc;
+
+    /* Copied before it is installed: from then on it is the writer's, and may be freed. */
+    snprintf(events, sizeof(events), "%s", or_none(script_event_names(script)));
+    snprintf(actions, sizeof(actions), "%s", or_none(script_action_names(script)));
+    rc = workos_install(opts->workos, script, report, err);
+    if (rc < 0) {
+        script_free(script);
+        return rc;
+    }
+    log_report(report);
+    log_script(opts->config, events, actions, has_routes);
+    return 0;
+}
+
+static void load_certificate(const struct reloader_opts *opts)
+{
+    struct err err;
+
+    if (!opts->tls)
+        return;
+    if (tls_server_reload(opts->tls, &err) < 0)
+        log_error("certificate refused; the old one goes on", log_str("error", err.text));
+    else
+        log_info("certificate loaded", log_str("file", opts->config->tls_cert));
+}
+
+int reloader_load(const struct reloader_opts *opts, struct err *err)
+{
+    struct buf report = BUF_INIT(REPORT_MAX);
+    struct script *script = NULL;
+    int rc = handlers_load(&script, opts->config, err);
+
+    if (rc == 0)
+        rc = install(opts, script, &report, err);
+    buf_release(&report);
+    return rc;
+}
+
+/* False, and the phase as it was, when there shall be no more loads: then the other side of the wall
+ * between LOADING and INSTALLING may be gone already. */
+static bool enter(struct reloader *r, enum phase phase)
+{
+    bool may;
+
+    pthread_mutex_lock(&r->lock);
+    may = !r->refusing;
+    if (may)
+        r->phase = phase;
+    pthread_mutex_unlock(&r->lock);
+    return may;
+}
+
+static bool is_refusing(struct reloader *r)
+{
+    bool refusing;
+
+    pthread_mutex_lock(&r->lock);
+    refusing = r->refusing;
+    pthread_mutex_unlock(&r->lock);
+    return refusing;
+}
+
+static int closing(struct err *err)
+{
+    return err_set(err, ERR_CLOSED, "the server is stopping");
+}
+
+/* In INSTALLING, the lock not held. */
+static int load_again(struct reloader *r, struct buf *report, struct err *err)
+{
+    struct script *script = NULL;
+    int rc;
+
+    load_certificate(&r->opts);
+    if (!enter(r, LOADING))
+        return closing(err);
+    rc = handlers_load(&script, r->opts.config, err);
+    if (!enter(r, INSTALLING)) {
+        script_free(script);
+        return closing(err);
+    }
+    if (rc < 0)
+        return rc;
+    log_debug("script read; installing it", log_str("file", r->opts.config->handlers));
+    return install(&r->opts, script, report, err);
+}
+
+/* ------------------------------------------------------------------------- the thread */
+
+static int load_and_tell(struct reloader *r, struct buf *report, struct err *err)
+{
+    int rc;
+
+    notify_reloading(r->opts.notify);
+    rc = load_again(r, report, err);
+    if (rc == ERR_CLOSED && is_refusing(r))
+        return rc;
+    if (rc < 0)
+        log_error("script refused; the old one goes on", log_str("file", r->opts.config->handlers),
+                  log_str("error", err->text));
+    tell_outcome(&r->opts, rc, err);
+    return rc;
+}
+
+/* Called and left with the lock held. */
+static void answer(struct reloader *r, uint64_t ticket, int rc, const struct err *err,
+                   struct buf *report)
+{
+    buf_release(&r->report);
+    r->report = *report;
+    *report = BUF_INIT(REPORT_MAX);
+    r->rc = rc;
+    r->err = *err;
+    r->answered = ticket;
+    r->phase = IDLE;
+    pthread_cond_broadcast(&r->changed);
+}
+
+static void *reloader_main(void *arg)
+{
+    struct reloader *r = arg;
+    struct buf report = BUF_INIT(REPORT_MAX);
+
+    pthread_mutex_lock(&r->lock);
+    while (!r->refusing) {
+        uint64_t ticket = r->asked; /* who asks from here on gets the next load */
+        struct err err = {0};
+        int rc;
+
+        if (r->answered == ticket) {
+            pthread_cond_wait(&r->changed, &r->lock);
+            continue;
+        }
+        r->phase = INSTALLING;
+        pthread_mutex_unlock(&r->lock);
+        rc = load_and_tell(r, &report, &err);
+        pthread_mutex_lock(&r->lock);
+        answer(r, ticket, rc, &err, &report);
+    }
+    r->ended = true;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+    buf_release(&report);
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------- asking */
+
+void reloader_ask(struct reloader *reloader)
+{
+    pthread_mutex_lock(&reloader->lock);
+    reloader->asked++;
+    pthread_cond_broadcast(&reloader->changed);
+    pthread_mutex_unlock(&reloader->lock);
+}
+
+int reloader_run(struct reloader *reloader, struct buf *report, struct err *err)
+{
+    uint64_t ticket;
+    int rc;
+
+    pthread_mutex_lock(&reloader->lock);
+    ticket = ++reloader->asked;
+    pthread_cond_broadcast(&reloader->changed);
+    while (reloader->answered < ticket && !reloader->refusing)
+        pthread_cond_wait(&reloader->changed, &reloader->lock);
+    if (reloader->answered < ticket) {
+        rc = closing(err);
+    } else {
+        buf_put(report, buf_text(&reloader->report), reloader->report.len);
+        *err = reloader->err;
+        rc = reloader->rc;
+    }
+    pthread_mutex_unlock(&reloader->lock);
+    return rc;
+}
+
+/* ------------------------------------------------------------------------- start and stop */
+
+int reloader_start(struct reloader **out, const struct reloader_opts *opts, struct err *err)
+{
+    struct reloader *r = calloc(1, sizeof(*r));
+    int rc;
+
+    if (!r)
+        return err_set(err, ERR_NOMEM, "no memory for reloads");
+    r->opts = *opts;
+    r->report = BUF_INIT(REPORT_MAX);
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_cond_init(&r->changed, NULL);
+    rc = thread_start(&r->thread, "reloader", reloader_main, r, err);
+    if (rc < 0) {
+        pthread_cond_destroy(&r->changed);
+        pthread_mutex_destroy(&r->lock);
+        free(r);
+        return rc;
+    }
+    *out = r;
+    return 0;
+}
+
+void reloader_refuse(struct reloader *reloader)
+{
+    if (!reloader)
+        return;
+    pthread_mutex_lock(&reloader->lock);
+    reloader->refusing = true;
+    pthread_cond_broadcast(&reloader->changed);
+    pthread_mutex_unlock(&reloader->lock);
+}
+
+enum reloader_end reloader_stop(struct reloader *reloader, int wait_ms)
+{
+    struct timespec until = thread_after_ms(wait_ms);
+    enum reloader_end end;
+    int rc = 0;
+
+    if (!reloader)
+        return RELOADER_ENDED;
+    pthread_mutex_lock(&reloader->lock);
+    while (!reloader->ended && reloader->phase != LOADING && rc == 0)
+        rc = pthread_cond_clockwait(&reloader->changed, &reloader->lock, CLOCK_MONOTONIC, &until);
+    end = reloader->ended              ? RELOADER_ENDED
+          : reloader->phase == LOADING ? RELOADER_LEFT_LOADING
+                                       : RELOADER_LEFT_INSTALLING;
+    pthread_mutex_unlock(&reloader->lock);
+    if (end != RELOADER_ENDED) {
+        pthread_detach(reloader->thread);
+        return end;
+    }
+    pthread_join(reloader->thread, NULL);
+    buf_release(&reloader->report);
+    pthread_cond_destroy(&reloader->changed);
+    pthread_mutex_destroy(&reloader->lock);
+    free(reloader);
+    return RELOADER_ENDED;
+}

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: MIT */
+#include "workos/event_log.h"
+
+#include "base/clock.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const char *const event_status_names[EVENT_STATUSES] = {"done", "failed", "waiting", "dead"};
+
+/* An object's line, as the index workos_events_held has it. */
+#define IN_LINE "status IN ('failed', 'waiting')"
+
+struct event_log {
+    struct db *db;
+    struct stmt *add, *update, *is_held, *is_late, *release, *erase, *erase_one;
+    struct stmt *load_due, *find_due, *find_next, *renew_failed;
+    struct stmt *find, *retry, *retry_all;
+};
+
+int event_log_open(struct event_log **out, struct db *db, struct err *err)
+{
+    struct event_log *log = calloc(1, sizeof(*log));
+    int rc = 0;
+
+    if (!log)
+        return err_set(err, ERR_NOMEM, "no memory for the event log");
+    const struct {
+        struct stmt **slot;
+        const char *sql;
+    } statements[] = {
+        {&log->add,
+         "INSERT INTO workos_events (id, event, object_id, user_id, created_at, received_at,"
+         " status, attempts, next_attempt_at, last_error, payload, _created_us)"
+         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"},
+        {&log->update, "UPDATE workos_events SET status = ?, attempts = ?, next_attempt_at = ?,"
+                       " last_error = ? WHERE _seq = ?"},
+        {&log->is_held,
+         "SELECT 1 FROM workos_events WHERE object_id = ? AND " IN_LINE " AND _seq < ? LIMIT 1"},
+        {&log->is_late, "SELECT 1 FROM workos_events WHERE object_id = ?"
+                        " AND (_created_us, id) > (?, ?) AND status = 'done' LIMIT 1"},
+        {&log->release,
+         "UPDATE workos_events SET next_attempt_at = ?1 WHERE status = 'waiting'"
+         " AND next_attempt_at IS NULL AND _seq = (SELECT min(_seq) FROM workos_events"
+         " WHERE " IN_LINE " AND object_id ="
+         " (SELECT object_id FROM workos_events WHERE _seq = ?2))"},
+        {&log->erase, "UPDATE workos_events SET payload = NULL, last_error = NULL"
+                      " WHERE user_id = ? AND status IN ('done', 'dead')"
+                      " AND (payload IS NOT NULL OR last_error IS NOT NULL)"},
+        {&log->erase_one, "UPDATE workos_events SET payload = NULL, last_error = NULL"
+                          " WHERE _seq = ? AND user_id IN (SELECT id FROM authkitd_tombstones"
+                          " WHERE object = 'user')"},
+        {&log->load_due, "SELECT attempts, payload FROM workos_events"
+                         " WHERE _seq = ? AND " IN_LINE " AND next_attempt_at <= ?"},
+        {&log->find_due, "SELECT _seq FROM workos_events WHERE next_attempt_at <= ?"
+                         " ORDER BY next_attempt_at, _seq LIMIT ?"},
+        {&log->find_next, "SELECT min(next_attempt_at) FROM workos_events"
+                          " WHERE next_attempt_at > ?"},
+        {&log->renew_failed, "UPDATE workos_events SET attempts = 0, next_attempt_at = ?"
+                             " WHERE status = 'failed' AND status <> 'done'"},
+        {&log->find, "SELECT _seq, status, attempts, payload IS NOT NULL FROM workos_events"
+                     " WHERE id = ?"},
+        {&log->retry, "UPDATE workos_events SET status = 'failed', attempts = 0,"
+                      " next_attempt_at = ? WHERE _seq = ?"},
+        {&log->retry_all, "UPDATE workos_events SET status = 'failed', attempts = 0,"
+                          " next_attempt_at = ? WHERE status IN ('failed', 'dead')"
+                          " AND status <> 'done' AND payload IS NOT NULL"},
+    };
+
+    log->db = db;
+    for (size_t i = 0; rc == 0 && i < ARRAY_LEN(statements); i++)
+        rc = stmt_new(statements[i].slot, db, statements[i].sql, err);
+    if (rc < 0) {
+        event_log_close(log);
+        return rc;
+    }
+    *out = log;
+    return 0;
+}
+
+void event_log_close(struct event_log *log)
+{
+    if (!log)
+        return;
+    stmt_free(log->add);
+    stmt_free(log->update);
+    stmt_free(log->is_held);
+    stmt_free(log->is_late);
+    stmt_free(log->release);
+    stmt_free(log->erase);
+    stmt_free(log->erase_one);
+    stmt_free(log->load_due);
+    stmt_free(log->find_due);
+    stmt_free(log->find_next);
+    stmt_free(log->renew_failed);
+    stmt_free(log->find);
+    stmt_free(log->retry);
+    stmt_free(log->retry_all);
+    free(log);
+}
+
+static void bind_event_text(struct stmt *stmt, int parameter, struct event_text text)
+{
+    stmt_bind_text(stmt, parameter, text.at, text.len);
+}
+
+/* Four parameters, from first on. */
+static void bind_record(struct stmt *stmt, int first, const struct event_record *record)
+{
+    stmt_bind_str(stmt, first, event_status_names[record->status]);
+    stmt_bind_int(stmt, first + 1, record->attempts);
+    if (record->next_attempt_at)
+        stmt_bind_int(stmt, first + 2, record->next_attempt_at);
+    else
+        stmt_bind_null(stmt, first + 2);
+    stmt_bind_str(stmt, first + 3, record->error);
+}
+
+/* Is there a row? */
+static int has_row(struct stmt *stmt, bool *out, struct err *err)
+{
+    int rc = stmt_step(stmt, err);
+
+    if (rc < 0)
+        return rc;
+    *out = rc == 1;
+    stmt_reset(stmt);
+    return 0;
+}
+
+/* Run a statement that writes; how many rows it changed. */
+static int count_changes(struct event_log *log, struct stmt *stmt, int64_t *out, struct err *err)
+{
+    int64_t before = db_total_changes(log->db);
+    int rc = stmt_run(stmt, err);
+
+    *out = db_total_changes(log->db) - before;
+    return rc;
+}
+
+int event_log_add(struct event_log *log, const struct event *event,
+                  const struct event_record *record, int64_t *out_seq, struct err *err)
+{
+    struct stmt *add = log->add;
+    int64_t added;
+    int rc;
+
+    stmt_bind_str(add, 1, event->id);
+    stmt_bind_str(add, 2, event->type);
+    bind_event_text(add, 3, event->object_id);
+    bind_event_text(add, 4, event->user_id);
+    bind_event_text(add, 5, event->created_at);
+    stmt_bind_int(add, 6, clock_wall_ms());
+    bind_record(add, 7, record);
+    stmt_bind_text(add, 11, event->body, event->body_len);
+    stmt_bind_int(add, 12, event->created_us);
+    rc = count_changes(log, add, &added, err);
+    *out_seq = added ? db_last_insert_rowid(log->db) : 0;
+    return rc;
+}
+
+int event_log_update(struct event_log *log, int64_t seq, const struct event_record *record,
+                     struct err *err)
+{
+    bind_record(log->update, 1, record);
+    stmt_bind_int(log->update, 5, seq);
+    return stmt_run(log->update, err);
+}
+
+int event_log_is_held(struct event_log *log, struct event_text object_id, int64_t seq, bool *out,
+                      struct err *err)
+{
+    *out = false;
+    if (!object_id.at)
+        return 0;
+    bind_event_text(log->is_held, 1, object_id);
+    stmt_bind_int(log->is_held, 2, seq ? seq : INT64_MAX);
+    return has_row(log->is_held, out, err);
+}
+
+int event_log_is_late(struct event_log *log, const struct event *event, bool *out, struct err *err)
+{
+    *out = false;
+    if (!event->object_id.at)
+        return 0;
+    bind_event_text(log->is_late, 1, event->object_id);
+    stmt_bind_int(log->is_late, 2, event->created_us);
+    stmt_bind_str(log->is_late, 3, event->id);
+    return has_row(log->is_late, out, err);
+}
+
+int event_log_release(struct event_log *log, int64_t seq, bool *out_released, struct err *err)
+{
+    int64_t released;
+    int rc;
+
+    stmt_bind_int(log->release, 1, clock_wall_ms());
+    stmt_bind_int(log->release, 2, seq);
+    rc = count_changes(log, log->release, &released, err);
+    *out_released = released > 0;
+    return rc;
+}
+
+int event_log_erase(struct event_log *log, struct event_text user_id, bool *out_erased,
+                    struct err *err)
+{
+    int64_t erased;
+    int rc;
+
+    bind_event_text(log->erase, 1, user_id);
+    rc = count_changes(log, log->erase, &erased, err);
+    *out_erased = erased > 0;
+    return rc;
+}
+
+int event_log_erase_one(struct event_log *log, int64_t seq, struct err *err)
+{
+    stmt_bind_int(log->erase_one, 1, seq);
+    return stmt_run(log->erase_one, err);
+}
+
+static enum event_status read_status(struct stmt *stmt, int column)
+{
+    const char *text = stmt_text(stmt, column, NULL);
+
+    for (int i = 0; text && i < EVENT_STATUSES; i++)
+        if (strcmp(text, event_status_names[i]) == 0)
+            return (enum event_status)i;
+    return EVENT_DONE; /* what somebody wrote by hand doesn't run */
+}
+
+int event_log_find(struct event_log *log, const char *id, struct logged_event *out, struct err *err)
+{
+    int rc;
+
+    *out = (struct logged_event){0};
+    stmt_bind_str(log->find, 1, id);
+    rc = stmt_step(log->find, err);
+    if (rc <= 0)
+        return rc;
+    out->seq = stmt_int(log->find, 0);
+    out->status = read_status(log->find, 1);
+    out->attempts = stmt_int(log->find, 2);
+    out->has_payload = stmt_int(log->find, 3);
+    stmt_reset(log->find);
+    return 0;
+}
+
+int event_log_load_due(struct event_log *log, int64_t seq, int64_t now_ms, bool *out_is_due,
+                       int64_t *out_attempts, struct buf *payload, struct err *err)
+{
+    struct stmt *load = log->load_due;
+    const char *text;
+    size_t len;
+    int rc;
+
+    *out_is_due = false;
+    stmt_bind_int(load, 1, seq);
+    stmt_bind_int(load, 2, now_ms);
+    rc = stmt_step(load, err);
+    if (rc <= 0)
+        return rc;
+    *out_attempts = stmt_int(load, 0);
+    text = stmt_text(load, 1, &len);
+    buf_put(payload, text ? text : "", text ? len : 0);
+    stmt_reset(load);
+    *out_is_due = true;
+    return buf_ok(payload) ? 0 : err_set(err, ERR_NOMEM, "no memory for an event's payload");
+}
+
+int event_log_find_due(struct event_log *log, int64_t now_ms, int64_t *out_seqs, size_t max,
+                       size_t *out_count, int64_t *out_next_ms, struct err *err)
+{
+    int rc;
+
+    *out_count = 0;
+    *out_next_ms = 0;
+    stmt_bind_int(log->find_due, 1, now_ms);
+    stmt_bind_int(log->find_due, 2, (int64_t)max);
+    while ((rc = stmt_step(log->find_due, err)) > 0)
+        out_seqs[(*out_count)++] = stmt_int(log->find_due, 0);
+    if (rc < 0)
+        return rc;
+    stmt_bind_int(log->find_next, 1, now_ms);
+    rc = stmt_step(log->find_next, err);
+    if (rc <= 0)
+        return rc;
+    *out_next_ms = stmt_int(log->find_next, 0); /* 0 for NULL */
+    stmt_reset(log->find_next);
+    return 0;
+}
+
+int event_log_renew_failed(struct event_log *log, int64_t now_ms, int64_t *out_count,
+                           struct err *err)
+{
+    stmt_bind_int(log->renew_failed, 1, now_ms);
+    return count_changes(log, log->renew_failed, out_count, err);
+}
+
+static enum retry_result judge_retry(const struct logged_event *event)
+{
+    if (event->seq == 0)
+        return RETRY_UNKNOWN;
+    switch (event->status) {
+    case EVENT_DONE:
+        return RETRY_DONE;
+    case EVENT_WAITING:
+        return RETRY_WAITING;
+    default:
+        return event->has_payload ? RETRY_DUE : RETRY_ERASED;
+    }
+}
+
+int event_log_retry(struct event_log *log, const char *id, int64_t now_ms, enum retry_result *out,
+                    struct err *err)
+{
+    struct logged_event event;
+    int rc = event_log_find(log, id, &event, err);
+
+    if (rc < 0)
+        return rc;
+    *out = judge_retry(&event);
+    if (*out != RETRY_DUE)
+        return 0;
+    stmt_bind_int(log->retry, 1, now_ms);
+    stmt_bind_int(log->retry, 2, event.seq);
+    return stmt_run(log->retry, err);
+}
+
+int event_log_retry_all(struct event_log *log, int64_t now_ms, int64_t *out_count, struct err *err)
+{
+    stmt_bind_int(log->retry_all, 1, now_ms);
+    return count_changes(log, log->retry_all, out_count, err);
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+#include "workos/secrets.h"
+
+#include "base/text.h"
+
+/* Members of data, by the prefix of the event's type; "" is every event. Of a path of two the first
+ * is a list (or an object), and the second a member of what is in it. */
+static const struct secret {
+    const char *prefix;
+    const char *path[2];
+} secrets[] = {
+    /* What WorkOS's own sync engine strips (WORKOS.md section 6), and what signs somebody in. */
+    {"invitation.", {"token"}},
+    {"invitation.", {"accept_invitation_url"}},
+    {"organization_domain.", {"verification_token"}},
+    {"organization.", {"domains", "verification_token"}},
+    {"magic_auth.", {"code"}},
+    {"email_verification.", {"code"}},
+    {"password_reset.", {"token"}},
+    {"password_reset.", {"password_reset_token"}},
+    {"password_reset.", {"password_reset_url"}},
+    {"api_key.", {"value"}},
+    {"", {"secret"}},
+    {"", {"client_secret"}},
+    {"", {"access_token"}},
+    {"", {"refresh_token"}},
+    {"", {"password"}},
+};
+
+/* The body is copied up to each secret as it is found; they come in the order of the text. */
+struct removal {
+    const struct event *event;
+    struct buf *out;
+    size_t copied; /* bytes of the body that are in out, or were left out */
+    bool found;
+};
+
+static void remove_value(struct removal *r, uint32_t value)
+{
+    size_t len;
+    const char *raw = json_raw(&r->event->json, value, &len);
+    size_t start = (size_t)(raw - r->event->body);
+
+    if (r->event->json.nodes[value].type == JSON_NULL)
+        return;
+    buf_put(r->out, r->event->body + r->copied, start - r->copied);
+    buf_puts(r->out, "null");
+    r->copied = start + len;
+    r->found = true;
+}
+
+static void remove_members(struct removal *r, uint32_t object, const char *name)
+{
+    const struct json_node *nodes = r->event->json.nodes;
+
+    for (uint32_t key = object + 1; key < nodes[object].next; key = nodes[key + 1].next)
+        if (json_equals(&r->event->json, key, name))
+            remove_value(r, key + 1);
+}
+
+/* The second step of a path, in an object or in each object of a list. */
+static void remove_inside(struct removal *r, uint32_t value, const char *name)
+{
+    const struct json_node *nodes = r->event->json.nodes;
+
+    if (nodes[value].type == JSON_OBJECT) {
+        remove_members(r, value, name);
+    } else if (nodes[value].type == JSON_ARRAY) {
+        for (uint32_t item = value + 1; item < nodes[value].next; item = nodes[item].next)
+            if (nodes[item].type == JSON_OBJECT)
+                remove_members(r, item, name);
+    }
+}
+
+static void look_at_member(struct removal *r, uint32_t key)
+{
+    for (size_t i = 0; i < ARRAY_LEN(secrets); i++) {
+        if (!json_equals(&r->event->json, key, secrets[i].path[0]) ||
+            !text_starts_with(r->event->type, secrets[i].prefix))
+            continue;
+        if (secrets[i].path[1])
+            remove_inside(r, key + 1, secrets[i].path[1]);
+        else
+            remove_value(r, key + 1);
+        return;
+    }
+}
+
+int secrets_remove(const struct event *event, struct buf *out, bool *out_found, struct err *err)
+{
+    const struct json_node *nodes = event->json.nodes;
+    struct removal r = {.event = event, .out = out};
+
+    for (uint32_t key = event->data + 1; key < nodes[event->data].next; key = nodes[key + 1].next)
+        look_at_member(&r, key);
+    if (r.found)
+        buf_put(out, event->body + r.copied, event->body_len - r.copied);
+    if (!buf_ok(out))
+        return err_set(err, ERR_NOMEM, "no memory for the event without its secrets");
+    *out_found = r.found;
+    return 0;
+}

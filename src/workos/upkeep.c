@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+#include "workos/upkeep.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/thread.h"
+#include "workos/retention.h"
+#include "workos/retry.h"
+#include "workos/workos_state.h"
+
+#include <stdlib.h>
+
+enum {
+    SLEEP_MAX_MS = 60000, /* the wall clock may be set meanwhile */
+    AFTER_ERROR_MS = 1000,
+    SWEEP_FIRST_MS = 1000, /* a start has better things to do */
+    SWEEP_EVERY_MS = 3600000,
+    SWEEP_PAUSE_MS = 20, /* between two pieces of a sweep */
+};
+
+struct upkeep {
+    struct workos *workos;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool stopping;  /* guarded by lock */
+    int64_t due_ms; /* wall time of the next retry, 0: none; guarded by lock */
+
+    /* The thread's own. */
+    struct retry_pace pace;
+    int64_t not_before_ms; /* monotonic: retries pause until then */
+    int64_t sweep_ms;      /* monotonic: the next piece of a sweep */
+};
+
+void upkeep_wake(struct upkeep *upkeep, int64_t due_ms)
+{
+    if (!upkeep)
+        return;
+    pthread_mutex_lock(&upkeep->lock);
+    if (upkeep->due_ms == 0 || due_ms < upkeep->due_ms) {
+        upkeep->due_ms = due_ms > 0 ? due_ms : 1;
+        pthread_cond_signal(&upkeep->wake);
+    }
+    pthread_mutex_unlock(&upkeep->lock);
+}
+
+/* How long until something is to be done, in ms; at most SLEEP_MAX_MS. With the lock held. */
+static int64_t time_left_ms(const struct upkeep *upkeep)
+{
+    int64_t now_ms = clock_mono_ms(), left_ms = SLEEP_MAX_MS, until_ms;
+
+    if (upkeep->due_ms) {
+        left_ms = upkeep->due_ms - clock_wall_ms();
+        until_ms = upkeep->not_before_ms - now_ms;
+        left_ms = left_ms > until_ms ? left_ms : until_ms;
+    }
+    if (upkeep->sweep_ms - now_ms < left_ms)
+        left_ms = upkeep->sweep_ms - now_ms;
+    return left_ms < SLEEP_MAX_MS ? left_ms : SLEEP_MAX_MS;
+}
+
+/* False when the thread is to end. */
+static bool wait_for_work(struct upkeep *upkeep)
+{
+    bool go_on;
+    int64_t left_ms;
+
+    pthread_mutex_lock(&upkeep->lock);
+    while (!upkeep->stopping && (left_ms = time_left_ms(upkeep)) > 0) {
+        struct timespec until = thread_after_ms(left_ms);
+
+        pthread_cond_clockwait(&upkeep->wake, &upkeep->lock, CLOCK_MONOTONIC, &until);
+    }
+    go_on = !upkeep->stopping;
+    pthread_mutex_unlock(&upkeep->lock);
+    return go_on;
+}
+
+/* Take the due time away, before anything is looked up: what becomes due later sets it again. */
+static bool take_due(struct upkeep *upkeep)
+{
+    bool is_due;
+
+    pthread_mutex_lock(&upkeep->lock);
+    is_due = upkeep->due_ms && upkeep->due_ms <= clock_wall_ms() &&
+             upkeep->not_before_ms <= clock_mono_ms();
+    if (is_due)
+        upkeep->due_ms = 0;
+    pthread_mutex_unlock(&upkeep->lock);
+    return is_due;
+}
+
+static void run_due(struct upkeep *upkeep)
+{
+    int64_t next_ms = clock_wall_ms(), pause_ms = 0;
+    struct err err;
+    int rc = retry_due(upkeep->workos, &upkeep->pace, &next_ms, &pause_ms, &err);
+
+    if (rc < 0 && rc != ERR_CLOSED)
+        log_warn("events that are due can't run now", log_str("error", err.text));
+    if (rc < 0 && pause_ms < AFTER_ERROR_MS)
+        pause_ms = AFTER_ERROR_MS;
+    upkeep->not_before_ms = clock_mono_ms() + pause_ms;
+    if (next_ms)
+        upkeep_wake(upkeep, next_ms);
+}
+
+static void sweep(struct upkeep *upkeep)
+{
+    bool more = false;
+    struct err err;
+    int rc = retention_sweep(upkeep->workos, &more, &err);
+
+    if (rc < 0 && rc != ERR_CLOSED)
+        log_warn("retention can't run now", log_str("error", err.text));
+    upkeep->sweep_ms = clock_mono_ms() + (more ? SWEEP_PAUSE_MS : SWEEP_EVERY_MS);
+}
+
+static void *upkeep_main(void *arg)
+{
+    struct upkeep *upkeep = arg;
+
+    while (wait_for_work(upkeep)) {
+        if (take_due(upkeep))
+            run_due(upkeep);
+        if (upkeep->sweep_ms <= clock_mono_ms())
+            sweep(upkeep);
+    }
+    return NULL;
+}
+
+int upkeep_start(struct upkeep **out, struct workos *workos, struct err *err)
+{
+    struct upkeep *upkeep = calloc(1, sizeof(*upkeep));
+    int rc;
+
+    if (!upkeep)
+        return err_set(err, ERR_NOMEM, "no memory for the upkeep");
+    upkeep->workos = workos;
+    upkeep->sweep_ms = workos->opts.retention_days ? clock_mono_ms() + SWEEP_FIRST_MS : INT64_MAX;
+    pthread_mutex_init(&upkeep->lock, NULL);
+    pthread_cond_init(&upkeep->wake, NULL);
+    *out = upkeep; /* before the thread starts: what it does may wake it */
+    rc = thread_start(&upkeep->thread, "upkeep", upkeep_main, upkeep, err);
+    if (rc < 0) {
+        *out = NULL;
+        free(upkeep);
+    }
+    return rc;
+}
+
+void upkeep_stop(struct upkeep *upkeep)
+{
+    if (!upkeep)
+        return;
+    pthread_mutex_lock(&upkeep->lock);
+    upkeep->stopping = true;
+    pthread_mutex_unlock(&upkeep->lock);
+    pthread_cond_signal(&upkeep->wake);
+    pthread_join(upkeep->thread, NULL);
+}
+
+void upkeep_free(struct upkeep *upkeep)
+{
+    if (!upkeep)
+        return;
+    pthread_mutex_destroy(&upkeep->lock);
+    pthread_cond_destroy(&upkeep->wake);
+    free(upkeep);
+}

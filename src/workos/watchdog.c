@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+#include "workos/watchdog.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/thread.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    NOTE_BYTES = 4096, /* as large as it ever gets: overwriting it needs no room on the disk */
+    LOOK_MIN_MS = 20,
+    LOOK_MAX_MS = 1000,
+    SIGNAL_STACK_BYTES = 65536,
+};
+
+static const char *const kind_names[WATCHDOG_KINDS] = {"event", "action"};
+
+static const int fatal_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+
+struct watchdog {
+    struct watchdog_opts opts;
+    int note_fd; /* -1: none */
+    pthread_t thread;
+    bool has_thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool stopping; /* guarded by lock */
+
+    /* What runs; guarded by lock, but for the signal handler, which reads it as it is. */
+    enum watchdog_kind kind;
+    char type[WATCHDOG_NAME_MAX], id[WATCHDOG_NAME_MAX];
+    uint64_t calls;
+
+    atomic_bool is_running;
+
+    /* The watchdog's own: the call that it saw last, and how long it has watched it. */
+    uint64_t watched_call;
+    int64_t watched_ms, last_look_ms;
+
+    bool has_signal_stack; /* the writer's thread has one; writer only */
+    pthread_t writer;
+    struct sigaction old_actions[sizeof(fatal_signals) / sizeof(fatal_signals[0])];
+};
+
+/* For the signal handler alone. */
+static _Atomic(struct watchdog *) signal_watchdog;
+
+/* ---------------------------------------------------------------------------------- the note */
+
+/* Written with nothing but what a signal handler may use. */
+struct note_text {
+    char bytes[NOTE_BYTES];
+    size_t len;
+};
+
+static void note_put(struct note_text *note, const char *text)
+{
+    for (; *text && note->len < sizeof(note->bytes) - 1; text++)
+        note->bytes[note->len++] = *text;
+}
+
+static void note_put_line(struct note_text *note, const char *key, const char *value)
+{
+    note_put(note, key);
+    note_put(note, "=");
+    note_put(note, value);
+    note_put(note, "\n");
+}
+
+static void leave_note(const struct watchdog *watchdog, const char *reason)
+{
+    static struct note_text note; /* zeros behind the text; the process writes one note at most */
+
+    if (watchdog->note_fd < 0 || note.len > 0)
+        return;
+    note_put_line(&note, "id", watchdog->kind == WATCHDOG_EVENT ? watchdog->id : "");
+    note_put_line(&note, "type", watchdog->type);
+    note_put_line(&note, "reason", reason);
+    (void)!pwrite(watchdog->note_fd, note.bytes, sizeof(note.bytes), 0);
+    fsync(watchdog->note_fd);
+}
+
+static int open_note(const char *path, struct err *err)
+{
+    static const char zeros[NOTE_BYTES];
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    if (fd < 0)
+        return err_errno(err, ERR_IO, "cannot open '%s'", path);
+    if (pwrite(fd, zeros, sizeof(zeros), 0) != (ssize_t)sizeof(zeros)) {
+        err_errno(err, ERR_IO, "cannot write '%s'", path);
+        close(fd);
+        return ERR_IO;
+    }
+    return fd;
+}
+
+static void take_line(struct watchdog_note *note, const char *key, const char *value)
+{
+    if (strcmp(key, "id") == 0)
+        snprintf(note->id, sizeof(note->id), "%s", value);
+    else if (strcmp(key, "type") == 0)
+        snprintf(note->type, sizeof(note->type), "%s", value);
+    else if (strcmp(key, "reason") == 0)
+        snprintf(note->reason, sizeof(note->reason), "%s", value);
+}
+
+int watchdog_read_note(const char *path, struct watchdog_note *out, struct err *err)
+{
+    char text[NOTE_BYTES + 1] = "", *line, *rest = text;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t len;
+
+    *out = (struct watchdog_note){0};
+    if (fd < 0)
+        return errno == ENOENT ? 0 : err_errno(err, ERR_IO, "cannot open '%s'", path);
+    len = pread(fd, text, NOTE_BYTES, 0);
+    close(fd);
+    if (len < 0)
+        return err_errno(err, ERR_IO, "cannot read '%s'", path);
+    while ((line = strsep(&rest, "\n")) && *line) {
+        char *value = strchr(line, '=');
+
+        if (!value)
+            continue;
+        *value = '\0';
+        take_line(out, line, value + 1);
+    }
+    out->found = out->type[0] != '\0';
+    return 0;
+}
+
+int watchdog_clear_note(const char *path, struct err *err)
+{
+    int fd = open_note(path, err);
+
+    if (fd < 0)
+        return fd;
+    close(fd);
+    return 0;
+}
+
+/* ---------------------------------------------------------------------------------- signals */
+
+/*
+ * Leave the note, and let happen what would have happened without us: the old action is put back,
+ * and the fault comes again. What was sent (si_code: by kill, or by abort) doesn't by itself.
+ */
+static void on_fatal_signal(int signal_number, siginfo_t *info, void *state)
+{
+    struct watchdog *watchdog = atomic_load(&signal_watchdog);
+    int saved_errno = errno;
+
+    (void)state;
+    if (!watchdog)
+        return;
+    for (size_t i = 0; i < ARRAY_LEN(fatal_signals); i++)
+        sigaction(fatal_signals[i], &watchdog->old_actions[i], NULL);
+    if (atomic_load(&watchdog->is_running) &&
+        (signal_number == SIGABRT || pthread_equal(pthread_self(), watchdog->writer)))
+        leave_note(watchdog, "the process crashed while its function ran");
+    if (info->si_code <= 0)
+        raise(signal_number); /* blocked until we return */
+    errno = saved_errno;
+}
+
+static void catch_signals(struct watchdog *watchdog)
+{
+    struct sigaction action = {.sa_sigaction = on_fatal_signal,
+                               .sa_flags = SA_ONSTACK | SA_SIGINFO};
+
+    sigemptyset(&action.sa_mask);
+    atomic_store(&signal_watchdog, watchdog);
+    for (size_t i = 0; i < ARRAY_LEN(fatal_signals); i++)
+        sigaction(fatal_signals[i], &action, &watchdog->old_actions[i]);
+}
+
+static void release_signals(struct watchdog *watchdog)
+{
+    if (atomic_load(&signal_watchdog) != watchdog)
+        return;
+    for (size_t i = 0; i < ARRAY_LEN(fatal_signals); i++)
+        sigaction(fatal_signals[i], &watchdog->old_actions[i], NULL);
+    atomic_store(&signal_watchdog, NULL);
+}
+
+/*
+ * So that even a stack that ran over leaves a note. Writer thread; the stack is the process's. A thread
+ * that has one keeps it: AddressSanitizer gives one to every thread, and takes it back at its end.
+ */
+static void give_signal_stack(struct watchdog *watchdog)
+{
+    static char stack[SIGNAL_STACK_BYTES];
+    const stack_t alternative = {.ss_sp = stack, .ss_size = sizeof(stack)};
+    stack_t found;
+
+    watchdog->writer = pthread_self();
+    watchdog->has_signal_stack = true;
+    if (watchdog->opts.catch_signals && sigaltstack(NULL, &found) == 0 &&
+        (found.ss_flags & SS_DISABLE))
+        sigaltstack(&alternative, NULL);
+}
+
+/* ---------------------------------------------------------------------------------- the thread */
+
+static void bite(struct watchdog *watchdog, int64_t ran_ms)
+{
+    char reason[WATCHDOG_REASON_MAX];
+
+    snprintf(reason, sizeof(reason),
+             "its function ran for %lld ms and could not be interrupted; the process was aborted",
+             (long long)ran_ms);
+    log_error("a function hangs where Lua can't interrupt it; aborting, to be started again",
+              log_str(kind_names[watchdog->kind], watchdog->type), log_str("id", watchdog->id),
+              log_int("ran_ms", ran_ms));
+    leave_note(watchdog, reason);
+    release_signals(watchdog); /* the note is written */
+    abort();
+}
+
+/*
+ * Called with the lock held, which the writer, where it is now, won't miss. Time is counted from look
+ * to look and never more than twice what should lie between them: a process that was stopped for a
+ * minute (SIGSTOP, a paused machine) must not take that for a minute's work.
+ */
+static void look(struct watchdog *watchdog, int interval_ms)
+{
+    int64_t now_ms = clock_mono_ms(), passed_ms = now_ms - watchdog->last_look_ms;
+
+    watchdog->last_look_ms = now_ms;
+    if (!atomic_load(&watchdog->is_running) || watchdog->watched_call != watchdog->calls) {
+        watchdog->watched_call = watchdog->calls;
+        watchdog->watched_ms = 0;
+        return;
+    }
+    watchdog->watched_ms += passed_ms < 2 * interval_ms ? passed_ms : 2 * interval_ms;
+    if (watchdog->watched_ms > (int64_t)watchdog->opts.limit_ms[watchdog->kind] * WATCHDOG_FACTOR)
+        bite(watchdog, watchdog->watched_ms);
+}
+
+static int look_interval_ms(const struct watchdog *watchdog)
+{
+    int interval_ms = LOOK_MAX_MS;
+
+    for (int kind = 0; kind < WATCHDOG_KINDS; kind++)
+        if (watchdog->opts.limit_ms[kind] * WATCHDOG_FACTOR / 4 < interval_ms)
+            interval_ms = watchdog->opts.limit_ms[kind] * WATCHDOG_FACTOR / 4;
+    return interval_ms > LOOK_MIN_MS ? interval_ms : LOOK_MIN_MS;
+}
+
+static void *watchdog_main(void *arg)
+{
+    struct watchdog *watchdog = arg;
+    int interval_ms = look_interval_ms(watchdog);
+
+    pthread_mutex_lock(&watchdog->lock);
+    while (!watchdog->stopping) {
+        struct timespec until = thread_after_ms(interval_ms);
+
+        pthread_cond_clockwait(&watchdog->wake, &watchdog->lock, CLOCK_MONOTONIC, &until);
+        look(watchdog, interval_ms);
+    }
+    pthread_mutex_unlock(&watchdog->lock);
+    return NULL;
+}
+
+int watchdog_start(struct watchdog **out, const struct watchdog_opts *opts, struct err *err)
+{
+    struct watchdog *watchdog = calloc(1, sizeof(*watchdog));
+    int rc = 0;
+
+    if (!watchdog)
+        return err_set(err, ERR_NOMEM, "no memory for the watchdog");
+    watchdog->opts = *opts;
+    watchdog->note_fd = opts->note_path ? open_note(opts->note_path, err) : -1;
+    if (opts->note_path && watchdog->note_fd < 0) {
+        free(watchdog);
+        return ERR_IO;
+    }
+    pthread_mutex_init(&watchdog->lock, NULL);
+    pthread_cond_init(&watchdog->wake, NULL);
+    if (opts->catch_signals)
+        catch_signals(watchdog);
+    rc = thread_start(&watchdog->thread, "watchdog", watchdog_main, watchdog, err);
+    if (rc < 0) {
+        watchdog_stop(watchdog);
+        return rc;
+    }
+    watchdog->has_thread = true;
+    *out = watchdog;
+    return 0;
+}
+
+void watchdog_stop(struct watchdog *watchdog)
+{
+    if (!watchdog)
+        return;
+    if (watchdog->has_thread) {
+        pthread_mutex_lock(&watchdog->lock);
+        watchdog->stopping = true;
+        pthread_mutex_unlock(&watchdog->lock);
+        pthread_cond_signal(&watchdog->wake);
+        pthread_join(watchdog->thread, NULL);
+    }
+    release_signals(watchdog);
+    if (watchdog->note_fd >= 0)
+        close(watchdog->note_fd);
+    pthread_cond_destroy(&watchdog->wake);
+    pthread_mutex_destroy(&watchdog->lock);
+    free(watchdog);
+}
+
+/* ---------------------------------------------------------------------------------- the writer */
+
+void watchdog_enter(struct watchdog *watchdog, enum watchdog_kind kind, const char *type,
+                    const char *id)
+{
+    if (!watchdog)
+        return;
+    if (!watchdog->has_signal_stack)
+        give_signal_stack(watchdog);
+    pthread_mutex_lock(&watchdog->lock);
+    watchdog->kind = kind;
+    snprintf(watchdog->type, sizeof(watchdog->type), "%s", type);
+    snprintf(watchdog->id, sizeof(watchdog->id), "%s", id);
+    watchdog->calls++;
+    atomic_store(&watchdog->is_running, true);
+    pthread_mutex_unlock(&watchdog->lock);
+}
+
+void watchdog_leave(struct watchdog *watchdog)
+{
+    if (watchdog)
+        atomic_store(&watchdog->is_running, false);
+}

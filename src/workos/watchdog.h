@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * watchdog - ends the process when a function hangs where Lua can't interrupt it.
+ *
+ * The writer says when it enters a function of the script and when it is back. Most functions that
+ * take too long are stopped by their budget (script/budget.h). One that isn't back after
+ * WATCHDOG_FACTOR times its limit never will be, as far as anybody can tell, and everybody waits for
+ * it: the watchdog logs what runs, leaves a note in a file, and aborts. The supervisor starts the
+ * process again, nothing that was acknowledged is lost, and the note says which event must not run
+ * again (suspects.h).
+ *
+ * A crash inside a function (SIGSEGV and the like on the writer's thread, SIGABRT by anybody) leaves
+ * the same note. A kill -9 or a power cut leaves none: they say nothing about the event that
+ * happened to run.
+ *
+ *     enter --> [ function ] --> leave
+ *        |           |
+ *        |           +-- not back in time, or a fatal signal --> note, abort
+ *        +-- looked at every quarter of the time, at least every second
+ *
+ * Threads    watchdog_start, _stop: main. _enter, _leave: writer. It has a thread of its own.
+ * Ownership  opts is copied; the path need not outlive the call.
+ * Errors     ERR_IO: the note's file can't be made. It is made at the start, so that it can be
+ *            written when the disk is full.
+ * Limits     one watchdog in a process catches signals (opts.catch_signals).
+ */
+#ifndef WORKOS_WATCHDOG_H
+#define WORKOS_WATCHDOG_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+
+enum { WATCHDOG_FACTOR = 10, WATCHDOG_NAME_MAX = 256, WATCHDOG_REASON_MAX = 256 };
+
+enum watchdog_kind { WATCHDOG_EVENT, WATCHDOG_ACTION, WATCHDOG_KINDS };
+
+struct watchdog_opts {
+    const char *note_path;        /* NULL: no note */
+    int limit_ms[WATCHDOG_KINDS]; /* of a function */
+    bool catch_signals;
+};
+
+struct watchdog;
+
+int watchdog_start(struct watchdog **out, const struct watchdog_opts *opts, struct err *err)
+    MUST_CHECK;
+void watchdog_stop(struct watchdog *watchdog); /* NULL is fine, here and below */
+
+/* type: "user.created"; id: the event's, or "" */
+void watchdog_enter(struct watchdog *watchdog, enum watchdog_kind kind, const char *type,
+                    const char *id);
+void watchdog_leave(struct watchdog *watchdog);
+
+/* What the last process left behind. found is false when there is no note. */
+struct watchdog_note {
+    bool found;
+    char id[WATCHDOG_NAME_MAX]; /* "" for an action */
+    char type[WATCHDOG_NAME_MAX];
+    char reason[WATCHDOG_REASON_MAX];
+};
+
+int watchdog_read_note(const char *path, struct watchdog_note *out, struct err *err) MUST_CHECK;
+int watchdog_clear_note(const char *path, struct err *err) MUST_CHECK;
+
+#endif
