@@ -29,7 +29,8 @@
  *            the batch that was not yet reported gets that error and nothing of the batch remains.
  *            Where disk or memory had no room (ERR_FULL, ERR_NOMEM) urgent jobs that had not run
  *            yet are spared: they run in the next batch, so that one that writes nothing is
- *            answered however full the disk is. A job is reported ERR_FULL after one run at most.
+ *            answered however full the disk is. Every lost batch still reports one job at least, so
+ *            that nobody waits for ever.
  *            Some errors of one job end the transaction of all (an UPDATE that was interrupted):
  *            that job is reported with its error, and the others of the batch are run again.
  *            After ERR_FATAL the writer takes no more jobs (ERR_CLOSED), reports those that wait

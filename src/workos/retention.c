@@ -159,6 +159,8 @@ static int run_sweep(struct writer_job *job, struct db *db, struct err *err)
         rc = write_mark(db, empty.after, err);
     if (rc == 0)
         rc = forget_suspects(db, removal.cutoff_ms, err);
+    if (empty.acted || removal.acted)
+        db_scrub_wal(db);
     sweep->emptied = empty.acted;
     sweep->removed = removal.acted;
     sweep->more = empty.more || (removal.more && removal.acted);

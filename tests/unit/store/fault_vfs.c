@@ -14,6 +14,7 @@
 enum { NODES_MAX = 16 };
 
 atomic_long fault_writes = -1;
+atomic_int fault_write_rc = SQLITE_FULL;
 atomic_long fault_wal_writes = -1;
 atomic_long fault_shm_locks = -1;
 atomic_long fault_syncs = -1;
@@ -412,7 +413,7 @@ static int fault_write(sqlite3_file *f, const void *bytes, int len, sqlite3_int6
     struct fault_file *file = (struct fault_file *)f;
 
     if (!count_down(&fault_writes) || (file->is_wal && !count_down(&fault_wal_writes)))
-        return SQLITE_FULL;
+        return atomic_load(&fault_write_rc);
     return disk.is_watched ? write_watched(file, bytes, len, at) : CALL(f, xWrite, bytes, len, at);
 }
 
@@ -609,6 +610,7 @@ void fault_vfs_install(void)
 void fault_none(void)
 {
     atomic_store(&fault_writes, -1);
+    atomic_store(&fault_write_rc, SQLITE_FULL);
     atomic_store(&fault_wal_writes, -1);
     atomic_store(&fault_shm_locks, -1);
     atomic_store(&fault_syncs, -1);

@@ -24,9 +24,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-extern atomic_long fault_writes;     /* then SQLITE_FULL, until it is set again */
+extern atomic_long fault_writes;     /* then fault_write_rc, until it is set again */
+extern atomic_int fault_write_rc;    /* SQLITE_FULL, unless it is set */
 extern atomic_long fault_wal_writes; /* the same, of the WAL alone */
-extern atomic_long fault_shm_locks;  /* the same, of the locks that every transaction takes */
+extern atomic_long fault_shm_locks;  /* then SQLITE_FULL, of the locks that a transaction takes */
 extern atomic_long fault_syncs;      /* then SQLITE_IOERR_FSYNC, once */
 
 /* Calls are counted from 1; 0 is never. Operations are writes, truncations, syncs, deletions. */

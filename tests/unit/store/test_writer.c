@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -634,8 +635,7 @@ static void writer__full_disk_within_a_job_fails_the_batch(void **state)
     stop(&b);
 }
 
-/* Symptom: actions were answered with 503 because a webhook's COMMIT met a full disk. */
-static void writer__full_disk_spares_urgent_jobs_that_have_not_run(void **state)
+static void spare_urgent_jobs(int write_rc, int code)
 {
     static const struct writer_opts one_by_one = {
         .max_queue = 10, .max_batch = 1, .max_batch_ms = 60000};
@@ -643,7 +643,6 @@ static void writer__full_disk_spares_urgent_jobs_that_have_not_run(void **state)
     struct test_job *jobs[5];
     struct gate gate;
 
-    (void)state;
     start(&b, one_by_one);
     jobs[0] =
         JOB(&b, .name = "w1", .sql = "INSERT INTO t (name) VALUES ('w1')", .job.urgent = true);
@@ -656,13 +655,14 @@ static void writer__full_disk_spares_urgent_jobs_that_have_not_run(void **state)
     close_gate(&b, &gate, false);
     for (int i = 0; i < 5; i++)
         submit(jobs[i]);
+    atomic_store(&fault_write_rc, write_rc);
     atomic_store(&fault_writes, 0);
     open_gate(&gate);
-    assert_int_equal(result(jobs[0]), ERR_FULL); /* by its COMMIT */
-    assert_int_equal(result(jobs[1]), ERR_FULL); /* while it ran */
+    assert_int_equal(result(jobs[0]), code); /* by its COMMIT */
+    assert_int_equal(result(jobs[1]), code); /* while it ran */
     assert_int_equal(result(jobs[2]), 0);
-    assert_int_equal(result(jobs[3]), ERR_FULL);
-    assert_int_equal(result(jobs[4]), ERR_FULL); /* normal, so it fell with w1 */
+    assert_int_equal(result(jobs[3]), code);
+    assert_int_equal(result(jobs[4]), code); /* normal, so it fell with w1 */
     assert_string_equal(b.diary, "run:w1 done:w1 done:n run:big done:big run:r done:r "
                                  "run:w2 done:w2");
     fault_none();
@@ -670,6 +670,19 @@ static void writer__full_disk_spares_urgent_jobs_that_have_not_run(void **state)
     assert_int_equal(count("1"), 1);
     assert_int_equal(b.fatals, 0);
     stop(&b);
+}
+
+/* Symptom: actions were answered with 503 because a webhook's COMMIT met a full disk. */
+static void writer__full_disk_spares_urgent_jobs_that_have_not_run(void **state)
+{
+    (void)state;
+    spare_urgent_jobs(SQLITE_FULL, ERR_FULL);
+}
+
+static void writer__lack_of_memory_spares_urgent_jobs_that_have_not_run(void **state)
+{
+    (void)state;
+    spare_urgent_jobs(SQLITE_IOERR_NOMEM, ERR_NOMEM);
 }
 
 /* With no transaction there is nothing that anybody could wait for. */
@@ -918,6 +931,7 @@ int main(void)
         IN_TEMP_DIR(writer__full_disk_fails_the_batch),
         IN_TEMP_DIR(writer__full_disk_within_a_job_fails_the_batch),
         IN_TEMP_DIR(writer__full_disk_spares_urgent_jobs_that_have_not_run),
+        IN_TEMP_DIR(writer__lack_of_memory_spares_urgent_jobs_that_have_not_run),
         IN_TEMP_DIR(writer__urgent_jobs_dont_wait_for_a_begin_that_fails),
         IN_TEMP_DIR(writer__full_disk_answers_urgent_reads_during_a_flood),
         IN_TEMP_DIR(writer__full_disk_empties_the_wal_under_load),
