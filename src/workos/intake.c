@@ -87,6 +87,11 @@ static int run_event(struct writer_job *job, struct db *db, struct err *err)
     return rc < 0 ? rc : handle_erasure(workos, intake->kept, err);
 }
 
+int intake_take(struct intake *intake, struct db *db, struct err *err)
+{
+    return run_event(&intake->job, db, err);
+}
+
 /* ---------------------------------------------------------------------------------- the caller's part */
 
 /* Set what is kept. A body without its secrets is a valid event as well. */

@@ -70,6 +70,9 @@ void intake_release(struct intake *intake);
 
 int intake_run(struct intake *intake, struct err *err) MUST_CHECK;
 
+/* The same inside a job of the caller's. Thread: writer. */
+int intake_take(struct intake *intake, struct db *db, struct err *err) MUST_CHECK;
+
 /* Only look whether the log has it already (duplicate); nothing is taken in. */
 int intake_look(struct intake *intake, struct err *err) MUST_CHECK;
 

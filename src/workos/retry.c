@@ -211,7 +211,7 @@ static int run_found(struct workos *workos, const struct find_job *find, struct 
     return rc;
 }
 
-static void set_pace(struct retry_pace *pace, int64_t took_ms, int64_t *out_pause_ms)
+void retry_set_pace(struct retry_pace *pace, int64_t took_ms, int64_t *out_pause_ms)
 {
     *out_pause_ms = 0;
     if (took_ms <= QUICK_MS) {
@@ -242,6 +242,6 @@ int retry_due(struct workos *workos, struct retry_pace *pace, int64_t *out_next_
     *out_next_ms = clock_wall_ms(); /* there may be more */
     start_ms = clock_mono_ms();
     rc = run_found(workos, &find, err);
-    set_pace(pace, clock_mono_ms() - start_ms, out_pause_ms);
+    retry_set_pace(pace, clock_mono_ms() - start_ms, out_pause_ms);
     return rc;
 }
