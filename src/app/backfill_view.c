@@ -11,7 +11,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { COLUMNS_MAX = 400, BAR = 24, PLAIN_EVERY_MS = 5000, RATE_AFTER_MS = 2000 };
+enum { COLUMNS_MAX = 400, BAR = 20, PLAIN_EVERY_MS = 5000, RATE_AFTER_MS = 2000 };
 
 /* ---------------------------------------------------------------------------------- reading */
 
@@ -111,7 +111,15 @@ static bool is_stage(const struct backfill_view *view, const char *stage)
     return strcmp(view->stage, stage) == 0;
 }
 
-/* "users: 12300, 395/s" or "memberships: 90 of 40 of 100 organizations …, about 40 s left". */
+/* "http://…: WorkOS answered 503": the room of a line is for the second half. */
+static const char *without_url(const char *trouble)
+{
+    const char *rest = text_starts_with(trouble, "http") ? strstr(trouble, ": ") : NULL;
+
+    return rest ? rest + 2 : trouble;
+}
+
+/* "users: 12300, 395/s" or "memberships: 90 in 40/100 organizations, 9/s  [###...], about 6 s left". */
 static void put_line(struct buf *out, const struct backfill_line *line,
                      const struct backfill_view *view)
 {
@@ -125,7 +133,7 @@ static void put_line(struct buf *out, const struct backfill_line *line,
     else
         buf_printf(out, "%s: %" PRId64, view->stage, view->stage_listed);
     if (view->total > 0 && is_stage(view, "memberships"))
-        buf_printf(out, ", of %" PRId64 " of %" PRId64 " organizations", view->done, view->total);
+        buf_printf(out, " in %" PRId64 "/%" PRId64 " organizations", view->done, view->total);
     if (ms > RATE_AFTER_MS && listed > 0)
         buf_printf(out, ", %" PRId64 "/s", listed * 1000 / ms);
     if (view->total > 0 && line->is_terminal)
@@ -133,7 +141,8 @@ static void put_line(struct buf *out, const struct backfill_line *line,
     if (ms > RATE_AFTER_MS && view->total > view->done && done > 0)
         put_time_left(out, (view->total - view->done) * ms / done);
     if (view->trouble[0])
-        buf_printf(out, "  - waiting, %" PRId64 " s: %s", view->trouble_s, view->trouble);
+        buf_printf(out, "  - waiting, %" PRId64 " s: %s", view->trouble_s,
+                   line->is_terminal ? without_url(view->trouble) : view->trouble);
 }
 
 static void follow_stage(struct backfill_line *line, const struct backfill_view *view)
@@ -229,7 +238,7 @@ bool backfill_view_name_stale(const struct backfill_view *view, char *out, size_
 
         if (stale)
             len += (size_t)snprintf(out + len, size - len, "%s%" PRId64 " %.*s", len ? ", " : "",
-                                    stale, (int)strlen(name) - (stale == 1), name);
+                                    stale, backfill_name_len((enum backfill_type)i, stale), name);
     }
     return out[0] != '\0';
 }

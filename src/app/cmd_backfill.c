@@ -217,7 +217,7 @@ static bool ask(const struct backfill_view *view)
     char stale[256], answer[16];
 
     backfill_view_name_stale(view, stale, sizeof(stale));
-    fprintf(stderr, "%s: not at WorkOS any more. Remove from here? [y/N] ", stale);
+    fprintf(stderr, "not at WorkOS any more: %s. Remove them here? [y/N] ", stale);
     fflush(stderr);
     return fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y');
 }

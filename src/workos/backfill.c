@@ -590,8 +590,10 @@ static void look_for_doubts(struct run *run)
         if (!why)
             continue;
         run->is_refused[i] = true;
-        buf_printf(&run->refused, "%s%" PRId64 " %s would be removed, but %s",
-                   run->refused.len ? "\n" : "", run->counts[i].stale, backfill_kinds[i].name, why);
+        buf_printf(&run->refused, "%s%" PRId64 " %.*s would be removed, but %s",
+                   run->refused.len ? "\n" : "", run->counts[i].stale,
+                   backfill_name_len((enum backfill_type)i, run->counts[i].stale),
+                   backfill_kinds[i].name, why);
         log_warn("backfill: not pruned", log_str("type", backfill_kinds[i].name),
                  log_int("stale", run->counts[i].stale), log_str("why", why));
         run->counts[i].stale = 0; /* as far as anybody can tell */

@@ -17,6 +17,11 @@ const struct backfill_kind backfill_kinds[BACKFILL_TYPES] = {
      "workos_invitations"},
 };
 
+int backfill_name_len(enum backfill_type type, int64_t count)
+{
+    return (int)strlen(backfill_kinds[type].name) - (count == 1);
+}
+
 /* ---------------------------------------------------------------------------------- the mark */
 
 static void read_text(struct stmt *stmt, char out[EVENT_NAME_MAX + 1])

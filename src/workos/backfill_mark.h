@@ -41,6 +41,9 @@ extern const struct backfill_kind {
     const char *table;
 } backfill_kinds[BACKFILL_TYPES];
 
+/* The bytes of its name for so many: "users", or "user". */
+int backfill_name_len(enum backfill_type type, int64_t count);
+
 struct backfill_mark {
     int64_t started_ms;             /* 0: there is no unfinished run */
     int stage;                      /* the type that is being listed; BACKFILL_TYPES: all are */
