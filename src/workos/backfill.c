@@ -257,13 +257,14 @@ static int forget_some(struct run *run, struct db *db, struct err *err)
     return backfill_seen_forget(db, &run->more, err);
 }
 
-/* The mark first: without it, nothing ever takes what is left there for seen. */
+/* The mark first: without it, nothing ever takes what is left there for seen. What is left when it is
+ * to stop, the next run forgets. */
 static int forget_all(struct run *run, struct err *err)
 {
     int rc = do_step(run, clear_mark, err);
 
     run->more = true;
-    while (rc == 0 && run->more)
+    while (rc == 0 && run->more && !is_stopping(run))
         rc = do_step(run, forget_some, err);
     return rc;
 }
@@ -300,6 +301,8 @@ static int begin(struct run *run, struct err *err)
         run->mark = mark;
         run->mark.is_pruning = false;
     }
+    if (rc == 0 && is_stopping(run)) /* with seen ids of another run still there, perhaps */
+        rc = err_set(err, ERR_CLOSED, "stopped");
     if (rc == 0)
         rc = do_step(run, write_mark, err);
     log_info("backfill begins", log_str("stage", stage_name(run)),
@@ -418,6 +421,13 @@ static int fetch_page(struct run *run, struct backfill_page *page, bool *out_aga
     return rc;
 }
 
+static void count_removed(struct run *run)
+{
+    run->done = 0;
+    for (int i = 0; i < BACKFILL_TYPES; i++)
+        run->done += run->counts[i].removed;
+}
+
 /* All that wants a job of its own, a few at a time. */
 static int run_left(struct run *run, struct backfill_page *page, const char *stage, struct err *err)
 {
@@ -432,6 +442,8 @@ static int run_left(struct run *run, struct backfill_page *page, const char *sta
         while (rc < 0 && try_again(run, rc, err));
         if (rc == 0)
             all_is_well(run);
+        if (page->is_removal)
+            count_removed(run);
         tell_stage(run, stage);
         if (rc == 0 && !pause_until(run, clock_mono_ms() + pause_ms) && more)
             rc = err_set(err, ERR_CLOSED, "stopped");
@@ -619,7 +631,6 @@ static int remove_stale(struct run *run, enum backfill_type type, struct err *er
         rc = find_stale(&stale, err);
         if (rc == 0)
             rc = run_left(run, &page, "removal", err);
-        run->done += (int64_t)page.count;
         backfill_page_release(&page);
     } while (rc == 0 && stale.after);
     return rc;

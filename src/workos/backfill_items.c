@@ -397,6 +397,14 @@ static int finish_items(struct backfill_page *page, struct backfill_item **items
 
         if (item->rc < 0 && item->intake.attempt.was_lost)
             item->rc = writer_run(page->workos->writer, &item->job, &item->err);
+        if (item->rc == ERR_CONFLICT) { /* its function left a reference broken: it would again */
+            log_error("backfill: an object is left out",
+                      log_str("type", backfill_kinds[page->type].one),
+                      log_str("id", item->intake.event.id), log_str("error", item->err.text));
+            counts->unusable++;
+            item->is_left = false;
+            continue;
+        }
         if (item->rc < 0) {
             rc = rc < 0 ? rc : err_set(err, item->rc, "%s", item->err.text);
             continue;
