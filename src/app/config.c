@@ -43,10 +43,11 @@ static const char *const on_errors[] = {"fail", "deny", "allow", NULL};
 #define ADMIN (FOR_RELOAD | FOR_RETRY | FOR_BACKFILL | FOR_RECONCILE) /* asks the running server */
 #define API (SERVER | FOR_BACKFILL | FOR_RECONCILE | FOR_SETUP)       /* calls WorkOS */
 #define SCRIPT (SERVER | FOR_BACKFILL | FOR_RECONCILE)                /* runs functions */
+#define LOADED (SCRIPT | FOR_SETUP)                                   /* loads the script */
 #define MIB ((int64_t)1024 * 1024)
 
 static const struct option options[] = {
-    {"--handlers", "AUTHKITD_HANDLERS", "FILE", TEXT, AT(handlers), "handlers.lua", SCRIPT, 0, 0,
+    {"--handlers", "AUTHKITD_HANDLERS", "FILE", TEXT, AT(handlers), "handlers.lua", LOADED, 0, 0,
      NULL, "the script"},
     {"--db", "AUTHKITD_DB", "FILE", TEXT, AT(db), "authkitd.db", SERVER | ADMIN | FOR_EVENTS, 0, 0,
      NULL, "the database"},
@@ -59,19 +60,19 @@ static const struct option options[] = {
     {"--tls-key", "AUTHKITD_TLS_KEY", "FILE", TEXT, AT(tls_key), NULL, SERVER, 0, 0, NULL,
      "its private key (PEM)"},
     {"--webhook-path", "AUTHKITD_WEBHOOK_PATH", "PATH", URL_PATH, AT(webhook_path),
-     "/workos/webhook", SERVER | FOR_SEND, 0, 0, NULL, "path of the webhook endpoint"},
+     "/workos/webhook", SERVER | FOR_SEND | FOR_SETUP, 0, 0, NULL, "path of the webhook endpoint"},
     {"--action-path", "AUTHKITD_ACTION_PATH", "PATH", URL_PATH, AT(action_path), "/workos/action",
      SERVER | FOR_SEND, 0, 0, NULL, "path of the action endpoint"},
     {"--max-body", "AUTHKITD_MAX_BODY", "BYTES", BYTES, AT(max_body), "1MiB", SERVER, 1024,
      64 * MIB, NULL, "largest request body"},
     {"--handler-timeout", "AUTHKITD_HANDLER_TIMEOUT", "MS", COUNT, AT(handler_timeout_ms), "1000",
-     SCRIPT, 1, 600000, NULL, "time an event's function may take"},
+     LOADED, 1, 600000, NULL, "time an event's function may take"},
     {"--action-timeout", "AUTHKITD_ACTION_TIMEOUT", "MS", COUNT, AT(action_timeout_ms), "500",
-     SCRIPT, 1, 600000, NULL, "time an action's function may take"},
+     LOADED, 1, 600000, NULL, "time an action's function may take"},
     {"--handler-memory", "AUTHKITD_HANDLER_MEMORY", "BYTES", BYTES, AT(handler_memory), "64MiB",
-     SCRIPT, MIB, 4096 * MIB, NULL, "memory a script may use"},
+     LOADED, MIB, 4096 * MIB, NULL, "memory a script may use"},
     {"--action-on-error", "AUTHKITD_ACTION_ON_ERROR", "fail|deny|allow", CHOICE,
-     AT(action_on_error), "fail", SERVER, 0, 0, on_errors,
+     AT(action_on_error), "fail", SCRIPT, 0, 0, on_errors,
      "answer of an action whose function failed: a 500, or a signed verdict"},
     {"--retention", "AUTHKITD_RETENTION", "DAYS", COUNT, AT(retention_days), "30", SCRIPT,
      RETENTION_DAYS_MIN, 36500, NULL, "payloads of done events are kept so long"},
@@ -93,6 +94,10 @@ static const struct option options[] = {
      "the id of the sample's object, such as user_123"},
     {"--insecure", NULL, NULL, FLAG, AT(insecure), NULL, FOR_SEND, 0, 0, NULL,
      "accept any certificate"},
+    {"--write", NULL, "FILE", TEXT, AT(write), NULL, FOR_SETUP, 0, 0, NULL,
+     "put the secret into this env file instead of showing it"},
+    {"--events", NULL, "TYPES", TEXT, AT(events), NULL, FOR_SETUP, 0, 0, NULL,
+     "these event types, by commas [those of the mirrored tables and of the script's functions]"},
     {"--status", NULL, "STATUS", CHOICE, AT(status), "any", FOR_EVENTS, 0, 0, config_statuses,
      "any, done, failed, waiting or dead"},
     {"--type", NULL, "TYPE", TEXT, AT(type), NULL, FOR_EVENTS, 0, 0, NULL,
@@ -117,7 +122,7 @@ static const struct option options[] = {
     {NULL, "WORKOS_WEBHOOK_SECRET", NULL, SECRET, AT(webhook_secret), NULL, SERVER | FOR_SEND, 0, 0,
      NULL, "secret of the webhook endpoint, or several by commas"},
     {NULL, "WORKOS_API_KEY", NULL, SECRET, AT(api_key), NULL, API, 0, 0, NULL,
-     "key for WorkOS's API (sk_…): missed events and backfill"},
+     "key for WorkOS's API (sk_…): missed events, backfill, setup"},
     {NULL, "WORKOS_API_HOSTNAME", "HOST", TEXT, AT(api_hostname), "api.workos.com", API, 0, 0, NULL,
      "its host: of a custom authentication domain, or of the emulator"},
     {NULL, "WORKOS_API_PORT", "PORT", COUNT, AT(api_port), "443", API, 1, 65535, NULL, "its port"},
@@ -318,7 +323,7 @@ struct given {
 /* How many words without a dash a command takes. */
 static size_t operands_max(int command)
 {
-    return command & FOR_RETRY ? SIZE_MAX : command & FOR_SEND ? 1 : 0;
+    return command & FOR_RETRY ? SIZE_MAX : command & (FOR_SEND | FOR_SETUP) ? 1 : 0;
 }
 
 static void read_arguments(struct config *config, int command, int argc, char **argv,

@@ -71,6 +71,10 @@ struct config {
     char *object_id;
     int64_t insecure;
 
+    /* setup */
+    char *write;  /* an env file; NULL: none */
+    char *events; /* event types by commas; NULL: those that are needed */
+
     /* events, retry */
     int64_t status; /* index in config_statuses; 0: any */
     char *type;     /* NULL: any */

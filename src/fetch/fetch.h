@@ -12,9 +12,10 @@
  * Ownership  opts is copied, user_agent too. A response is the caller's: fetch_response_release.
  * Errors     any HTTP status is a success. ERR_IO: no connection, no answer in time, cut off, a
  *            certificate that isn't right; the text says which, and names the host. ERR_LIMIT: the answer
- *            is larger than max_bytes. ERR_CLOSED: cancelled. ERR_INVALID: the URL. ERR_NOMEM.
- * Limits     timeout_ms is for the whole request; a server that sends less than a byte a second for
- *            stall_ms is given up as well.
+ *            is larger than max_bytes. ERR_CLOSED: cancelled. ERR_INVALID: the URL, or a key with
+ *            characters that no key has. ERR_NOMEM.
+ * Limits     timeout_ms is for the whole request, connect_timeout_ms for getting through to the server;
+ *            one from which nothing comes for stall_ms is given up as well.
  */
 #ifndef FETCH_FETCH_H
 #define FETCH_FETCH_H

@@ -121,43 +121,63 @@ static bool pause(struct api *api, int64_t ms)
 
 /* ---------------------------------------------------------------------------------- answers */
 
-/* The first of the members that is a string, of the object or of its "errors"' first one. */
+/* The first of these members that is a string; the document itself when it is one. */
 static uint32_t find_message(const struct json *json)
 {
     static const char *const names[] = {"message", "error_description", "error"};
 
-    if (json->nodes[0].type == JSON_STRING)
-        return 0;
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         uint32_t found = json_string_member(json, 0, names[i]);
 
         if (found)
             return found;
     }
-    return JSON_ABSENT;
+    return JSON_ABSENT; /* which is the document, too */
 }
 
-/* WorkOS's own words: {"message"}, {"error","error_description"}, a bare string; or whatever came. */
+static void put_shown(struct buf *out, const char *text, size_t len)
+{
+    for (size_t i = 0; i < len && i < SHOWN_MAX; i++)
+        buf_putc(out, (unsigned char)text[i] < ' ' ? ' ' : text[i]);
+}
+
+/* WorkOS's own words: {"message"}, with "errors" that say more, {"error","error_description"}, a
+ * bare string; or whatever came. */
 static void put_reason(struct buf *out, const struct fetch_response *response)
 {
     struct json json = {0};
     const char *raw = buf_text(&response->body);
     size_t len = response->body.len;
-    uint32_t message;
+    uint32_t message = JSON_ABSENT, errors = JSON_ABSENT;
 
     if (json_read(&json, raw, len, NULL) == 0) {
         message = find_message(&json);
-        if (message || json.nodes[0].type == JSON_STRING)
-            raw = json_raw(&json, message, &len);
+        errors = json_member(&json, 0, "errors");
     }
-    for (size_t i = 0; i < len && i < SHOWN_MAX; i++)
-        buf_putc(out, (unsigned char)raw[i] < ' ' ? ' ' : raw[i]);
+    if (message)
+        raw = json_raw(&json, message, &len);
+    put_shown(out, raw, len);
+    if (message && errors) {
+        raw = json_raw(&json, errors, &len);
+        buf_putc(out, ' ');
+        put_shown(out, raw, len);
+    }
     json_release(&json);
 }
 
-static int refuse(const struct fetch_response *response, const char *url, struct err *err)
+/* Whoever echoes a request back shall not bring its key into our log. */
+static void hide_key(char *text, const char *key)
 {
-    struct buf reason = BUF_INIT(2 * SHOWN_MAX);
+    size_t len = strlen(key);
+
+    for (char *found = text; len > 0 && (found = strstr(found, key)) != NULL; found += len)
+        memset(found, '*', len);
+}
+
+static int refuse(const struct api *api, const struct fetch_response *response, const char *url,
+                  struct err *err)
+{
+    struct buf reason = BUF_INIT(3 * SHOWN_MAX);
     int code = response->status == 429               ? ERR_BUSY
                : may_go_well_later(response->status) ? ERR_IO
                                                      : ERR_INVALID;
@@ -168,30 +188,39 @@ static int refuse(const struct fetch_response *response, const char *url, struct
             response->status == 401 ? "; is WORKOS_API_KEY right?" : "",
             response->request_id[0] ? " (request " : "", response->request_id,
             response->request_id[0] ? ")" : "");
+    hide_key(err->text, api->key);
     text_make_utf8(err->text);
     buf_release(&reason);
     return code;
 }
 
-/* The response's body becomes the answer's. */
-static int take_answer(struct fetch_response *response, const char *url, struct api_answer *out,
-                       struct err *err)
+/* The response's body becomes the answer's. Only what is no GET may be answered with nothing. */
+static int take_answer(struct fetch_response *response, const struct fetch_request *request,
+                       struct api_answer *out, struct err *err)
 {
+    int rc;
+
     out->body = response->body;
     response->body = BUF_INIT(0);
-    if (out->body.len == 0)
+    if (out->body.len == 0 && strcmp(request->method, "GET") != 0)
         return 0;
-    if (json_read(&out->json, out->body.data, out->body.len, err) < 0) {
-        err_prefix(err, "%s: the answer is ", url);
-        return err->code == ERR_NOMEM ? ERR_NOMEM : ERR_IO;
-    }
-    return 0;
+    rc = json_read(&out->json, buf_text(&out->body), out->body.len, err);
+    if (rc == 0 && out->json.nodes[0].type == JSON_OBJECT)
+        return 0;
+    json_release(&out->json);
+    if (rc == ERR_NOMEM)
+        return rc;
+    if (rc == 0)
+        return err_set(err, ERR_IO, "%s: the answer isn't a JSON object", request->url);
+    err_prefix(err, "%s: the answer is ", request->url);
+    return err->code = ERR_IO;
 }
 
 static int call_once(struct api *api, const struct fetch_request *request, struct api_answer *out,
                      int64_t *out_retry_after_ms, struct err *err)
 {
     struct fetch_response response = {0};
+    struct err no_object;
     int rc = fetch_call(api->fetch, request, &response, err);
 
     *out_retry_after_ms = -1;
@@ -200,10 +229,13 @@ static int call_once(struct api *api, const struct fetch_request *request, struc
         return rc;
     out->status = response.status;
     *out_retry_after_ms = response.retry_after_ms;
-    if (response.status >= 200 && response.status < 300)
-        rc = take_answer(&response, request->url, out, err);
-    else
-        rc = refuse(&response, request->url, err);
+    if (response.status >= 200 && response.status < 300) {
+        rc = take_answer(&response, request, out, err);
+    } else {
+        rc = refuse(api, &response, request->url, err);
+        if (rc == ERR_INVALID)
+            (void)!take_answer(&response, request, out, &no_object); /* or the body as it came */
+    }
     fetch_response_release(&response);
     return rc;
 }

@@ -8,11 +8,12 @@
  * (WORKOS.md section 2; workos/workos-node:src/common/net/http-client.ts does the same).
  *
  * Threads    an api belongs to one thread at a time; it blocks. cancelled is called on that thread.
- * Ownership  opts is copied; an answer is the caller's to release.
+ * Ownership  opts is copied; an answer is the caller's to release, whatever came of the call.
  * Errors     ERR_IO: WorkOS can't be reached, or answered 5xx to the end. ERR_BUSY: 429 to the end.
- *            ERR_INVALID: it refused (401: the key; 404, 422 …); out->status says with what, also then.
- *            ERR_CLOSED: cancelled. The text names the URL, has WorkOS's own message and its
- *            X-Request-ID, never the key.
+ *            ERR_INVALID: it refused (401: the key; 404, 422 …), and out has the status and the body,
+ *            read as JSON if it is an object (json.count is 0 otherwise). A 2xx that is no JSON object
+ *            is like no answer. ERR_CLOSED: cancelled. The text names the URL, has WorkOS's own message
+ *            and its X-Request-ID, never the key.
  * Limits     an answer has at most API_ANSWER_MAX_BYTES.
  */
 #ifndef WORKOS_API_H
@@ -55,7 +56,7 @@ struct api_answer {
 };
 
 /* path with its query, escaped: "/user_management/users?limit=100". body: JSON, NULL for none. 0 for a
- * 2xx with a JSON object (or with nothing: json.count is 0 then). */
+ * 2xx with a JSON object; what isn't a GET may also be answered with nothing (json.count is 0 then). */
 int api_call(struct api *api, const char *method, const char *path, const struct buf *body,
              struct api_answer *out, struct err *err) MUST_CHECK;
 

@@ -150,14 +150,6 @@ const char *mirror_event_types(void)
     return event_types;
 }
 
-bool mirror_has_events(const char *type)
-{
-    for (size_t i = 0; i < ARRAY_LEN(types); i++)
-        if (text_starts_with(type, types[i].prefix))
-            return true;
-    return false;
-}
-
 const struct script_table *mirror_script_tables(size_t *out_count)
 {
     *out_count = ARRAY_LEN(tables);

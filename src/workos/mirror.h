@@ -49,7 +49,6 @@ int mirror_is_deleted(struct mirror *mirror, struct event_text id, bool *out, st
 
 /* The types of events that change a mirror, by commas. Static. */
 const char *mirror_event_types(void);
-bool mirror_has_events(const char *type);
 
 /* The tables, as scripts read them. Static. */
 const struct script_table *mirror_script_tables(size_t *out_count);

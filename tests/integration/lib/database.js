@@ -21,3 +21,18 @@ export function readRows(file, sql, parameters = [], { bigints = false } = {}) {
         database.close();
     }
 }
+
+/**
+ * Change a database behind its server's back. Meant for one that rests; beside a running server only
+ * for what can't be brought about otherwise, and then this connection never checkpoints.
+ */
+export function changeRows(file, sql, parameters = []) {
+    const database = new DatabaseSync(file, { timeout: 5000 });
+
+    try {
+        database.exec('PRAGMA wal_autocheckpoint = 0');
+        return database.prepare(sql).run(...parameters).changes;
+    } finally {
+        database.close();
+    }
+}

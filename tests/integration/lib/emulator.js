@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// WorkOS's own emulator, for one test.
+// WorkOS's own emulator, from its command line tool.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
