@@ -8,6 +8,8 @@
 #include "workos/workos_state.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 /* ---------------------------------------------------------------------------------- the writer's part */
 
@@ -23,13 +25,30 @@ static bool is_overdue(const struct intake *intake)
                (is_crowded ? INTAKE_CROWDED_PATIENCE_MS : INTAKE_PATIENCE_MS);
 }
 
-/* Is it the creation of an object whose function backfill has run already? */
+/* Is there an event of that id? */
+static int is_logged(const struct intake *intake, const char *id, bool *out, struct err *err)
+{
+    struct logged_event logged;
+    int rc = event_log_find(intake->workos->events, id, &logged, err);
+
+    *out = rc == 0 && logged.seq != 0;
+    return rc;
+}
+
+/* Is it the creation of an object, or its deletion, that backfill has run the function for already? */
 static int is_backfilled(const struct intake *intake, bool *out, struct err *err)
 {
+    struct event_text id = intake->event.object_id;
+    char prune_id[EVENT_NAME_MAX + 1];
+
     *out = false;
-    if (!text_ends_with(intake->event.type, ".created"))
+    if (text_ends_with(intake->event.type, ".created"))
+        return event_log_is_backfilled(intake->workos->events, id, out, err);
+    if (!text_ends_with(intake->event.type, ".deleted") || !id.at ||
+        id.len >= sizeof(prune_id) - strlen("prune:"))
         return 0;
-    return event_log_is_backfilled(intake->workos->events, intake->event.object_id, out, err);
+    snprintf(prune_id, sizeof(prune_id), "prune:%.*s", (int)id.len, id.at);
+    return is_logged(intake, prune_id, out, err);
 }
 
 /*
