@@ -79,7 +79,7 @@ struct run {
     struct buf refused;
 };
 
-/* ---------------------------------------------------------------------------------- telling */
+/* ------------------------------------------------------------------------- telling */
 
 static const char *stage_name(const struct run *run)
 {
@@ -132,7 +132,7 @@ static void tell_call(struct run *run, int64_t since_ms)
     pthread_mutex_unlock(&run->backfill->lock);
 }
 
-/* ---------------------------------------------------------------------------------- patience */
+/* ------------------------------------------------------------------------- patience */
 
 static bool is_stopping(void *arg)
 {
@@ -201,7 +201,7 @@ static bool try_again(struct run *run, int rc, struct err *err)
     return true;
 }
 
-/* ---------------------------------------------------------------------------------- small jobs */
+/* ------------------------------------------------------------------------- small jobs */
 
 typedef int step_fn(struct run *run, struct db *db, struct err *err);
 
@@ -232,7 +232,7 @@ static int do_step(struct run *run, step_fn *fn, struct err *err)
     return rc;
 }
 
-/* ---------------------------------------------------------------------------------- begin and end */
+/* ------------------------------------------------------------------------- begin and end */
 
 static int read_mark(struct run *run, struct db *db, struct err *err)
 {
@@ -310,7 +310,7 @@ static int begin(struct run *run, struct err *err)
     return rc;
 }
 
-/* ---------------------------------------------------------------------------------- one page */
+/* ------------------------------------------------------------------------- one page */
 
 static void put_escaped(struct buf *out, const char *text)
 {
@@ -514,7 +514,7 @@ static int list_all(struct run *run, struct err *err)
     return rc;
 }
 
-/* ---------------------------------------------------------------------------------- what is stale */
+/* ------------------------------------------------------------------------- what is stale */
 
 struct stale_job {
     struct writer_job job; /* first: it is cast back */
@@ -667,7 +667,7 @@ static int prune(struct run *run, bool *out_asks, struct err *err)
     return run->request.prune == BACKFILL_REMOVE ? remove_all(run, err) : 0;
 }
 
-/* ---------------------------------------------------------------------------------- a run */
+/* ------------------------------------------------------------------------- a run */
 
 static int open_api(struct run *run, struct err *err)
 {
@@ -747,7 +747,7 @@ static void *backfill_main(void *arg)
     return NULL;
 }
 
-/* ---------------------------------------------------------------------------------- from outside */
+/* ------------------------------------------------------------------------- from outside */
 
 int backfill_new(struct backfill **out, struct workos *workos, const struct workos_api_opts *api,
                  struct err *err)

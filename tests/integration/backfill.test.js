@@ -78,6 +78,9 @@ function fill(api, { users = 0, organizations = 0, invitations = 0 } = {}) {
     return all;
 }
 
+/** The poller stays out of it. */
+const envOf = (api) => ({ ...api.env, AUTHKITD_POLL: 'off' });
+
 const options = (server, args) => [
     'backfill',
     '--db',
@@ -158,7 +161,10 @@ function assertEachOnce(server, event, ids) {
 
 function assertNothingLeft(server) {
     assert.deepEqual(server.rows("SELECT * FROM authkitd_state WHERE key GLOB 'backfill*'"), []);
-    assert.deepEqual(server.rows("SELECT name FROM sqlite_schema WHERE name GLOB '*backfill*'"), []);
+    assert.deepEqual(
+        server.rows("SELECT name FROM sqlite_schema WHERE name GLOB '*backfill*'"),
+        [],
+    );
 }
 
 const counts = (stdout) =>
@@ -174,7 +180,7 @@ describe('a backfill', () => {
             const api = await startFakeApi(t);
             const users = fill(api, { users: 250, organizations: 5, invitations: 120 });
             const isServed = place === 'in the running server';
-            const server = newServer(t, { handlers: COUNTING, env: { ...api.env, AUTHKITD_POLL: 'off' } });
+            const server = newServer(t, { handlers: COUNTING, env: envOf(api) });
 
             if (isServed) await server.start();
             const first = await backfillWell(server, [], isServed ? {} : api.env);
@@ -191,7 +197,7 @@ describe('a backfill', () => {
             assertEachOnce(server, 'invitation.created', api.invitations.keys());
             assertNothingLeft(server);
             const event = server.row(
-                'SELECT id, event, object_id, status, created_at, payload FROM workos_events WHERE object_id = ?',
+                'SELECT id, status, created_at, payload FROM workos_events WHERE object_id = ?',
                 users[7].id,
             );
             assert.equal(event.id, `backfill:${users[7].id}`);
@@ -202,16 +208,17 @@ describe('a backfill', () => {
             // Pages, oldest first, by cursor; memberships of every status, by organization.
             const pages = api.requestsTo('/user_management/users');
             assert.deepEqual(
-                pages.map(({ query }) => [query.get('after'), query.get('order'), query.get('limit')]),
+                pages.map(({ query }) => query.toString()),
                 [
-                    [null, 'asc', '100'],
-                    [users[99].id, 'asc', '100'],
-                    [users[199].id, 'asc', '100'],
+                    'limit=100&order=asc',
+                    `limit=100&order=asc&after=${users[99].id}`,
+                    `limit=100&order=asc&after=${users[199].id}`,
                 ],
             );
             const lists = api.requestsTo('/user_management/organization_memberships');
             assert.equal(lists.length, 5);
-            for (const { query } of lists) assert.equal(query.get('statuses'), 'active,inactive,pending');
+            for (const { query } of lists)
+                assert.equal(query.get('statuses'), 'active,inactive,pending');
             assert.match(pages[0].userAgent, /^authkitd\/\S+ \(backfill\)$/);
 
             // Again: what has changed, and nothing else.
@@ -225,7 +232,7 @@ describe('a backfill', () => {
     test('with --no-handlers the tables alone are filled', async (t) => {
         const api = await startFakeApi(t);
         fill(api, { users: 120, organizations: 2 });
-        const server = await startServer(t, { handlers: COUNTING, env: { ...api.env, AUTHKITD_POLL: 'off' } });
+        const server = await startServer(t, { handlers: COUNTING, env: envOf(api) });
 
         await backfillWell(server, ['--no-handlers']);
         assertMirrorIsApi(server, api);
@@ -239,7 +246,7 @@ describe('a backfill', () => {
     test('a type that the script has no function for leaves no events', async (t) => {
         const api = await startFakeApi(t);
         fill(api, { users: 120, organizations: 2, invitations: 2 });
-        const server = await startServer(t, { env: { ...api.env, AUTHKITD_POLL: 'off' } });
+        const server = await startServer(t, { env: envOf(api) });
 
         await backfillWell(server);
         assertMirrorIsApi(server, api);
@@ -247,15 +254,16 @@ describe('a backfill', () => {
         assert.equal(server.count('workos_events'), 120);
     });
 
-    test('a function that fails is an event that failed, and heals with the next script', async (t) => {
+    test('a function that fails: its event heals with the next script', async (t) => {
         const api = await startFakeApi(t);
         fill(api, { users: 30 });
         const server = await startServer(t, {
             handlers: COUNTING.replace(
                 'local function count(ctx, event)',
-                'local function count(ctx, event)\n if event.data.email:find("user1") then error("oops") end',
+                `local function count(ctx, event)
+                 if event.data.email:find("user1") then error("oops") end`,
             ),
-            env: { ...api.env, AUTHKITD_POLL: 'off' },
+            env: envOf(api),
         });
 
         const result = await backfillWell(server);
@@ -276,8 +284,8 @@ describe('a backfill beside webhooks', () => {
     const start = async (t, users) => {
         const api = await startFakeApi(t);
         const all = fill(api, { users });
-        const env = { ...api.env, AUTHKITD_POLL: 'off' };
-        return { api, all, server: await startServer(t, { handlers: COUNTING, env }) };
+        const server = await startServer(t, { handlers: COUNTING, env: envOf(api) });
+        return { api, all, server };
     };
 
     test("the creation's webhook came first", async (t) => {
@@ -290,7 +298,7 @@ describe('a backfill beside webhooks', () => {
         assertMirrorIsApi(server, api);
     });
 
-    test("the creation's webhook comes later: kept, and its function isn't run again", async (t) => {
+    test("the creation's webhook comes later: its function isn't run again", async (t) => {
         const { api, all, server } = await start(t, 10);
 
         await backfillWell(server);
@@ -305,7 +313,7 @@ describe('a backfill beside webhooks', () => {
         const created = [];
 
         beforeSecondPage(api, async () => {
-            // One of the first page, which is here; one of the second, which isn't; and of the third.
+            // Of the first page, which is here; of the second, which isn't; and of the third.
             for (const i of [5, 105, 205])
                 await server.deliver(api.users.update(all[i].id, { first_name: 'Grace' }));
             for (const i of [6, 106, 206]) await server.deliver(api.users.remove(all[i].id));
@@ -388,7 +396,7 @@ describe('a backfill beside webhooks', () => {
                  local stop = os.clock() + 0.06
                  while event.id:find("^backfill:") and os.clock() < stop do end`,
             ),
-            env: { ...api.env, AUTHKITD_POLL: 'off' },
+            env: envOf(api),
         });
         const running = startBackfill(server);
         let slowest = 0;
@@ -430,7 +438,7 @@ describe('an interrupted backfill', () => {
             api.maxPageSize = 20;
             const server = newServer(t, {
                 handlers: COUNTING,
-                env: { ...api.env, AUTHKITD_POLL: 'off' },
+                env: envOf(api),
             });
             const isAlone = victim === 'command without a server';
             const env = isAlone ? api.env : {};
@@ -475,7 +483,7 @@ describe('an interrupted backfill', () => {
                 ['invitation', 'invitations'],
             ])
                 assertEachOnce(server, `${type}.created`, api[name].keys());
-            assert.equal(server.row("SELECT count(*) FROM workos_events WHERE status <> 'done'"), 0);
+            assert.deepEqual(server.rows("SELECT id FROM workos_events WHERE status <> 'done'"), []);
             assertNothingLeft(server);
         });
 
@@ -517,7 +525,7 @@ describe('an interrupted backfill', () => {
         api.maxPageSize = 5;
         const server = await startServer(t, {
             handlers: COUNTING,
-            env: { ...api.env, AUTHKITD_POLL: 'off' },
+            env: envOf(api),
         });
         const running = startBackfill(server, ['--rate', '20']);
 
@@ -538,7 +546,7 @@ describe('an interrupted backfill', () => {
     test('a server that stops ends it at once', async (t) => {
         const api = await startFakeApi(t);
         fill(api, { users: 300 });
-        const server = await startServer(t, { env: { ...api.env, AUTHKITD_POLL: 'off' } });
+        const server = await startServer(t, { env: envOf(api) });
 
         api.fail((request) => request.query.get('after'), faults.silent(), 100);
         const running = startBackfill(server);
@@ -549,7 +557,7 @@ describe('an interrupted backfill', () => {
         assert.match(output, /goes on where this one has come to/);
     });
 
-    test('WorkOS is away: it keeps trying, says so, gives up in the end, and goes on later', async (t) => {
+    test('WorkOS is away: it keeps trying, says so, and gives up in the end', async (t) => {
         const api = await startFakeApi(t);
         fill(api, { users: 300 });
         const server = newServer(t, { handlers: COUNTING });
@@ -588,7 +596,7 @@ describe('what a backfill refuses', () => {
     test('a second one at the same time', async (t) => {
         const api = await startFakeApi(t);
         fill(api, { users: 300 });
-        const server = await startServer(t, { env: { ...api.env, AUTHKITD_POLL: 'off' } });
+        const server = await startServer(t, { env: envOf(api) });
 
         api.fail((request) => request.query.get('after'), faults.delay(1500));
         const running = startBackfill(server);
@@ -626,7 +634,7 @@ describe('what a backfill refuses', () => {
         const api = await startFakeApi(t);
         const server = await startServer(t, {
             handlers: COUNTING,
-            env: { ...api.env, AUTHKITD_POLL: 'off' },
+            env: envOf(api),
         });
         const good = [newUser(), newUser({ id: 'user_"quoted"' }), newUser({ id: 'user_\\' })];
 
@@ -679,7 +687,7 @@ describe('backfill --prune', () => {
         const users = fill(api, { users: 220, organizations: 3, invitations: 4 });
         const server = await startServer(t, {
             handlers,
-            env: { ...api.env, AUTHKITD_POLL: 'off' },
+            env: envOf(api),
         });
         await backfillWell(server);
         const gone = [users[0], users[101], users[219]];
@@ -688,6 +696,11 @@ describe('backfill --prune', () => {
         api.memberships.remove(membership.id);
         return { api, server, users, gone, membership };
     }
+
+    const payloads = (server, user) =>
+        server
+            .rows('SELECT DISTINCT payload FROM workos_events WHERE user_id = ?', user.id)
+            .map((row) => row.payload);
 
     test('without --yes and without a terminal: reported, and nothing is removed', async (t) => {
         const { server } = await startStale(t);
@@ -708,13 +721,13 @@ describe('backfill --prune', () => {
         assertEachOnce(server, 'user.deleted', gone.map((user) => user.id));
         assertEachOnce(server, 'organization_membership.deleted', [membership.id]);
         for (const user of gone) {
-            const call = server.row("SELECT * FROM calls WHERE event = 'user.deleted' AND object = ?", user.id);
+            const call = server.row(
+                "SELECT * FROM calls WHERE event = 'user.deleted' AND object = ?",
+                user.id,
+            );
             assert.equal(call.id, `prune:${user.id}`);
             assert.equal(call.email, user.email);
-            assert.deepEqual(
-                server.rows('SELECT DISTINCT payload FROM workos_events WHERE user_id = ?', user.id).map((row) => row.payload),
-                [null],
-            );
+            assert.deepEqual(payloads(server, user), [null]);
             await server.deliver(userCreated(user));
             await server.deliver(userDeleted(user)); // the one that was missed
             assert.equal(server.userRow(user), undefined);
@@ -730,10 +743,7 @@ describe('backfill --prune', () => {
         await backfillWell(server, ['--prune', '--yes', '--no-handlers']);
         assertMirrorIsApi(server, api);
         assert.equal(server.rows("SELECT * FROM calls WHERE event = 'user.deleted'").length, 0);
-        assert.deepEqual(
-            server.rows('SELECT DISTINCT payload FROM workos_events WHERE user_id = ?', gone[0].id),
-            [{ payload: null }],
-        );
+        assert.deepEqual(payloads(server, gone[0]), [null]);
     });
 
     for (const answer of ['y', 'n'])
@@ -752,7 +762,9 @@ describe('backfill --prune', () => {
                 output += text;
             });
             const ended = once(child, 'close');
-            await until('the question', () => /not at WorkOS any more: 3 users, 1 membership\. Remove.*\[y\/N\]/.test(output));
+            await until('the question', () =>
+                /not at WorkOS any more: 3 users, 1 membership\. Remove.*\[y\/N\]/.test(output),
+            );
             assert.equal(server.count('workos_users'), 220);
             child.stdin.write(`${answer}\n`);
             const [code] = await ended;
@@ -835,7 +847,7 @@ describe('many users', () => {
         fill(api, { users: count });
         const server = await startServer(t, {
             handlers: COUNTING,
-            env: { ...api.env, AUTHKITD_POLL: 'off' },
+            env: envOf(api),
         });
 
         await server.deliver(userCreated());
@@ -844,7 +856,7 @@ describe('many users', () => {
         await backfillWell(server);
         const ms = Date.now() - started;
         const grown = () => server.residentBytes('VmHWM') - before;
-        t.diagnostic(`${count} users in ${ms} ms, ${Math.round(grown() / 2 ** 20)} MiB more at the most`);
+        t.diagnostic(`${count} users in ${ms} ms, ${Math.round(grown() / 2 ** 20)} MiB more`);
         assert.equal(server.count('workos_users'), count + 1);
         assert.equal(server.count('calls'), count + 1);
         await backfillWell(server, ['--prune']); // those ids are in the database
