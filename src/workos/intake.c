@@ -215,12 +215,15 @@ static void finish_one(struct writer_job *job, int rc, const struct err *err)
 
 static void submit_one(struct intake *intake, sem_t *done)
 {
+    struct err err;
+    int rc;
+
     intake->job.done = finish_one;
     intake->done = done;
     intake->arrived_ms = INT64_MAX; /* nobody is kept waiting */
-    intake->rc = writer_submit(intake->workos->writer, &intake->job, &intake->err);
-    if (intake->rc < 0)
-        sem_post(done); /* that was all of it */
+    rc = writer_submit(intake->workos->writer, &intake->job, &err);
+    if (rc < 0) /* else the outcome is the writer's to set, and may be there already */
+        finish_one(&intake->job, rc, &err);
 }
 
 int intake_run_all(struct intake *intakes, size_t count, struct err *err)
