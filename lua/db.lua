@@ -212,27 +212,22 @@ local function check_column(q, column)
    return quote(column)
 end
 
-local function add_value(q, column, value)
-   native.check(q.handle.native, column, value)
-   q.count = q.count + 1
-   q.columns[q.count] = column
-   q.values[q.count] = value
-end
-
-local function add_in(q, name, column, values)
+local function check_in(q, column, values)
    if type(values) ~= "table" then
       raise(("where('%s', 'in', …) wants a list of values, not a %s"):format(column, type(values)))
    end
-   local marks = {}
+   local list = {}
    for i, value in ipairs(values) do
-      add_value(q, column, value)
-      marks[i] = "?"
+      native.check(q.handle.native, column, value)
+      list[i] = value
    end
-   q.where[#q.where + 1] = ("%s IN (%s)"):format(name, table.concat(marks, ","))
+   return list
 end
 
-local function add_where(q, column, op, value)
-   local name = check_column(q, column)
+-- Raises when that is no condition, before anything is added to the query: it stays as it was then.
+-- Returns the operator in SQL, and the value.
+local function check_where(q, column, op, value)
+   check_column(q, column)
    if q.handle.by_name[column].type == "json" and value ~= null then
       raise(("where('%s'): %s.%s is json; compare what is in it with ctx.db.sql and json_extract")
          :format(column, q.handle.name, column))
@@ -242,23 +237,51 @@ local function add_where(q, column, op, value)
       native.unknown("operator", op, { "=", "~=", "<", "<=", ">", ">=", "in", "like" }, "where")
    end
    if sql_op == "in" then
-      return add_in(q, name, column, value)
+      return sql_op, check_in(q, column, value)
    end
    if value == nil then
       raise(("where('%s') compares with nil: to find rows without a value use authkit.null"):format(column))
    end
-   if value == null then
-      if sql_op ~= "=" and sql_op ~= "<>" then
-         raise(("where('%s', '%s', authkit.null): only = and ~= compare with null"):format(column, op))
-      end
-      q.where[#q.where + 1] = name .. (sql_op == "=" and " IS NULL" or " IS NOT NULL")
-      return
+   if value == null and sql_op ~= "=" and sql_op ~= "<>" then
+      raise(("where('%s', '%s', authkit.null): only = and ~= compare with null"):format(column, op))
    end
-   add_value(q, column, value)
-   if sql_op == "<>" then
-      q.where[#q.where + 1] = name .. " IS NOT ?" -- rows without a value differ from every value
+   native.check(q.handle.native, column, value)
+   return sql_op, value
+end
+
+local function add_value(q, column, value)
+   q.count = q.count + 1
+   q.columns[q.count] = column
+   q.values[q.count] = value
+end
+
+local function add_in(q, column, values)
+   local name, marks, or_null = quote(column), {}, ""
+   for _, value in ipairs(values) do
+      if value == null then
+         or_null = (" OR %s IS NULL"):format(name)
+      else
+         add_value(q, column, value)
+         marks[#marks + 1] = "?"
+      end
+   end
+   q.where[#q.where + 1] = ("(%s IN (%s)%s)"):format(name, table.concat(marks, ","), or_null)
+end
+
+-- What check_where has returned.
+local function add_where(q, column, sql_op, value)
+   local name = quote(column)
+   if sql_op == "in" then
+      add_in(q, column, value)
+   elseif value == null then
+      q.where[#q.where + 1] = name .. (sql_op == "=" and " IS NULL" or " IS NOT NULL")
    else
-      q.where[#q.where + 1] = ("%s %s ?"):format(name, sql_op)
+      add_value(q, column, value)
+      if sql_op == "<>" then
+         q.where[#q.where + 1] = name .. " IS NOT ?" -- rows without a value differ from every value
+      else
+         q.where[#q.where + 1] = ("%s %s ?"):format(name, sql_op)
+      end
    end
 end
 
@@ -266,16 +289,16 @@ function Query:where(column, ...)
    local q = check_query(self)
    local n = select("#", ...)
    if type(column) == "table" and n == 0 then
-      for name in next, column do
-         check_column(q, name)
+      for name, value in next, column do
+         check_where(q, name, "=", value)
       end
       for _, name in ipairs(sorted_keys(column)) do
          add_where(q, name, "=", column[name])
       end
    elseif n == 1 then
-      add_where(q, column, "=", (...))
+      add_where(q, column, check_where(q, column, "=", (...)))
    elseif n == 2 then
-      add_where(q, column, ...)
+      add_where(q, column, check_where(q, column, ...))
    else
       raise('where wants (column, value), (column, op, value) or { column = value }')
    end
@@ -285,6 +308,10 @@ end
 function Query:order_by(column, direction)
    local q = check_query(self)
    check_column(q, column)
+   if q.handle.by_name[column].type == "json" then
+      raise(("order_by('%s'): %s.%s is json; order by what is in it with ctx.db.sql and json_extract")
+         :format(column, q.handle.name, column))
+   end
    if direction ~= nil and direction ~= "asc" and direction ~= "desc" then
       raise(("order_by: the direction is \"asc\" or \"desc\", not '%s'"):format(tostring(direction)))
    end

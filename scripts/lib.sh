@@ -61,6 +61,15 @@ give_back() {
     done
 }
 
+# The Node that the tests were written for comes with them, since Debian 12's is too old.
+node_binary() {
+    local candidate
+    for candidate in tests/integration/node_modules/node-linux-*/bin/node; do
+        [[ ! -x $candidate ]] || { echo "$PWD/$candidate" && return; }
+    done
+    command -v node
+}
+
 # avoid_aslr: sets without_aslr to what sanitized programs have to be run under, often nothing. The
 # sanitizers of gcc 12 and clang 14 can't live with more than 28 random bits in the addresses of
 # mappings, which newer kernels give: TSan says "unexpected memory mapping", ASan crashes at times.

@@ -58,14 +58,25 @@ static int put_ids_back(struct server *server, const char **ids, size_t count,
     return rc;
 }
 
-/* The strings of the list, decoded one after the other in text (as long as the body). */
+/* A list of strings, one at least. */
+static bool is_id_list(const struct json *json, uint32_t list)
+{
+    const struct json_node *nodes = json->nodes;
+
+    if (!list || nodes[list].type != JSON_ARRAY || nodes[list].count == 0)
+        return false;
+    for (uint32_t i = list + 1; i < nodes[list].next; i = nodes[i].next)
+        if (nodes[i].type != JSON_STRING)
+            return false;
+    return true;
+}
+
+/* The list's strings, decoded one after the other in text (as long as the body). */
 static size_t read_ids(const struct json *json, uint32_t list, const char **ids, char *text)
 {
     size_t count = 0;
 
     for (uint32_t i = list + 1; i < json->nodes[list].next; i = json->nodes[i].next) {
-        if (json->nodes[i].type != JSON_STRING)
-            continue;
         ids[count++] = text;
         text += json_decode(json, i, text);
         *text++ = '\0';
@@ -78,7 +89,7 @@ static int retry_as_asked(struct server *server, const struct json *json,
                           struct err *err)
 {
     uint32_t list = json_member(json, 0, "ids"), all = json_member(json, 0, "all");
-    bool has_ids = list && json->nodes[list].type == JSON_ARRAY && json->nodes[list].count > 0;
+    bool has_ids = is_id_list(json, list);
     bool wants_all = all && json->nodes[all].type == JSON_TRUE;
     const char **ids;
     char *text;

@@ -6,10 +6,11 @@
 #include "workos/event_list.h"
 
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <unistd.h>
 
 enum { LINE_MAX_BYTES = 64 * 1024 * 1024 + 65536, FOLLOW_PAUSE_MS = 500, FOLLOWED_MAX = 10000 };
 
@@ -70,11 +71,35 @@ static void put_json(struct buf *out, const struct event_row *row)
     buf_puts(out, "}\n");
 }
 
-/* The first line of a text, without what could play tricks on a terminal. */
+/* How many bytes at text could play tricks on a terminal: control characters (those of U+0080 to
+ * U+009F, which some obey, too) and what turns the direction of writing. 0 when it is harmless. */
+static size_t trick_len(const char *text)
+{
+    unsigned char first = (unsigned char)text[0], second, third;
+
+    if (first < ' ' || first == 0x7F)
+        return 1;
+    second = (unsigned char)text[1];
+    if (first == 0xC2 && second >= 0x80 && second <= 0x9F)
+        return 2;
+    if (first != 0xE2 || second == '\0')
+        return 0;
+    third = (unsigned char)text[2];
+    if ((second == 0x80 && third >= 0xAA && third <= 0xAE) ||
+        (second == 0x81 && third >= 0xA6 && third <= 0xA9))
+        return 3;
+    return 0;
+}
+
+/* The first line of a text, with a "?" for each trick. */
 static void put_plain(struct buf *out, const char *text)
 {
-    for (; *text && *text != '\n'; text++)
-        buf_putc(out, (unsigned char)*text < ' ' || *text == 0x7F ? '?' : *text);
+    while (*text && *text != '\n') {
+        size_t len = trick_len(text);
+
+        buf_putc(out, len ? '?' : *text);
+        text += len ? len : 1;
+    }
 }
 
 static void put_text(struct buf *out, const struct event_row *row)
@@ -157,25 +182,32 @@ static int show_changes(struct listing *listing, struct err *err)
     size_t kept = 0;
     int rc = 0;
 
-    for (size_t i = 0; rc == 0 && i < listing->followed_count; i++) {
+    for (size_t i = 0; i < listing->followed_count; i++) {
         struct change change = {listing, &listing->followed[i], true};
 
-        rc = event_list_one(listing->db, &any, listing->followed[i].seq, show_change, &change, err);
-        if (!change.is_over)
+        if (rc == 0)
+            rc = event_list_one(listing->db, &any, listing->followed[i].seq, show_change, &change,
+                                err);
+        if (!change.is_over || rc < 0)
             listing->followed[kept++] = listing->followed[i];
     }
     listing->followed_count = kept;
     return rc;
 }
 
+/* A pause; false when nobody reads our output any more (a pipe or terminal that was closed). */
+static bool is_still_read(void)
+{
+    struct pollfd output = {.fd = STDOUT_FILENO};
+
+    return fflush(stdout) == 0 && poll(&output, 1, FOLLOW_PAUSE_MS) <= 0;
+}
+
 static int follow(struct listing *listing, struct err *err)
 {
-    const struct timespec pause = {.tv_nsec = FOLLOW_PAUSE_MS * 1000000L};
     int rc = 0;
 
-    while (rc == 0 && !ferror(stdout)) {
-        fflush(stdout);
-        nanosleep(&pause, NULL);
+    while (rc == 0 && is_still_read()) {
         rc = show_changes(listing, err);
         if (rc == 0)
             rc = event_list_behind(listing->db, &listing->filter, listing->last_seq, show, listing,

@@ -183,6 +183,7 @@ static int start_http(struct server *server, struct err *err)
         .request_timeout_ms = REQUEST_TIMEOUT_MS,
         .idle_timeout_ms = IDLE_TIMEOUT_MS,
         .max_connections = MAX_CONNECTIONS,
+        .urgent_path = config->action_path,
         .handle = routes_handle,
         .arg = &server->routes,
     };

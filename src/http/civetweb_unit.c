@@ -42,31 +42,27 @@ void cw_replace_listener(struct mg_context *ctx, int fd)
 
 /* --- the queue -------------------------------------------------------------------------------- */
 
-/* The tag travels in the padding of the local address, of which civetweb reads only the port. */
-_Static_assert(sizeof(((struct sockaddr_in *)0)->sin_zero) >= sizeof(void *), "room for the tag");
-
-void cw_queue(struct mg_context *ctx, int fd, const struct sockaddr *peer, void *tag)
+void cw_queue_place(struct mg_context *ctx)
 {
     struct socket so;
 
     memset(&so, 0, sizeof(so));
-    so.sock = fd;
+    so.sock = INVALID_SOCKET;
     so.lsa.sin.sin_family = AF_INET;
-    memcpy(so.lsa.sin.sin_zero, &tag, sizeof(tag));
-    if (peer->sa_family == AF_INET6)
-        memcpy(&so.rsa.sin6, peer, sizeof(so.rsa.sin6));
-    else
-        memcpy(&so.rsa.sin, peer, sizeof(so.rsa.sin));
     /* is_ssl stays 0: handshakes are made by cw_tls_handshake, which doesn't block. */
     produce_socket(ctx, &so);
 }
 
-void *cw_tag(const struct mg_connection *conn)
+void cw_take(struct mg_connection *conn, int fd, const struct sockaddr *peer)
 {
-    void *tag;
-
-    memcpy(&tag, conn->client.lsa.sin.sin_zero, sizeof(tag));
-    return tag;
+    conn->client.sock = fd;
+    if (peer->sa_family == AF_INET6)
+        memcpy(&conn->client.rsa.sin6, peer, sizeof(conn->client.rsa.sin6));
+    else
+        memcpy(&conn->client.rsa.sin, peer, sizeof(conn->client.rsa.sin));
+    conn->request_info.remote_port = ntohs(USA_IN_PORT_UNSAFE(&conn->client.rsa));
+    sockaddr_to_string(conn->request_info.remote_addr, sizeof(conn->request_info.remote_addr),
+                       &conn->client.rsa);
 }
 
 void cw_begin(struct mg_connection *conn, const char *bytes, size_t len)
@@ -102,9 +98,10 @@ bool cw_is_overfull(const struct mg_connection *conn)
 
 /*
  * civetweb has written a '\0' over what ended each piece: two stand where a CRLF was. The line that
- * ends the block has kept its CR, unless there are no headers.
+ * ends the block has kept its CR, unless there are no headers. Behind the version it takes any two
+ * blanks for a CRLF, if the first is a CR or an LF.
  */
-bool cw_is_strict(const struct mg_connection *conn)
+bool cw_is_strict(const struct mg_connection *conn, const char *bytes)
 {
     const struct mg_request_info *ri = &conn->request_info;
     const char *end = conn->buf + conn->request_len;
@@ -127,7 +124,10 @@ bool cw_is_strict(const struct mg_connection *conn)
     }
     if (ri->http_version != p + strlen("HTTP/"))
         return false;
-    p += strlen(p) + 2;
+    p += strlen(p);
+    if (memcmp(bytes + (p - conn->buf), "\r\n", 2) != 0)
+        return false;
+    p += 2;
     for (int i = 0; i < ri->num_headers; i++) {
         if (p > end - 2 || p[-1] != '\0' || ri->http_headers[i].name != p ||
             strpbrk(p, "\"(),/;<=>?@[\\]{}"))
@@ -170,6 +170,51 @@ bool cw_continue(struct mg_connection *conn, const char *bytes, size_t len)
     conn->content_len = 0;
     conn->consumed_content = 0;
     return true;
+}
+
+/* --- without a client ------------------------------------------------------------------------- */
+
+struct nobody {
+    struct mg_connection conn; /* first: a struct mg_connection * is a struct nobody * */
+    struct mg_context ctx;
+};
+
+struct mg_connection *cw_nobody_new(size_t header_block_max)
+{
+    struct nobody *nobody = mg_calloc(1, sizeof(*nobody));
+
+    if (!nobody)
+        return NULL;
+    nobody->ctx.dd.config[AUTHENTICATION_DOMAIN] = "localhost";
+    STOP_FLAG_ASSIGN(&nobody->ctx.stop_flag, 1); /* nothing more is read */
+    nobody->conn.phys_ctx = &nobody->ctx;
+    nobody->conn.dom_ctx = &nobody->ctx.dd;
+    nobody->conn.buf_size = (int)header_block_max;
+    nobody->conn.buf = mg_calloc(1, header_block_max);
+    if (!nobody->conn.buf) {
+        mg_free(nobody);
+        return NULL;
+    }
+    return &nobody->conn;
+}
+
+void cw_nobody_free(struct mg_connection *conn)
+{
+    mg_free(conn->buf);
+    mg_free(conn);
+}
+
+bool cw_parse(struct mg_connection *conn)
+{
+    char why[100];
+    int status;
+
+    return get_request(conn, why, sizeof(why), &status);
+}
+
+size_t cw_header_len(const struct mg_connection *conn)
+{
+    return conn->request_len > 0 ? (size_t)conn->request_len : 0;
 }
 
 /* --- bytes ------------------------------------------------------------------------------------ */

@@ -4,13 +4,13 @@
  *
  * civetweb.c is compiled as part of civetweb_unit.c, so that the functions below can stand behind it.
  * They make civetweb a pool of workers that parses requests, while the connections stay ours: we
- * listen, accept, read and write, we queue a connection when there is something to do, and we take
- * it away again before civetweb closes it. civetweb itself never touches a socket.
+ * listen, accept, read and write, we give a connection to a worker when there is something to do,
+ * and we take it away again before civetweb closes it. civetweb itself never touches a socket.
  *
- * Threads    cw_replace_listener: init_context callback. cw_queue: any. The rest: the worker that
- *            has the connection.
- * Ownership  a descriptor given to cw_queue stays the caller's, as long as cw_let_go is called in
- *            the connection_close callback.
+ * Threads    cw_replace_listener: init_context callback. cw_queue_place: any. The rest: the worker
+ *            that has the connection.
+ * Ownership  a descriptor given to cw_take stays the caller's, as long as cw_let_go is called in the
+ *            connection_close callback.
  * Limits     this is civetweb 1.15; look through civetweb_unit.c with any other.
  */
 #ifndef HTTP_CIVETWEB_UNIT_H
@@ -27,11 +27,12 @@ struct mg_connection;
 /* civetweb's master thread polls fd, which it owns then, instead of a listening socket. */
 void cw_replace_listener(struct mg_context *ctx, int fd);
 
-/* Queue a connection for the workers. The queue must have room: civetweb would wait for it. */
-void cw_queue(struct mg_context *ctx, int fd, const struct sockaddr *peer, void *tag);
+/* Queue a place for the workers; who stands in it is said when one takes it. The queue must have
+ * room: civetweb would wait for it. */
+void cw_queue_place(struct mg_context *ctx);
 
-/* What cw_queue was given. */
-void *cw_tag(const struct mg_connection *conn);
+/* In init_connection: this is the worker's connection. */
+void cw_take(struct mg_connection *conn, int fd, const struct sockaddr *peer);
 
 /* In init_connection: the header block, which civetweb then doesn't read from the socket. No more of
  * it is taken than fits. */
@@ -52,9 +53,10 @@ bool cw_is_overfull(const struct mg_connection *conn);
 /*
  * Was every byte of the header block what civetweb took it for? It skips leading empty lines, reads
  * past surplus blanks and bare LFs, and stops at a folded line without a word: all of these can make
- * a proxy see another request than we do. Checks that its pieces lie side by side as they must.
+ * a proxy see another request than we do. Checks that its pieces lie side by side as they must, and,
+ * in bytes, which are what cw_begin or cw_continue was given, what civetweb has written over.
  */
-bool cw_is_strict(const struct mg_connection *conn);
+bool cw_is_strict(const struct mg_connection *conn, const char *bytes);
 
 bool cw_may_keep_alive(const struct mg_connection *conn);
 void cw_must_close(struct mg_connection *conn);
@@ -65,6 +67,17 @@ void cw_body_is_read(struct mg_connection *conn);
 /* In end_request: the header block of the next request. Returns false when it doesn't fit behind
  * that of the current one, which civetweb still needs. */
 bool cw_continue(struct mg_connection *conn, const char *bytes, size_t len);
+
+/*
+ * For tests: a connection to nobody, with a buffer of that size. After cw_begin, cw_parse says whether
+ * civetweb sees a request there, as it does when nothing more comes. new returns NULL without memory.
+ */
+struct mg_connection *cw_nobody_new(size_t header_block_max);
+void cw_nobody_free(struct mg_connection *conn);
+bool cw_parse(struct mg_connection *conn);
+
+/* Bytes of the header block that was parsed. */
+size_t cw_header_len(const struct mg_connection *conn);
 
 /*
  * One attempt that doesn't block: the number of bytes, 0 when it has to wait for *out_events (POLLIN

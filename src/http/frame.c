@@ -76,10 +76,13 @@ bool http_frame_is_ready(struct http_frame *frame, const char *bytes, size_t len
                          size_t max_body_bytes)
 {
     if (frame->header_len == 0 && !frame->is_odd) {
-        switch (find_block_end(bytes, len, frame->seen, &frame->header_len)) {
+        /* Behind the limit nothing counts, however many bytes came at once. */
+        size_t block_max = len < HTTP_HEADER_BLOCK_MAX ? len : HTTP_HEADER_BLOCK_MAX;
+
+        switch (find_block_end(bytes, block_max, frame->seen, &frame->header_len)) {
         case BLOCK_INCOMPLETE:
-            frame->seen = len;
-            frame->is_odd = len >= HTTP_HEADER_BLOCK_MAX;
+            frame->seen = block_max;
+            frame->is_odd = block_max == HTTP_HEADER_BLOCK_MAX;
             break;
         case BLOCK_MALFORMED:
             frame->is_odd = true;

@@ -58,6 +58,7 @@ struct gate_conn {
     struct http_frame frame; /* of the request in carry */
     size_t reserved;         /* of the budget for bodies */
     bool over_budget;        /* there was none left: the request is to be refused */
+    struct gate_conn *next;  /* of those that wait for a worker (waiting.h) */
 };
 
 enum gate_fate {

@@ -8,6 +8,7 @@
 #include "http/frame.h"
 #include "http/gate.h"
 #include "http/listen.h"
+#include "http/waiting.h"
 
 #include <assert.h>
 #include <civetweb.h>
@@ -34,9 +35,10 @@ struct http_server {
     char address[HTTP_ADDRESS_MAX];
     struct gate *gate;
     struct mg_context *civetweb;
-    int listen_fd;     /* until the gate has it */
-    int wake_fd;       /* wakes civetweb's master thread, so that it sees that it should stop */
-    atomic_int queued; /* connections that wait for a worker */
+    int listen_fd; /* until the gate has it */
+    int wake_fd;   /* wakes civetweb's master thread, so that it sees that it should stop */
+    struct waiting waiting;
+    atomic_int queued; /* how many wait: as many as civetweb's queue has places */
     atomic_bool draining;
 };
 
@@ -286,7 +288,7 @@ static const struct refusal *check_request(const struct mg_connection *conn,
     /* civetweb drops what comes behind the 64th header: then nothing is known of the rest. */
     if (request->header_count >= HTTP_HEADERS_MAX)
         return &headers_large;
-    if (!cw_is_strict(conn))
+    if (!cw_is_strict(conn, worker.conn->carry.data))
         return &bad_syntax;
     if (request->path[0] != '/')
         return &bad_target;
@@ -415,13 +417,33 @@ static int on_civetweb_error(struct mg_connection *conn, int status, const char 
 
 /* --- from the gate to a worker, and back ------------------------------------------------------ */
 
-/* gate_opts.ready. Thread: the gate's, or a worker. */
+/* By the request line alone: whether it is right is seen later, and doesn't matter here. */
+static bool is_urgent(const struct http_server *server, const struct gate_conn *conn)
+{
+    const char *path = server->opts.urgent_path, *end, *target;
+    size_t path_len;
+
+    if (!path || conn->frame.header_len == 0)
+        return false;
+    path_len = strlen(path);
+    end = conn->carry.data + conn->frame.header_len;
+    target = memchr(conn->carry.data, ' ', conn->frame.header_len);
+    return target && (size_t)(end - target) > path_len + 1 &&
+           memcmp(target + 1, path, path_len) == 0 &&
+           (target[1 + path_len] == ' ' || target[1 + path_len] == '?');
+}
+
+/*
+ * gate_opts.ready. Thread: the gate's, or a worker. What goes into civetweb's queue is a place, and
+ * who comes to stand in it is seen when a worker takes it.
+ */
 static void on_ready(void *arg, struct gate_conn *conn)
 {
     struct http_server *server = arg;
 
+    waiting_push(&server->waiting, conn, is_urgent(server, conn));
     atomic_fetch_add(&server->queued, 1);
-    cw_queue(server->civetweb, conn->fd, &conn->peer.any, conn);
+    cw_queue_place(server->civetweb);
 }
 
 /* gate_opts.read */
@@ -456,16 +478,18 @@ static size_t header_len(const struct gate_conn *c)
     return c->frame.header_len > 0 ? c->frame.header_len : c->carry.len;
 }
 
-/* callbacks.init_connection: a worker has taken it from the queue. */
+/* callbacks.init_connection: a worker has taken a place from the queue. */
 static int on_taken(const struct mg_connection *const_conn, void **conn_data)
 {
     struct mg_connection *conn = (struct mg_connection *)const_conn;
     struct http_server *server = server_of(conn);
-    struct gate_conn *c = cw_tag(conn);
+    struct gate_conn *c = waiting_take(&server->waiting);
     enum gate_fill fill;
 
+    assert(c); /* there are as many as places */
     *conn_data = NULL;
     atomic_fetch_sub(&server->queued, 1);
+    cw_take(conn, c->fd, &c->peer.any);
     worker.conn = c;
     worker.has_fate = false;
     fill = server->opts.tls_ctx ? fill_by_tls(server, c) : GATE_FILL_READY;
@@ -686,6 +710,7 @@ int http_server_start(struct http_server **out, const struct http_server_opts *o
     server->opts = *opts;
     server->opts.address = NULL; /* the one in use is server->address */
     server->listen_fd = server->wake_fd = -1;
+    waiting_init(&server->waiting);
     rc = http_listen(opts->address, &server->listen_fd, server->address, err);
     if (rc < 0)
         goto out;
@@ -730,5 +755,6 @@ void http_server_free(struct http_server *server)
         close(server->listen_fd);
     if (server->wake_fd >= 0)
         close(server->wake_fd);
+    waiting_release(&server->waiting);
     free(server);
 }

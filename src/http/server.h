@@ -20,14 +20,17 @@
  *
  * Threads    http_server_start, _drain, _free: main; _address: any. The handle callback: any of the
  *            workers, several at once. It may block; no lock is held. Their stacks have 1 MiB.
- * Ownership  opts is copied; tls_ctx and arg must outlive the server, address need not.
+ * Ownership  opts is copied; tls_ctx, urgent_path and arg must outlive the server, address need
+ *            not.
  * Errors     a port that is taken or a bad address is ERR_IO and names the address.
  * Limits     a request must be complete request_timeout_ms after its first byte (else: 408); an idle
  *            connection is closed after idle_timeout_ms; above max_connections the connection
  *            that has been idle longest makes room; body_budget_bytes bounds the bodies that are in
  *            memory or announced (above it: 503), and each connection may hold 20 KiB of
  *            headers besides. A client that doesn't read its answer keeps a worker for
- *            request_timeout_ms, but for half a second only while others wait for one.
+ *            request_timeout_ms, but for half a second only while others wait for one. When all
+ *            workers are busy, whole requests for urgent_path go first (plain HTTP only: over TLS
+ *            it takes a worker to see what a request is for).
  * Not here   which path does what (app/routes.c).
  */
 #ifndef HTTP_SERVER_H
@@ -49,7 +52,8 @@ struct http_server_opts {
     int request_timeout_ms;
     int idle_timeout_ms;
     int max_connections;
-    void *tls_ctx; /* an SSL_CTX to serve TLS with (crypto/tls.h); NULL for plain HTTP */
+    void *tls_ctx;           /* an SSL_CTX to serve TLS with (crypto/tls.h); NULL for plain HTTP */
+    const char *urgent_path; /* requests for it don't queue behind others; NULL: there is none */
     http_handle_fn *handle;
     void *arg;
 };

@@ -20,6 +20,25 @@ static void *refuse(struct budget *budget, size_t new_size)
     return NULL;
 }
 
+static void on_count(lua_State *L, lua_Debug *ar);
+
+/*
+ * Functions of C that work on large strings run few instructions of Lua's in much time, but they do
+ * ask for memory. When their time is up they get none, and an error follows: "not enough memory".
+ * That it really was the time is said by the hook, at the very next instruction (of a coroutine:
+ * soon), and by call_error.
+ */
+static bool is_too_late(struct budget *budget, size_t new_size)
+{
+    if (new_size < BUDGET_LARGE_BYTES || !budget->deadline_ns || budget->out_of_memory)
+        return false;
+    if (!budget->out_of_time && clock_mono_ns() > budget->deadline_ns) {
+        budget->out_of_time = true;
+        lua_sethook(budget->L, on_count, LUA_MASKCOUNT, 1); /* may be called at any time */
+    }
+    return budget->out_of_time;
+}
+
 void *budget_alloc(void *ud, void *block, size_t old_size, size_t new_size)
 {
     struct budget *budget = ud;
@@ -34,6 +53,8 @@ void *budget_alloc(void *ud, void *block, size_t old_size, size_t new_size)
     }
     if (new_size > old_size && new_size - old_size > budget->limit_bytes - budget->used_bytes)
         return refuse(budget, new_size);
+    if (new_size > old_size && is_too_late(budget, new_size))
+        return NULL;
     fresh = realloc(block, new_size);
     if (!fresh)
         return refuse(budget, new_size);
@@ -73,7 +94,7 @@ static void on_count(lua_State *L, lua_Debug *ar)
     (void)ar;
     if (!budget_interrupts(budget))
         return;
-    lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+    lua_sethook(L, on_count, LUA_MASKCOUNT, 1); /* at every instruction from now on */
     budget_describe(budget, text, sizeof(text));
     luaL_where(L, 0); /* in a hook, level 0 is the function that was interrupted */
     lua_pushstring(L, text);
@@ -81,8 +102,21 @@ static void on_count(lua_State *L, lua_Debug *ar)
     lua_error(L);
 }
 
+void budget_check(lua_State *L)
+{
+    struct budget *budget = &script_of(L)->budget;
+    char text[64];
+
+    if (!budget_interrupts(budget))
+        return;
+    lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+    budget_describe(budget, text, sizeof(text));
+    script_raise(L, "%s", text);
+}
+
 void budget_watch(lua_State *L)
 {
+    script_of(L)->budget.L = L;
     lua_sethook(L, on_count, LUA_MASKCOUNT, BUDGET_HOOK_COUNT);
 }
 

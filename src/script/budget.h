@@ -3,13 +3,15 @@
  * budget - how much time and memory a Lua state may use.
  *
  * Memory is counted by the state's allocator, for the life of the state. Time is counted per call
- * by a hook that looks at the clock every BUDGET_HOOK_COUNT instructions, and by the database's
- * interrupt callback. When either is used up the hook raises, and goes on raising at every single
- * instruction, so that no pcall, <close> or coroutine of a script can go on; the state must be
- * closed then, not used again.
+ * by a hook that looks at the clock every BUDGET_HOOK_COUNT instructions, by the allocator when it
+ * is asked for BUDGET_LARGE_BYTES or more, and by the database's interrupt callback. When either is
+ * used up the hook raises, and goes on raising at every single instruction, so that no pcall,
+ * <close> or coroutine of a script can go on; the state must be closed then, not used again.
  *
- * What this can't stop: one call of a C function of Lua that never comes back to the interpreter,
- * such as a pathological pattern. Memory bounds string.rep and its like.
+ * What this can't stop: one call of a C function of Lua that works on for long without coming back
+ * to the interpreter, such as table.sort of a giant table. Patterns ask by themselves
+ * (bind_pattern.c), what makes large strings ends when it asks for memory, and what could go on
+ * for ever is bounded (bind_bounds.c).
  *
  * Threads    a budget belongs to the thread that runs its state.
  * Ownership  lives inside struct script, longer than the lua_State that uses it.
@@ -22,9 +24,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { BUDGET_HOOK_COUNT = 1000 };
+enum {
+    BUDGET_HOOK_COUNT = 1000,
+    BUDGET_LARGE_BYTES = 32 * 1024,
+};
 
 struct budget {
+    lua_State *L; /* the main thread of the state that is watched */
     size_t used_bytes;
     size_t limit_bytes;
     size_t refused_bytes; /* the last request that was refused, 0 after one that wasn't */
@@ -47,6 +53,10 @@ bool budget_is_used_up(const struct budget *budget);
 
 /* Look at the clock now; the interrupt callback of the database (arg is the budget). */
 bool budget_interrupts(void *budget);
+
+/* For C functions that work for long: raises when time or memory is used up, as the hook does.
+ * [-0, +0, v] */
+void budget_check(lua_State *L);
 
 /* "ran longer than 1000 ms", "used more than 64 MiB of memory" */
 void budget_describe(const struct budget *budget, char *out, size_t size);

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "embedded_lua.h"
+#include "store/memory.h"
 
 #include <lualib.h>
 #include <malloc.h>
@@ -61,12 +62,8 @@ static int l_raise(lua_State *L)
 /* native.check_budget(): raises when time or memory is used up */
 static int l_check_budget(lua_State *L)
 {
-    char text[64];
-
-    if (!budget_interrupts(&script_of(L)->budget))
-        return 0;
-    budget_describe(&script_of(L)->budget, text, sizeof(text));
-    script_raise(L, "%s", text);
+    budget_check(L);
+    return 0;
 }
 
 /* native.now() -> ms since 1970 */
@@ -81,8 +78,12 @@ static int l_module(lua_State *L)
 {
     struct source_text module;
     struct err err;
+    size_t len;
+    const char *name = luaL_checklstring(L, 1, &len);
 
-    if (source_module(script_of(L)->source, luaL_checkstring(L, 1), &module, &err) < 0) {
+    if (strlen(name) != len)
+        script_raise(L, "'%s…' can't be a module: a file's name has no byte 0", name);
+    if (source_module(script_of(L)->source, name, &module, &err) < 0) {
         lua_pushnil(L);
         lua_pushstring(L, err.text);
         return 2;
@@ -111,6 +112,10 @@ static void open_libraries(lua_State *L)
         luaL_requiref(L, libraries[i].name, libraries[i].open, 1);
         lua_setfield(L, -2, libraries[i].field);
     }
+    lua_getfield(L, -1, "string");
+    bind_pattern_open(L);
+    lua_pop(L, 1);
+    bind_bounds_open(L);
 }
 
 static void push_native(lua_State *L)
@@ -315,6 +320,8 @@ static int call_error(struct script *script, int status, struct err *err)
     if (!budget_is_used_up(&script->budget))
         return err_set(err, ERR_SCRIPT, "%s", text);
     budget_describe(&script->budget, limit, sizeof(limit));
+    if (status == LUA_ERRMEM && !script->budget.out_of_memory)
+        text = ""; /* "not enough memory": it was refused because the time was up */
     if (strstr(text, limit))
         return err_set(err, ERR_LIMIT, "%s", text);
     return err_set(err, ERR_LIMIT, "%s%s%s", limit, *text ? ": " : "", text);
@@ -362,10 +369,32 @@ static int open_state(struct script *script, struct err *err)
     return rc;
 }
 
-/* A call of the script's functions, on db. */
-static int call_script(struct script *script, struct db *db, lua_CFunction function, void *arg,
-                       int timeout_ms, struct err *err)
+/*
+ * Some errors end the transaction that the call belongs to: a statement that wanted more memory
+ * than it may have, an INSERT OR ROLLBACK. A function that caught one and returned has failed all
+ * the same.
+ */
+static int check_transaction(struct db *db, int trouble_before, int rc, struct err *err)
 {
+    int trouble = db_trouble(db);
+
+    if (rc == 0 && trouble && !trouble_before)
+        rc = err_set(err, trouble == ERR_CONFLICT || trouble == ERR_INVALID ? ERR_SCRIPT : trouble,
+                     "the function went on after an error that had ended its transaction: %s",
+                     db_trouble_text(db));
+    if (rc == ERR_SCRIPT && memory_was_refused()) {
+        rc = ERR_LIMIT;
+        if (err)
+            err->code = rc;
+    }
+    return rc;
+}
+
+/* A call of the script's functions, on db. sql_bytes is what SQLite may use for it, 0: no limit. */
+static int call_script(struct script *script, struct db *db, size_t sql_bytes,
+                       lua_CFunction function, void *arg, int timeout_ms, struct err *err)
+{
+    int trouble_before = db ? db_trouble(db) : 0;
     int rc = 0;
 
     if (!script->L) {
@@ -376,9 +405,13 @@ static int call_script(struct script *script, struct db *db, lua_CFunction funct
     script->db = db;
     if (db)
         db_set_interrupt(db, budget_interrupts, &script->budget);
+    memory_limit(sql_bytes);
     rc = call_protected(script, function, arg, timeout_ms, l_traced_error, err);
-    if (db)
+    if (db) {
         db_set_interrupt(db, NULL, NULL);
+        rc = check_transaction(db, trouble_before, rc, err);
+    }
+    memory_limit(0);
     script->db = NULL;
     if (budget_is_used_up(&script->budget))
         close_state(script);
@@ -547,7 +580,7 @@ static int bring_schema(struct script *script, struct db *db, bool apply, struct
 {
     struct migration migration = {
         .apply = apply, .report = report, .problems = BUF_INIT(ERR_TEXT_MAX * 4)};
-    int rc = call_script(script, db, l_migrate, &migration, MIGRATE_TIMEOUT_MS, err);
+    int rc = call_script(script, db, 0, l_migrate, &migration, MIGRATE_TIMEOUT_MS, err);
 
     if (rc == 0 && migration.refused)
         rc = err_set(err, ERR_INVALID, "%s", buf_text(&migration.problems));
@@ -603,7 +636,8 @@ int script_run_event(struct script *script, struct db *db, const char *type,
 {
     struct function_call call = {.name = type, .json = event, .late = late};
 
-    return call_script(script, db, l_run_event, &call, script->opts.event_timeout_ms, err);
+    return call_script(script, db, script->opts.memory_bytes, l_run_event, &call,
+                       script->opts.event_timeout_ms, err);
 }
 
 static int l_run_action(lua_State *L)
@@ -634,5 +668,6 @@ int script_run_action(struct script *script, struct db *db, const char *name,
     out->allow = out->has_message = false;
     out->message.max = DENY_MESSAGE_MAX;
     buf_reset(&out->message);
-    return call_script(script, db, l_run_action, &call, script->opts.action_timeout_ms, err);
+    return call_script(script, db, script->opts.memory_bytes, l_run_action, &call,
+                       script->opts.action_timeout_ms, err);
 }

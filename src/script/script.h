@@ -14,8 +14,9 @@
  * Ownership  opts is copied but for the tables, which must be static. Free a script before the
  *            connection that it was called with is closed.
  * Errors     never raises. ERR_SCRIPT: the script's own error, "handlers.lua:7: …", for calls with
- *            the traceback behind it. ERR_LIMIT: out of time or memory. ERR_ABSENT, ERR_IO: the
- *            file cannot be read.
+ *            the traceback behind it. ERR_LIMIT: out of time or memory, SQLite's for the call
+ *            included (as much again as the state may use). ERR_ABSENT, ERR_IO: the file cannot be
+ *            read.
  * Not here   what an event is, where rows are kept (workos/); SIGHUP (app/).
  */
 #ifndef SCRIPT_SCRIPT_H

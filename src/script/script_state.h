@@ -92,6 +92,12 @@ void values_open(lua_State *L); /* metatables; [-0, +0, m] */
 /* bind_query.c: adds the functions for rows and statements to the native table on top. [-0, +0, m] */
 void bind_db_open(lua_State *L);
 
+/* bind_pattern.c: find, match, gmatch and gsub, into the string library on top. [-0, +0, m] */
+void bind_pattern_open(lua_State *L);
+
+/* bind_bounds.c: for the table of libraries on top. [-0, +0, m] */
+void bind_bounds_open(lua_State *L);
+
 /* bind_log.c */
 int l_print(lua_State *L);
 void push_log(lua_State *L); /* the ctx.log table [-0, +1, m] */

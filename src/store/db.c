@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "store/db.h"
 
+#include "base/clock.h"
+#include "store/memory.h"
+#include "store/wipe.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -21,6 +25,7 @@ enum {
      * that changes all the time is moved a quarter as often as with SQLite's own 1000. */
     WAL_DUE_PAGES = 4000,
     WAL_WAIT_MS = 100,
+    SCRUB_PAUSE_MS = 1000, /* at least, between two times that the WAL is emptied on demand */
 
     SQL_SHOWN_MAX = 200, /* bytes of a statement in an error text */
 };
@@ -38,13 +43,15 @@ struct db {
     void *interrupt_arg;
     int64_t wal_pages;
     int64_t wal_due_pages; /* the next db_checkpoint_due waits for so many */
+    bool must_scrub;       /* the WAL holds what was erased; not before next_scrub_ms, though */
+    int64_t next_scrub_ms;
 };
 
 struct stmt {
     sqlite3_stmt *handle;
     struct db *db;
     struct stmt *prev, *next;
-    bool running; /* between its first row and its reset */
+    bool running;                         /* between its first row and its reset */
     bool (*may_write)(const char *table); /* NULL: not guarded */
     int bind_rc; /* SQLite's code for the first bind that failed since the last step */
     int bind_index;
@@ -67,7 +74,7 @@ static int code_of(struct db *db, int rc)
 {
     switch (rc) {
     case SQLITE_IOERR_NOMEM:
-        return ERR_NOMEM;
+        return memory_was_refused() ? ERR_LIMIT : ERR_NOMEM;
     case SQLITE_IOERR_WRITE:
     case SQLITE_IOERR_SHMSIZE:
         return is_room_errno(sqlite3_system_errno(db->handle)) ? ERR_FULL : ERR_FATAL;
@@ -82,7 +89,7 @@ static int code_of(struct db *db, int rc)
     case SQLITE_FULL:
         return ERR_FULL;
     case SQLITE_NOMEM:
-        return ERR_NOMEM;
+        return memory_was_refused() ? ERR_LIMIT : ERR_NOMEM;
     case SQLITE_BUSY:
         return ERR_BUSY;
     case SQLITE_INTERRUPT:
@@ -152,6 +159,10 @@ static int word_error(struct db *db, int rc, const char *sql, struct err *err)
                        message, detail(rc), number ? " (" : "", number ? strerror(number) : "",
                        number ? ")" : "");
     case ERR_LIMIT:
+        if ((rc & 0xff) != SQLITE_INTERRUPT)
+            return err_set(err, code, "used more than %zu KiB of memory for SQL%s%.*s%s",
+                           memory_limit_bytes() / 1024, sql ? ": \"" : "",
+                           sql ? shown_length(sql) : 0, sql ? sql : "", sql ? "\"" : "");
         return err_set(err, code, "the statement was interrupted%s%.*s%s", sql ? ": \"" : "",
                        sql ? shown_length(sql) : 0, sql ? sql : "", sql ? "\"" : "");
     case ERR_INVALID:
@@ -200,16 +211,19 @@ static int check_transaction(struct db *db, struct err *err)
 /* -------------------------------------------------------------- connection */
 
 static pthread_once_t library_once = PTHREAD_ONCE_INIT;
+static bool library_is_ready;
 
 /*
- * Counting every allocation costs a process-wide lock; Debian's build reads "file:" names as URIs.
- * Both calls are refused, harmlessly, when somebody has used SQLite before us. Lookaside memory
- * isn't worth a word: Debian compiles it out.
+ * SQLite's own count of allocations costs a process-wide lock; Debian's build reads "file:" names
+ * as URIs. All of this is refused, harmlessly, when somebody has used SQLite before us. Lookaside
+ * memory isn't worth a word: Debian compiles it out.
  */
 static void set_up_library(void)
 {
+    memory_install();
     sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     sqlite3_config(SQLITE_CONFIG_URI, 0);
+    library_is_ready = wipe_vfs_register();
 }
 
 /*
@@ -348,10 +362,13 @@ static int set_wal_mode(struct db *db, struct err *err)
     if (rc > 0) {
         const char *mode = stmt_text(stmt, 0, NULL);
 
-        rc = strcmp(mode, "wal") == 0
-                 ? 0
-                 : err_set(err, ERR_IO, "no write-ahead log here (journal mode '%s'): network file "
-                                        "systems can't have one", mode);
+        rc =
+            strcmp(mode, "wal") == 0
+                ? stmt_run(stmt, err) /* to its end: only there the change is written, and synced */
+                : err_set(err, ERR_IO,
+                          "no write-ahead log here (journal mode '%s'): network file "
+                          "systems can't have one",
+                          mode);
     }
     stmt_free(stmt);
     return rc;
@@ -404,6 +421,14 @@ static int word_unusable(struct db *db, const char *path, struct err *err)
     return err->code;
 }
 
+static bool has_wal(const struct db *db)
+{
+    struct stat st;
+
+    return stat(sqlite3_filename_wal(sqlite3_db_filename(db->handle, "main")), &st) == 0 &&
+           st.st_size > 0;
+}
+
 int db_open(struct db **out, const char *path, enum db_mode mode, struct err *err)
 {
     int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
@@ -418,13 +443,16 @@ int db_open(struct db **out, const char *path, enum db_mode mode, struct err *er
     if (rc < 0)
         return rc;
     db = calloc(1, sizeof(*db));
-    if (!db)
+    if (!db || !library_is_ready) {
+        free(db);
         return err_set(err, ERR_NOMEM, "cannot open the database '%s': out of memory", path);
+    }
     db->mode = mode;
     db->wal_pages = 1;
     db->wal_due_pages = WAL_DUE_PAGES;
     flags |= mode == DB_WRITER ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY;
-    if (sqlite3_open_v2(path, &db->handle, flags, NULL) != SQLITE_OK) {
+    if (sqlite3_open_v2(path, &db->handle, flags, mode == DB_WRITER ? wipe_vfs_name() : NULL) !=
+        SQLITE_OK) {
         const char *why = db->handle ? sqlite3_errmsg(db->handle) : "out of memory";
         int number = db->handle ? sqlite3_system_errno(db->handle) : 0;
 
@@ -433,10 +461,12 @@ int db_open(struct db **out, const char *path, enum db_mode mode, struct err *er
         goto out;
     }
     set_up_connection(db);
+    db->must_scrub = has_wal(db); /* whoever left it might have erased something */
     rc = mode == DB_WRITER ? set_up_writer(db, err) : set_up_reader(db, err);
     if (rc == 0) /* reads the header and the schema: says whether it is a database at all */
         rc = db_exec(db, "SELECT 1 FROM sqlite_schema LIMIT 1", err);
-    if (rc == 0) /* makes these two known: to a guarded statement it would look like a CREATE TABLE */
+    if (rc ==
+        0) /* makes these two known: to a guarded statement it would look like a CREATE TABLE */
         rc = db_exec(db, "SELECT 1 FROM json_each('[]'), json_tree('[]')", err);
     if (rc < 0) {
         rc = word_unusable(db, path, err);
@@ -533,15 +563,26 @@ static int checkpoint(struct db *db, int mode, int wait_ms, struct err *err)
     return rc == SQLITE_OK ? 0 : report(db, rc, NULL, err);
 }
 
-int db_checkpoint(struct db *db, struct err *err)
+static int empty_wal(struct db *db, int wait_ms, struct err *err)
 {
-    int rc = checkpoint(db, SQLITE_CHECKPOINT_TRUNCATE, 0, err);
+    int rc = checkpoint(db, SQLITE_CHECKPOINT_TRUNCATE, wait_ms, err);
 
     if (rc == 0) {
         db->wal_pages = 0;
         db->wal_due_pages = WAL_DUE_PAGES;
+        db->must_scrub = false;
     }
     return rc;
+}
+
+int db_checkpoint(struct db *db, struct err *err)
+{
+    return empty_wal(db, 0, err);
+}
+
+void db_scrub_wal(struct db *db)
+{
+    db->must_scrub = true;
 }
 
 /*
@@ -552,6 +593,11 @@ int db_checkpoint_due(struct db *db, struct err *err)
 {
     int rc;
 
+    if (db->must_scrub && clock_mono_ms() >= db->next_scrub_ms) {
+        rc = empty_wal(db, WAL_WAIT_MS, err);
+        db->next_scrub_ms = clock_mono_ms() + SCRUB_PAUSE_MS;
+        return rc == ERR_BUSY ? 0 : rc;
+    }
     if (db->wal_pages < db->wal_due_pages)
         return 0;
     if (db->wal_due_pages == WAL_DUE_PAGES)

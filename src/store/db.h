@@ -6,6 +6,9 @@
  * alone checkpoints (SQLite before 3.51.3 can corrupt a WAL when two connections do), and only when
  * it is asked to or closed. A reader's: read-only, never checkpoints.
  *
+ * What is deleted is gone: overwritten in its page (secure_delete), with every stray copy when the
+ * page goes into the file (wipe.h), and in the WAL once that is emptied (db_scrub_wal).
+ *
  * Threads    a connection and its statements belong to one thread at a time.
  * Ownership  statements are freed by stmt_free, or with their connection by db_close (which frees
  *            the ones that are left). Text and blobs from stmt_text live until the statement's
@@ -15,7 +18,8 @@
  *              ERR_FULL      the disk (or the file's size limit, or a quota) is full
  *              ERR_FATAL     I/O error, fsync failed, file corrupt or not a database
  *              ERR_BUSY      somebody else holds the lock
- *              ERR_LIMIT     the interrupt callback ended it
+ *              ERR_LIMIT     the interrupt callback ended it, or it wanted more memory than
+ *                            memory_limit allows; like NOMEM, that ends a transaction
  *              ERR_NOMEM     memory ran out
  *              ERR_INVALID   everything else: the SQL is wrong; also a write on a reader
  *            FULL, FATAL and NOMEM are also kept as the connection's trouble (db_trouble), since
@@ -80,6 +84,15 @@ int db_checkpoint(struct db *db, struct err *err) MUST_CHECK;
 /* The same between two transactions of a busy writer: does nothing until the WAL has grown by some
  * megabytes, leaves it its size, and waits for readers (0.1 s at most) only when it grows on. */
 int db_checkpoint_due(struct db *db, struct err *err) MUST_CHECK;
+
+/*
+ * What a person wanted to have erased must leave the WAL, too, where former versions of pages stay
+ * until it is emptied. After this the next db_checkpoint_due empties it: at once, or as soon as a
+ * second has passed since it last did; and tries again every second while readers are in the way.
+ * Nearly free: call it in the transaction that erases. A WAL that was found at db_open is emptied
+ * like that, too.
+ */
+void db_scrub_wal(struct db *db);
 
 /* Pages in the WAL since it was last emptied or begun anew. Never 0 before the first db_checkpoint,
  * since a crash may have left some. */

@@ -12,13 +12,14 @@
  *   RUNNING    -> RUNNING      drop_culprit: one job ended the transaction, the others begin again
  *   RUNNING    -> COMMITTING   run_batch
  *   COMMITTING -> IDLE         report_batch
- *   RUNNING, COMMITTING -> IDLE   lose_batch: disk full, no memory, somebody holds the file
+ *   RUNNING, COMMITTING -> IDLE   lose_batch: disk full, no memory, somebody holds the file;
+ *                              urgent jobs that haven't run may stay in rush
  *   any        -> FAILED       fail_writer: every job that waits is answered, the thread ends
  *   IDLE, FAILED -> STOPPED    writer_stop
  *
  * In RUNNING and COMMITTING: a transaction is open; w->lock is NOT held, except to take urgent
  * jobs; no job in the batch is reachable from the queues. In IDLE: no transaction is open, ran is
- * empty, and rush and todo hold only what a batch that was cut short left over.
+ * empty, and rush and todo hold only what a batch that was cut short or lost left over.
  *
  * A job is in exactly one list: urgent or normal (waiting), rush or todo (taken), ran (run, not
  * reported), or none while it runs.
@@ -64,9 +65,11 @@ struct writer {
     struct db *db;
     struct stmt *begin, *commit, *rollback, *savepoint, *release, *undo;
     struct job_list rush, todo, ran;
-    size_t runs; /* jobs run in the open transaction */
+    size_t runs;        /* jobs run in the open transaction */
+    bool is_batch_over; /* a job that ends its batch is among them */
     int64_t batch_end_ms;
-    struct err err; /* of the job or statement at hand */
+    int64_t next_room_ms; /* make_room does nothing before */
+    struct err err;       /* of the job or statement at hand */
 };
 
 /* What writer_run waits with. */
@@ -243,6 +246,7 @@ static int begin(struct writer *w) ON_THREAD(writer_thread)
 {
     db_clear_trouble(w->db);
     w->runs = 0;
+    w->is_batch_over = false;
     return stmt_run(w->begin, &w->err);
 }
 
@@ -258,12 +262,17 @@ static int rollback(struct writer *w, struct err *err) ON_THREAD(writer_thread)
     return ERR_FATAL;
 }
 
-/* Nothing of the batch remains. All of it that was not reported gets why. */
+/*
+ * Nothing of the batch remains: what has run gets why, and so do the normal jobs that haven't. But
+ * an urgent one that hasn't may need no room at all, and gets its turn in the next batch. That ends:
+ * a batch in which nothing ran (its BEGIN failed) keeps nobody, any other has one job less.
+ */
 static int lose_batch(struct writer *w, struct err *why) ON_THREAD(writer_thread)
 {
     rollback(w, why);
     report_all(&w->ran, why);
-    report_all(&w->rush, why);
+    if (w->runs == 0 || (why->code != ERR_FULL && why->code != ERR_NOMEM))
+        report_all(&w->rush, why);
     report_all(&w->todo, why);
     return why->code;
 }
@@ -324,6 +333,7 @@ static int run_job(struct writer *w, struct writer_job *job) ON_THREAD(writer_th
     int rc;
 
     w->runs++;
+    w->is_batch_over = job->ends_batch;
     w->err.code = 0;
     w->err.text[0] = '\0';
     if (stmt_run(w->savepoint, &w->err) < 0)
@@ -353,6 +363,8 @@ static int run_job(struct writer *w, struct writer_job *job) ON_THREAD(writer_th
 /* Always room for one job, so that every batch gets on. */
 static bool has_room(const struct writer *w) ON_THREAD(writer_thread)
 {
+    if (w->is_batch_over)
+        return false;
     return w->runs == 0 || (w->runs < w->opts.max_batch && clock_mono_ms() < w->batch_end_ms);
 }
 
@@ -453,6 +465,22 @@ static int wait_for_jobs(struct writer *w) ON_THREAD(writer_thread)
     return w->todo.first || w->rush.first;
 }
 
+/*
+ * After a batch that a full disk has lost: emptying the WAL may be all the room that is needed, and
+ * under load nobody would be idle to do it. When that fails there is none, and the next try waits.
+ */
+static int make_room(struct writer *w) ON_THREAD(writer_thread)
+{
+    int64_t now_ms = clock_mono_ms();
+    int rc;
+
+    if (now_ms < w->next_room_ms || db_wal_pages(w->db) == 0)
+        return 0;
+    w->next_room_ms = now_ms + IDLE_MS;
+    rc = db_checkpoint(w->db, &w->err);
+    return rc == ERR_FATAL ? rc : 0;
+}
+
 static void fail_writer(struct writer *w) ON_THREAD(writer_thread)
 {
     struct err why;
@@ -479,6 +507,8 @@ static void *writer_main(void *arg)
         rc = run_batch(w);
         if (rc == 0)
             rc = db_checkpoint_due(w->db, &w->err);
+        else if (rc == ERR_FULL)
+            rc = make_room(w);
         if (rc == ERR_FATAL)
             break;
     }

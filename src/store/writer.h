@@ -27,6 +27,10 @@
  *            is one that leaves a reference broken (ERR_CONFLICT).
  *            If the transaction itself is lost (disk full, I/O error, COMMIT failed), every job of
  *            the batch that was not yet reported gets that error and nothing of the batch remains.
+ *            Where disk or memory had no room (ERR_FULL, ERR_NOMEM) urgent jobs that had not run
+ *            yet are spared: they run in the next batch, so that one that writes nothing is
+ *            answered however full the disk is. Every lost batch still reports one job at least, so
+ *            that nobody waits for ever.
  *            Some errors of one job end the transaction of all (an UPDATE that was interrupted):
  *            that job is reported with its error, and the others of the batch are run again.
  *            After ERR_FATAL the writer takes no more jobs (ERR_CLOSED), reports those that wait
@@ -55,6 +59,9 @@ struct writer_job {
     void (*done)(struct writer_job *job, int rc, const struct err *err);
 
     bool urgent;
+
+    /* Nothing runs behind it in its batch: whatever comes next sees what done has done. */
+    bool ends_batch;
 
     /* The writer's own, between submit and done. */
     struct writer_job *next;

@@ -14,7 +14,7 @@ const char *const event_status_names[EVENT_STATUSES] = {"done", "failed", "waiti
 
 struct event_log {
     struct db *db;
-    struct stmt *add, *update, *is_held, *is_late, *release, *erase;
+    struct stmt *add, *update, *is_held, *is_late, *release, *erase, *erase_one;
     struct stmt *load_due, *find_due, *find_next, *renew_failed;
     struct stmt *find, *retry, *retry_all, *is_backfilled;
     bool any_backfilled; /* so that one look per event is spared where backfill was never used */
@@ -67,6 +67,9 @@ int event_log_open(struct event_log **out, struct db *db, struct err *err)
         {&log->erase, "UPDATE workos_events SET payload = NULL, last_error = NULL"
                       " WHERE user_id = ? AND status IN ('done', 'dead')"
                       " AND (payload IS NOT NULL OR last_error IS NOT NULL)"},
+        {&log->erase_one, "UPDATE workos_events SET payload = NULL, last_error = NULL"
+                          " WHERE _seq = ? AND user_id IN (SELECT id FROM authkitd_tombstones"
+                          " WHERE object = 'user')"},
         {&log->load_due, "SELECT attempts, payload FROM workos_events"
                          " WHERE _seq = ? AND " IN_LINE " AND next_attempt_at <= ?"},
         {&log->find_due, "SELECT _seq FROM workos_events WHERE next_attempt_at <= ?"
@@ -108,6 +111,7 @@ void event_log_close(struct event_log *log)
     stmt_free(log->is_late);
     stmt_free(log->release);
     stmt_free(log->erase);
+    stmt_free(log->erase_one);
     stmt_free(log->load_due);
     stmt_free(log->find_due);
     stmt_free(log->find_next);
@@ -242,6 +246,12 @@ int event_log_erase(struct event_log *log, struct event_text user_id, bool *out_
     rc = count_changes(log, log->erase, &erased, err);
     *out_erased = erased > 0;
     return rc;
+}
+
+int event_log_erase_one(struct event_log *log, int64_t seq, struct err *err)
+{
+    stmt_bind_int(log->erase_one, 1, seq);
+    return stmt_run(log->erase_one, err);
 }
 
 static enum event_status read_status(struct stmt *stmt, int column)

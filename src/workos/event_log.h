@@ -90,6 +90,9 @@ int event_log_find(struct event_log *log, const char *id, struct logged_event *o
 int event_log_erase(struct event_log *log, struct event_text user_id, bool *out_erased,
                     struct err *err) MUST_CHECK;
 
+/* The same for one event that is done or dead, if its user has been deleted. */
+int event_log_erase_one(struct event_log *log, int64_t seq, struct err *err) MUST_CHECK;
+
 /* An event that is due, by its number: how often it was tried, and its payload, appended to the
  * buffer. out_is_due is false when it isn't any more; then nothing else is set. */
 int event_log_load_due(struct event_log *log, int64_t seq, int64_t now_ms, bool *out_is_due,

@@ -37,6 +37,19 @@ static int run_watched(struct attempt *attempt, bool late)
     return rc;
 }
 
+/* The transaction has gone, and the function may not even have noticed (a pcall swallows it). */
+static int lose_transaction(struct attempt *attempt, bool failed, struct err *err)
+{
+    const struct db *db = attempt->workos->opts.db;
+
+    if (!failed)
+        err_set(&attempt->failure, ERR_SCRIPT, "the transaction was ended by an error: %s",
+                db_trouble_text(db));
+    attempt->was_lost = !is_disk_trouble(db_trouble(db));
+    attempt->script_number = attempt->workos->script_number;
+    return err_set(err, attempt->failure.code, "%s", attempt->failure.text);
+}
+
 /* The function in its savepoint. out_failed: it failed, and what it wrote is undone. */
 static int call_function(struct attempt *attempt, bool *out_failed, struct err *err)
 {
@@ -49,12 +62,10 @@ static int call_function(struct attempt *attempt, bool *out_failed, struct err *
     if (rc < 0)
         return rc;
     *out_failed = run_watched(attempt, late) < 0;
+    if (!db_in_transaction(workos->opts.db))
+        return lose_transaction(attempt, *out_failed, err);
     if (!*out_failed)
         return stmt_run(workos->keep_function, err);
-    if (!db_in_transaction(workos->opts.db)) {
-        attempt->was_lost = !is_disk_trouble(db_trouble(workos->opts.db));
-        return err_set(err, attempt->failure.code, "%s", attempt->failure.text);
-    }
     rc = stmt_run(workos->undo_function, err);
     return rc < 0 ? rc : stmt_run(workos->keep_function, err);
 }
@@ -101,7 +112,7 @@ static int record_success(struct attempt *attempt, enum event_status *out_status
 
 int handle_event(struct attempt *attempt, enum event_status *out_status, struct err *err)
 {
-    bool failed = attempt->was_lost;
+    bool failed = attempt->was_lost && attempt->script_number == attempt->workos->script_number;
     int rc = failed ? 0 : call_function(attempt, &failed, err);
 
     if (rc < 0)
@@ -117,8 +128,11 @@ int handle_erasure(struct workos *workos, const struct event *event, struct err 
 
     if (!event->user_id.at)
         return 0;
-    rc = mirror_is_deleted(workos->mirror, event->user_id, &deleted, err);
+    rc = mirror_is_deleted(workos->mirror, "user", event->user_id, &deleted, err);
     if (rc < 0 || !deleted)
         return rc;
-    return event_log_erase(workos->events, event->user_id, &erased, err);
+    rc = event_log_erase(workos->events, event->user_id, &erased, err);
+    if (erased) /* the event that deletes is itself among what is erased */
+        db_scrub_wal(workos->opts.db);
+    return rc;
 }

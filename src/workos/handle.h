@@ -11,7 +11,8 @@
  * Errors     an error means that the transaction is in doubt and the job must return it. If
  *            attempt->was_lost is set then, the function is to blame: SQLite ends the transaction of
  *            everybody when, say, a writing statement is interrupted. Run the job once more with the
- *            same attempt: it records the failure and doesn't call the function again.
+ *            same attempt: it records the failure and doesn't call the function again, unless
+ *            there is a new script meanwhile.
  */
 #ifndef WORKOS_HANDLE_H
 #define WORKOS_HANDLE_H
@@ -34,6 +35,7 @@ struct attempt {
     int64_t made_before; /* attempts */
     bool is_retry;       /* the log has it as failed or waiting, not as done already */
     bool was_lost;
+    uint64_t script_number; /* of the script that lost it */
     struct err failure;
 };
 

@@ -156,10 +156,12 @@ void intake_release(struct intake *intake)
 
 static void log_outcome(const struct intake *intake, int rc, const struct err *err)
 {
-    if (rc < 0)
+    static struct log_limit limit; /* a full disk refuses thousands a second */
+
+    if (rc < 0 && log_may(&limit))
         log_error("event not stored", log_str("event", intake->event.type),
                   log_str("id", intake->event.id), log_str("error", err->text));
-    else
+    if (rc == 0)
         log_debug(intake->duplicate ? "event is known already" : "event received",
                   log_str("event", intake->event.type), log_str("id", intake->event.id));
 }

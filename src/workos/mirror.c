@@ -176,7 +176,8 @@ int mirror_create_tables(struct db *db, struct err *err)
     int rc;
 
     buf_puts(&sql, "CREATE TABLE IF NOT EXISTS authkitd_tombstones ("
-                   "id TEXT NOT NULL PRIMARY KEY, deleted_at INTEGER NOT NULL) WITHOUT ROWID;");
+                   "id TEXT NOT NULL, object TEXT NOT NULL, deleted_at INTEGER NOT NULL,"
+                   " PRIMARY KEY (id, object)) WITHOUT ROWID;");
     for (size_t i = 0; i < ARRAY_LEN(types); i++)
         write_create(&types[i], &sql);
     rc = buf_ok(&sql) ? db_exec(db, buf_text(&sql), err)
@@ -230,10 +231,12 @@ int mirror_prepare(struct mirror **out, struct db *db, struct err *err)
     if (!mirror)
         return err_set(err, ERR_NOMEM, "no memory for the mirror");
     rc = stmt_new(&mirror->bury, db,
-                  "INSERT OR IGNORE INTO authkitd_tombstones (id, deleted_at) VALUES (?, ?)", err);
+                  "INSERT OR IGNORE INTO authkitd_tombstones (id, object, deleted_at)"
+                  " VALUES (?, ?, ?)",
+                  err);
     if (rc == 0)
-        rc =
-            stmt_new(&mirror->is_buried, db, "SELECT 1 FROM authkitd_tombstones WHERE id = ?", err);
+        rc = stmt_new(&mirror->is_buried, db,
+                      "SELECT 1 FROM authkitd_tombstones WHERE id = ? AND object = ?", err);
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(types); i++)
         rc = prepare_type(mirror, i, db, err);
     if (rc < 0) {
@@ -264,7 +267,8 @@ static int remove_object(struct mirror *mirror, size_t type, struct event_text i
     int rc;
 
     stmt_bind_text(mirror->bury, 1, id.at, id.len);
-    stmt_bind_int(mirror->bury, 2, clock_wall_ms());
+    stmt_bind_str(mirror->bury, 2, types[type].object);
+    stmt_bind_int(mirror->bury, 3, clock_wall_ms());
     rc = stmt_run(mirror->bury, err);
     if (rc < 0)
         return rc;
@@ -272,13 +276,11 @@ static int remove_object(struct mirror *mirror, size_t type, struct event_text i
     return stmt_run(remove, err);
 }
 
-/* Has the statement, asked for this id, a row? */
-static int has_row(struct stmt *stmt, struct event_text id, bool *out, struct err *err)
+/* Has the statement a row? Its parameters are bound. */
+static int has_row(struct stmt *stmt, bool *out, struct err *err)
 {
-    int rc;
+    int rc = stmt_step(stmt, err);
 
-    stmt_bind_text(stmt, 1, id.at, id.len);
-    rc = stmt_step(stmt, err);
     if (rc < 0)
         return rc;
     *out = rc == 1;
@@ -286,9 +288,12 @@ static int has_row(struct stmt *stmt, struct event_text id, bool *out, struct er
     return 0;
 }
 
-int mirror_is_deleted(struct mirror *mirror, struct event_text id, bool *out, struct err *err)
+int mirror_is_deleted(struct mirror *mirror, const char *object, struct event_text id, bool *out,
+                      struct err *err)
 {
-    return has_row(mirror->is_buried, id, out, err);
+    stmt_bind_text(mirror->is_buried, 1, id.at, id.len);
+    stmt_bind_str(mirror->is_buried, 2, object);
+    return has_row(mirror->is_buried, out, err);
 }
 
 static void bind_raw(struct stmt *stmt, int parameter, const struct event *event, uint32_t value)
@@ -362,7 +367,7 @@ static int put_object(struct mirror *mirror, size_t type, struct event *event, s
     struct stmt *upsert = mirror->types[type].upsert;
     uint32_t values[COLUMNS_MAX];
     bool buried;
-    int rc = mirror_is_deleted(mirror, event->object_id, &buried, err);
+    int rc = mirror_is_deleted(mirror, types[type].object, event->object_id, &buried, err);
 
     if (rc < 0 || buried)
         return rc;
@@ -415,12 +420,15 @@ int mirror_find(struct mirror *mirror, struct event *event, enum mirror_found *o
     *out = MIRROR_FOREIGN;
     if (i == ARRAY_LEN(types))
         return 0;
-    rc = mirror_is_deleted(mirror, event->object_id, &found, err);
-    if (rc == 0)
-        *out = found ? MIRROR_DELETED : MIRROR_ABSENT;
-    if (rc == 0 && !found)
-        rc = has_row(mirror->types[i].find, event->object_id, &found, err);
-    if (rc == 0 && found && *out == MIRROR_ABSENT)
+    rc = mirror_is_deleted(mirror, types[i].object, event->object_id, &found, err);
+    if (rc < 0)
+        return rc;
+    *out = found ? MIRROR_DELETED : MIRROR_ABSENT;
+    if (found)
+        return 0;
+    stmt_bind_text(mirror->types[i].find, 1, event->object_id.at, event->object_id.len);
+    rc = has_row(mirror->types[i].find, &found, err);
+    if (rc == 0 && found)
         *out = MIRROR_PRESENT;
     return rc;
 }

@@ -43,9 +43,9 @@ enum mirror_found {
 int mirror_find(struct mirror *mirror, struct event *event, enum mirror_found *out, struct err *err)
     MUST_CHECK;
 
-/* Has the object of this id been deleted? */
-int mirror_is_deleted(struct mirror *mirror, struct event_text id, bool *out, struct err *err)
-    MUST_CHECK;
+/* Has the object ("user") of this id been deleted? */
+int mirror_is_deleted(struct mirror *mirror, const char *object, struct event_text id, bool *out,
+                      struct err *err) MUST_CHECK;
 
 /* The types of events that change a mirror, by commas. Static. */
 const char *mirror_event_types(void);

@@ -16,11 +16,11 @@ struct sweep_job {
     bool more;
 };
 
-/* One walk over the log in order of arrival, up to the first event that is younger than the cutoff. */
+/* One walk over what is done, in order of arrival, up to the first that is younger than the cutoff. */
 struct walk {
     int64_t after; /* from behind this event on; moves along */
     int64_t cutoff_ms;
-    const char *act; /* SQL that does it to one event that is done, by its _seq */
+    const char *act; /* SQL that does it to one event, by its _seq */
     int64_t acted;
     bool more; /* it stopped because the piece was full */
 };
@@ -41,12 +41,11 @@ static int walk_rows(struct walk *walk, struct db *db, struct stmt *rows, struct
     stmt_bind_int(rows, 2, PIECE_ROWS);
     while ((rc = stmt_step(rows, err)) > 0) {
         int64_t seq = stmt_int(rows, 0), received_at = stmt_int(rows, 1);
-        bool is_done = stmt_int(rows, 2);
 
         /* Received in the future: the clock was wrong then. It must not stop the walk for years. */
         if (received_at >= walk->cutoff_ms && received_at <= now_ms)
             break;
-        if (is_done && received_at < walk->cutoff_ms && act_on(act, seq, err) < 0)
+        if (received_at < walk->cutoff_ms && act_on(act, seq, err) < 0)
             return err->code;
         walk->after = seq;
         count++;
@@ -61,8 +60,8 @@ static int walk_log(struct walk *walk, struct db *db, struct err *err)
 {
     struct stmt *rows = NULL, *act = NULL;
     int rc = stmt_new(&rows, db,
-                      "SELECT _seq, received_at, status = 'done' FROM workos_events"
-                      " WHERE _seq > ? ORDER BY _seq LIMIT ?",
+                      "SELECT _seq, received_at FROM workos_events"
+                      " WHERE _seq > ? AND status = 'done' ORDER BY _seq LIMIT ?",
                       err);
 
     if (rc == 0)
@@ -118,6 +117,22 @@ static int forget_suspects(struct db *db, int64_t cutoff_ms, struct err *err)
     return rc;
 }
 
+int retention_come_back(struct db *db, int64_t seq, struct err *err)
+{
+    struct stmt *stmt = NULL;
+    int rc = stmt_new(&stmt, db,
+                      "UPDATE authkitd_state SET value = ?1 - 1"
+                      " WHERE key = 'emptied_seq' AND value >= ?1",
+                      err);
+
+    if (rc == 0) {
+        stmt_bind_int(stmt, 1, seq);
+        rc = stmt_run(stmt, err);
+    }
+    stmt_free(stmt);
+    return rc;
+}
+
 static int run_sweep(struct writer_job *job, struct db *db, struct err *err)
 {
     struct sweep_job *sweep = (struct sweep_job *)job;
@@ -144,6 +159,8 @@ static int run_sweep(struct writer_job *job, struct db *db, struct err *err)
         rc = write_mark(db, empty.after, err);
     if (rc == 0)
         rc = forget_suspects(db, removal.cutoff_ms, err);
+    if (empty.acted || removal.acted)
+        db_scrub_wal(db);
     sweep->emptied = empty.acted;
     sweep->removed = removal.acted;
     sweep->more = empty.more || (removal.more && removal.acted);

@@ -5,7 +5,8 @@
  * Several at a time, each as a job of its own on the writer, between the jobs of those who wait for
  * an answer. How many at a time, and with how much of a pause, follows from how long they take: quick
  * ones come in dozens, so that a thousand are done within a second or two of a reload; slow ones one
- * by one, and then half of the writer's time is left to others.
+ * by one, and then half of the writer's time is left to others. Slow ones that stand in the middle of
+ * dozens of quick ones end that group: the rest stays due.
  *
  * Threads    retry_due: the upkeep thread; it blocks. retry_set_pace: any.
  * Errors     ERR_BUSY, ERR_FULL and so on: nothing is lost, try again later.

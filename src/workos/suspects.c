@@ -30,7 +30,8 @@ static int remember(struct db *db, const struct watchdog_note *note, struct err 
     return rc;
 }
 
-/* In the log already: dead from now on, and nothing holds those that waited behind it. */
+/* In the log already: dead from now on, and nothing holds those that waited behind it. If it is kept
+ * only because it was to run, for a user who was deleted, it goes as well. */
 static int bury(struct event_log *events, const struct logged_event *event, const char *reason,
                 struct err *err)
 {
@@ -39,6 +40,8 @@ static int bury(struct event_log *events, const struct logged_event *event, cons
     bool released;
     int rc = event_log_update(events, event->seq, &record, err);
 
+    if (rc == 0)
+        rc = event_log_erase_one(events, event->seq, err);
     return rc < 0 ? rc : event_log_release(events, event->seq, &released, err);
 }
 

@@ -66,7 +66,18 @@ static int version_2(struct db *db, struct err *err)
 {
     int rc = create_lines(db, err);
 
-    return rc < 0 ? rc : mirror_create_tables(db, err);
+    /* Tombstones are by object and id now; there were mirrors of users only before. */
+    if (rc == 0)
+        rc = db_exec(db, "ALTER TABLE authkitd_tombstones RENAME TO authkitd_tombstones_1", err);
+    if (rc == 0)
+        rc = mirror_create_tables(db, err);
+    if (rc < 0)
+        return rc;
+    return db_exec(db,
+                   "INSERT INTO authkitd_tombstones (id, object, deleted_at)"
+                   " SELECT id, 'user', deleted_at FROM authkitd_tombstones_1;"
+                   "DROP TABLE authkitd_tombstones_1",
+                   err);
 }
 
 /* Step i brings a file from version i to i + 1. Never change one that was released: add another. */

@@ -23,13 +23,14 @@ struct upkeep {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    bool stopping;  /* guarded by lock */
-    int64_t due_ms; /* wall time of the next retry, 0: none; guarded by lock */
+    bool stopping;         /* guarded by lock */
+    int64_t due_ms;        /* wall time of the next retry, 0: none; guarded by lock */
+    int64_t not_before_ms; /* monotonic: retries pause until then; guarded by lock */
+    uint64_t scripts;      /* how many there were; guarded by lock */
 
     /* The thread's own. */
     struct retry_pace pace;
-    int64_t not_before_ms; /* monotonic: retries pause until then */
-    int64_t sweep_ms;      /* monotonic: the next piece of a sweep */
+    int64_t sweep_ms; /* monotonic: the next piece of a sweep */
 };
 
 void upkeep_wake(struct upkeep *upkeep, int64_t due_ms)
@@ -41,6 +42,18 @@ void upkeep_wake(struct upkeep *upkeep, int64_t due_ms)
         upkeep->due_ms = due_ms > 0 ? due_ms : 1;
         pthread_cond_signal(&upkeep->wake);
     }
+    pthread_mutex_unlock(&upkeep->lock);
+}
+
+void upkeep_start_anew(struct upkeep *upkeep)
+{
+    if (!upkeep)
+        return;
+    pthread_mutex_lock(&upkeep->lock);
+    upkeep->due_ms = 1;
+    upkeep->not_before_ms = 0;
+    upkeep->scripts++;
+    pthread_cond_signal(&upkeep->wake);
     pthread_mutex_unlock(&upkeep->lock);
 }
 
@@ -90,9 +103,29 @@ static bool take_due(struct upkeep *upkeep)
     return is_due;
 }
 
+static uint64_t count_scripts(struct upkeep *upkeep)
+{
+    uint64_t scripts;
+
+    pthread_mutex_lock(&upkeep->lock);
+    scripts = upkeep->scripts;
+    pthread_mutex_unlock(&upkeep->lock);
+    return scripts;
+}
+
+/* Unless there is another script now than the one that has earned it. */
+static void pause_retries(struct upkeep *upkeep, int64_t pause_ms, uint64_t script)
+{
+    pthread_mutex_lock(&upkeep->lock);
+    if (upkeep->scripts == script)
+        upkeep->not_before_ms = clock_mono_ms() + pause_ms;
+    pthread_mutex_unlock(&upkeep->lock);
+}
+
 static void run_due(struct upkeep *upkeep)
 {
     int64_t next_ms = clock_wall_ms(), pause_ms = 0;
+    uint64_t script = count_scripts(upkeep);
     struct err err;
     int rc = retry_due(upkeep->workos, &upkeep->pace, &next_ms, &pause_ms, &err);
 
@@ -100,7 +133,7 @@ static void run_due(struct upkeep *upkeep)
         log_warn("events that are due can't run now", log_str("error", err.text));
     if (rc < 0 && pause_ms < AFTER_ERROR_MS)
         pause_ms = AFTER_ERROR_MS;
-    upkeep->not_before_ms = clock_mono_ms() + pause_ms;
+    pause_retries(upkeep, pause_ms, script);
     if (next_ms)
         upkeep_wake(upkeep, next_ms);
 }
@@ -137,7 +170,7 @@ int upkeep_start(struct upkeep **out, struct workos *workos, struct err *err)
     if (!upkeep)
         return err_set(err, ERR_NOMEM, "no memory for the upkeep");
     upkeep->workos = workos;
-    upkeep->sweep_ms = clock_mono_ms() + SWEEP_FIRST_MS;
+    upkeep->sweep_ms = workos->opts.retention_days ? clock_mono_ms() + SWEEP_FIRST_MS : INT64_MAX;
     pthread_mutex_init(&upkeep->lock, NULL);
     pthread_cond_init(&upkeep->wake, NULL);
     *out = upkeep; /* before the thread starts: what it does may wake it */

@@ -25,4 +25,7 @@ void upkeep_free(struct upkeep *upkeep);
 /* Something is due at that wall time (ms); in the past: now. */
 void upkeep_wake(struct upkeep *upkeep, int64_t due_ms);
 
+/* A new script: what is due runs at once, whatever pause the old one's slow functions have earned. */
+void upkeep_start_anew(struct upkeep *upkeep);
+
 #endif

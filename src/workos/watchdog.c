@@ -154,13 +154,14 @@ int watchdog_clear_note(const char *path, struct err *err)
 
 /*
  * Leave the note, and let happen what would have happened without us: the old action is put back,
- * and the fault (or abort) comes again.
+ * and the fault comes again. What was sent (si_code: by kill, or by abort) doesn't by itself.
  */
-static void on_fatal_signal(int signal_number)
+static void on_fatal_signal(int signal_number, siginfo_t *info, void *state)
 {
     struct watchdog *watchdog = atomic_load(&signal_watchdog);
     int saved_errno = errno;
 
+    (void)state;
     if (!watchdog)
         return;
     for (size_t i = 0; i < ARRAY_LEN(fatal_signals); i++)
@@ -168,12 +169,15 @@ static void on_fatal_signal(int signal_number)
     if (atomic_load(&watchdog->is_running) &&
         (signal_number == SIGABRT || pthread_equal(pthread_self(), watchdog->writer)))
         leave_note(watchdog, "the process crashed while its function ran");
+    if (info->si_code <= 0)
+        raise(signal_number); /* blocked until we return */
     errno = saved_errno;
 }
 
 static void catch_signals(struct watchdog *watchdog)
 {
-    struct sigaction action = {.sa_handler = on_fatal_signal, .sa_flags = SA_ONSTACK};
+    struct sigaction action = {.sa_sigaction = on_fatal_signal,
+                               .sa_flags = SA_ONSTACK | SA_SIGINFO};
 
     sigemptyset(&action.sa_mask);
     atomic_store(&signal_watchdog, watchdog);
@@ -190,15 +194,20 @@ static void release_signals(struct watchdog *watchdog)
     atomic_store(&signal_watchdog, NULL);
 }
 
-/* So that even a stack that ran over leaves a note. Writer thread; the stack is the process's. */
+/*
+ * So that even a stack that ran over leaves a note. Writer thread; the stack is the process's. A thread
+ * that has one keeps it: AddressSanitizer gives one to every thread, and takes it back at its end.
+ */
 static void give_signal_stack(struct watchdog *watchdog)
 {
     static char stack[SIGNAL_STACK_BYTES];
     const stack_t alternative = {.ss_sp = stack, .ss_size = sizeof(stack)};
+    stack_t found;
 
     watchdog->writer = pthread_self();
     watchdog->has_signal_stack = true;
-    if (watchdog->opts.catch_signals)
+    if (watchdog->opts.catch_signals && sigaltstack(NULL, &found) == 0 &&
+        (found.ss_flags & SS_DISABLE))
         sigaltstack(&alternative, NULL);
 }
 

@@ -132,8 +132,9 @@ void workos_close(struct workos *workos)
 /* ------------------------------------------------------------------------- installing a script */
 
 /*
- * The swap happens in done, after the COMMIT of the migration and before the next batch: no event
- * sees the new script with the old schema or the other way round.
+ * The swap happens in done, after the COMMIT of the migration and before the next batch, and no job
+ * runs behind it in its own: no event sees the new script with the old schema or the other way
+ * round, or fails in the old script once the failed ones have been made due for the new one.
  */
 struct install_job {
     struct writer_job job; /* first: it is cast back */
@@ -173,7 +174,8 @@ static void finish_install(struct writer_job *job, int rc, const struct err *err
     } else {
         script_free(install->workos->script);
         install->workos->script = install->script;
-        upkeep_wake(install->workos->upkeep, clock_wall_ms());
+        install->workos->script_number++;
+        upkeep_start_anew(install->workos->upkeep);
     }
     sem_post(&install->done);
 }
@@ -182,7 +184,7 @@ int workos_install(struct workos *workos, struct script *script, struct buf *rep
                    struct err *err)
 {
     struct install_job install = {
-        .job = {.run = run_install, .done = finish_install},
+        .job = {.run = run_install, .done = finish_install, .ends_batch = true},
         .workos = workos,
         .script = script,
         .report = report,

@@ -46,7 +46,7 @@ struct workos_opts {
     enum workos_action_on_error action_on_error;
     size_t max_queue;
     size_t crowd; /* so many events that wait at once leave too few threads for others; 0: never */
-    int64_t retention_days; /* payloads of done events are kept so long */
+    int64_t retention_days; /* payloads of done events are kept so long; 0: for ever, the ids too */
     int handler_timeout_ms; /* of event functions, for the watchdog */
     int action_timeout_ms;
     const char *note_path; /* the watchdog's note (watchdog.h); NULL: no watchdog */

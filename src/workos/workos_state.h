@@ -31,6 +31,7 @@ struct workos {
 
     /* writer thread only */
     struct script *script;
+    uint64_t script_number; /* counts the scripts there have been */
     struct mirror *mirror;
     struct event_log *events;
     struct suspects *suspects;

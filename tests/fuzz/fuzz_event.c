@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* An event from its bytes to the mirror's row and into the hands of a script. */
+/*
+ * An event from its bytes to the mirror's row and into the hands of a script.
+ *
+ * libFuzzer: -dict=tests/fuzz/event.dict -detect_leaks=0
+ */
 #include "workos/event.h"
 
 #include "base/log.h"

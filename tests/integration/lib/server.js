@@ -11,7 +11,7 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before } from 'node:test';
 
 import { Client, RawConnection } from './http.js';
-import { readRows } from './database.js';
+import { changeRows, readRows } from './database.js';
 import { ACTION_SECRET, WEBHOOK_SECRET, signature } from './workos.js';
 import { adopt, atEnd, patience, sanitizer, until } from './harness.js';
 
@@ -303,6 +303,11 @@ export class Server {
         );
         const values = Object.values(rows[0]);
         return values.length === 1 ? values[0] : rows[0];
+    }
+
+    /** Change what the database holds; returns how many rows. See changeRows. */
+    change(sql, ...parameters) {
+        return changeRows(this.database, sql, parameters);
     }
 
     count(table) {

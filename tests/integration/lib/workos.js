@@ -83,6 +83,85 @@ export function userUpdated(user, fields = {}, envelope = {}) {
 
 export const userDeleted = (user, envelope = {}) => newEvent('user.deleted', { ...user }, envelope);
 
+export function newOrganization(fields = {}) {
+    const id = fields.id ?? newId('org');
+    const now = isoTime();
+
+    return {
+        object: 'organization',
+        id,
+        name: 'Foo Corp',
+        allow_profiles_outside_organization: false,
+        domains: [
+            {
+                object: 'organization_domain',
+                id: newId('org_domain'),
+                domain: 'foo-corp.com',
+                organization_id: id,
+                state: 'verified',
+                verification_strategy: 'dns',
+                verification_prefix: 'superapp-domain-verification-z3kjny',
+                created_at: now,
+                updated_at: now,
+            },
+        ],
+        stripe_customer_id: 'cus_R9qWAGMQ6nGE7V',
+        external_id: `ext_${id}`,
+        metadata: { tier: 'diamond' },
+        created_at: now,
+        updated_at: now,
+        ...fields,
+    };
+}
+
+export function newMembership(fields = {}) {
+    const now = isoTime();
+
+    return {
+        object: 'organization_membership',
+        id: newId('om'),
+        user_id: newId('user'),
+        organization_id: newId('org'),
+        organization_name: 'Foo Corp',
+        role: { slug: 'admin' },
+        roles: [{ slug: 'admin' }, { slug: 'billing' }],
+        status: 'active',
+        directory_managed: false,
+        custom_attributes: { department: 'Engineering' },
+        created_at: now,
+        updated_at: now,
+        ...fields,
+    };
+}
+
+export function newInvitation(fields = {}) {
+    const id = fields.id ?? newId('invitation');
+    const now = isoTime();
+
+    return {
+        object: 'invitation',
+        id,
+        email: `${id.toLowerCase()}@example.com`,
+        state: 'pending',
+        accepted_at: null,
+        revoked_at: null,
+        expires_at: isoTime(Date.parse(now) + 7 * 86_400_000),
+        organization_id: newId('org'),
+        inviter_user_id: newId('user'),
+        accepted_user_id: null,
+        role_slug: 'member',
+        created_at: now,
+        updated_at: now,
+        ...fields,
+    };
+}
+
+/** The object's next version, a second later. */
+export function changed(type, object, fields = {}) {
+    const updated_at = isoTime(Date.parse(object.updated_at) + 1000);
+    return newEvent(type, { ...object, updated_at, ...fields });
+}
+
 export const sessionCreated = (fields = {}) =>
     newEvent('session.created', {
         object: 'session',

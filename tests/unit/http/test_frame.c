@@ -110,6 +110,24 @@ static void frame__endless_headers_are_ready(void **state)
     free(bytes);
 }
 
+/* An end that came with the bytes behind the limit was taken for one, when they came at once. */
+static void frame__headers_end_before_the_limit(void **state)
+{
+    enum { SIZE = HTTP_HEADER_BLOCK_MAX + 1 };
+    struct http_frame all = {0}, fits = {0};
+    char *bytes = malloc(SIZE);
+
+    (void)state;
+    memset(bytes, 'x', SIZE);
+    memcpy(bytes + SIZE - 4, "\r\n\r\n", 4);
+    assert_true(http_frame_is_ready(&all, bytes, SIZE, MAX_BODY));
+    assert_true(all.is_odd);
+    assert_true(http_frame_is_ready(&fits, bytes + 1, SIZE - 1, MAX_BODY));
+    assert_false(fits.is_odd);
+    assert_int_equal(fits.header_len, HTTP_HEADER_BLOCK_MAX);
+    free(bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -117,6 +135,7 @@ int main(void)
         cmocka_unit_test(frame__pieces_are_put_together),
         cmocka_unit_test(frame__expectation_is_met_once),
         cmocka_unit_test(frame__endless_headers_are_ready),
+        cmocka_unit_test(frame__headers_end_before_the_limit),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -403,6 +403,33 @@ static void limits__time_ends_coroutines_within_coroutines(void **state)
                "ran longer than 50 ms");
 }
 
+/* A few hundred calls that take long each: too few instructions for the hook to notice. */
+static void limits__time_ends_work_on_large_strings(void **state)
+{
+    static const char *const bodies[] = {
+        "local s = ('x'):rep(2e6) for i = 1, 300 do local t = s:upper() end",
+        "for i = 1, 300 do local t = ('x'):rep(2e6) end",
+        "for i = 1, 300 do pcall(string.rep, 'x', 2e6) end",
+        "local s = ('x'):rep(2e6) for i = 1, 300 do pcall(string.reverse, s) end",
+        "local t = {} for i = 1, 30000 do t[i] = 'some text' end\n"
+        "for i = 1, 300 do local s = table.concat(t, ', ') end",
+        "local t = {} for i = 1, 30000 do t[i] = 'some text' end\n"
+        "local co = coroutine.wrap(function()\n"
+        "  for i = 1, 300 do local s = table.concat(t, ', ') end end)\n"
+        "co()",
+        "local s = ('x'):rep(2e6) for i = 1, 300 do local t = s:gsub('x*', string.upper) end",
+        "local s = ('x'):rep(2e6) for i = 1, 300 do utf8.len(s) end",
+        "local t = {} for i = 1, 1e5 do t[i] = i end\n"
+        "for i = 1, 300 do table.remove(t, 1) end",
+        "local t = {} for i = 1, 1e5 do t[i] = i end\n"
+        "for i = 1, 300 do table.move(t, 1, #t, 2) end",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(bodies); i++)
+        hits_limit(bodies[i], "ran longer than 50 ms");
+}
+
 static void limits__memory_ends_whatever_tries_to_go_on(void **state)
 {
     static const char *const bodies[] = {
@@ -450,7 +477,31 @@ static void limits__large_garbage_is_collected_in_time(void **state)
 
     (void)state;
     bench_open(&b); /* 16 MiB */
+    b.timeout_ms = 30000;
     bench_passes(&b, "", "for i = 1, 50 do local s = ('x'):rep(3 << 20) .. i end");
+    bench_close(&b);
+}
+
+/* What SQLite uses counts by itself, and only for the call. */
+static void limits__memory_of_sql(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b); /* 16 MiB */
+    b.timeout_ms = 20000;
+    bench_script(&b, "",
+                 "return ctx.db.sql [[WITH RECURSIVE r (n) AS\n"
+                 "  (SELECT 1 UNION ALL SELECT n + 1 FROM r LIMIT 300)\n"
+                 "  SELECT n FROM r ORDER BY hex(zeroblob(5e6))]]");
+    for (int i = 0; i < 2; i++) {
+        bench_run(&b);
+        bench_says(&b, ERR_LIMIT, "handlers.lua:4: used more than 16384 KiB of memory for SQL");
+    }
+    bench_passes(&b, "",
+                 "local text = 'SELECT length(hex(zeroblob(?))) AS n'\n"
+                 "assert(not pcall(ctx.db.sql, text, 1 << 24))\n"
+                 "for i = 1, 20 do assert(ctx.db.sql(text, 1 << 21)[1].n == 1 << 22) end\n");
     bench_close(&b);
 }
 
@@ -745,9 +796,11 @@ int main(void)
         IN_TEMP_DIR(limits__time_ends_message_handlers),
         IN_TEMP_DIR(limits__time_ends_closing_of_coroutines),
         IN_TEMP_DIR(limits__time_ends_coroutines_within_coroutines),
+        IN_TEMP_DIR(limits__time_ends_work_on_large_strings),
         IN_TEMP_DIR(limits__memory_ends_whatever_tries_to_go_on),
         IN_TEMP_DIR(limits__one_giant_string_is_an_error),
         IN_TEMP_DIR(limits__large_garbage_is_collected_in_time),
+        IN_TEMP_DIR(limits__memory_of_sql),
         IN_TEMP_DIR(limits__loading_has_them_too),
         IN_TEMP_DIR(limits__error_without_a_limit_keeps_the_state),
         IN_TEMP_DIR(limits__deep_recursion_is_an_error),

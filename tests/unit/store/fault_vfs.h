@@ -1,175 +1,54 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fault_vfs - SQLite's own file layer, but the disk may fail.
+ * fault_vfs - SQLite's own file layer, on a disk that may fail, be full, or lose its power.
  *
- * fault_vfs_install makes it the default before the first db_open. The counters say how many more
- * writes and syncs (of any file of the database) succeed before one fails; -1 is always.
+ * fault_vfs_install makes it the default before the first db_open. Then there are two ways to have
+ * it fail. The counters say how many more calls succeed before one doesn't; -1 is always. Or a plan,
+ * from fault_disk_start to fault_disk_reboot: in between every write, truncation and directory entry
+ * that no sync has yet made durable is kept in mind, and a power cut leaves of those what a real
+ * disk might: any of the sectors, in any order, possibly torn. The -shm file never survives one.
+ *
+ *    fault_disk_start -> open, work, close -> fault_disk_reboot -> open, look
+ *
+ * A sync of a new journal or WAL makes the directory durable too, since SQLite's own layer syncs it
+ * then; a file that was merely created or deleted may still be gone or be there again.
+ *
+ * Threads    start and reboot: with no database open. The rest: any.
+ * Limits     a handful of files, all in the current directory; files that a plan is to cover must
+ *            be opened after its start.
  */
 #ifndef TESTS_UNIT_STORE_FAULT_VFS_H
 #define TESTS_UNIT_STORE_FAULT_VFS_H
 
-#include <sqlite3.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <string.h>
+#include <stdint.h>
 
-static atomic_long fault_writes = -1; /* then SQLITE_FULL, until it is set again */
-static atomic_long fault_syncs = -1;  /* then SQLITE_IOERR_FSYNC, once */
+extern atomic_long fault_writes;     /* then fault_write_rc, until it is set again */
+extern atomic_int fault_write_rc;    /* SQLITE_FULL, unless it is set */
+extern atomic_long fault_wal_writes; /* the same, of the WAL alone */
+extern atomic_long fault_shm_locks;  /* then SQLITE_FULL, of the locks that a transaction takes */
+extern atomic_long fault_syncs;      /* then SQLITE_IOERR_FSYNC, once */
 
-static sqlite3_vfs fault_vfs;
-static sqlite3_vfs *fault_real_vfs;
-
-struct fault_file {
-    sqlite3_file base;
-    sqlite3_file *real; /* in the bytes behind this */
+/* Calls are counted from 1; 0 is never. Operations are writes, truncations, syncs, deletions. */
+struct fault_plan {
+    long full_at_write; /* SQLITE_FULL for full_writes writes from this one on */
+    long full_writes;
+    long fail_at_write; /* SQLITE_IOERR_WRITE, once */
+    bool tears;         /* after some sectors of a write that fails have been written */
+    long fail_at_sync;  /* SQLITE_IOERR_FSYNC, once; what it should have kept may be lost */
+    long cut_at;        /* the power ends at this operation: it and all later calls fail */
+    uint64_t seed;      /* decides what survives */
 };
 
-#define FAULT_REAL(file) (((struct fault_file *)(file))->real)
-#define FAULT_CALL(file, method, ...) \
-    (FAULT_REAL(file)->pMethods->method(FAULT_REAL(file), __VA_ARGS__))
+void fault_vfs_install(void);
+void fault_none(void); /* resets the counters */
 
-static int fault_close(sqlite3_file *f)
-{
-    return FAULT_REAL(f)->pMethods->xClose(FAULT_REAL(f));
-}
+void fault_disk_start(const struct fault_plan *plan);
+bool fault_disk_has_failed(void);           /* something of the plan has happened */
+void fault_disk_reboot(bool power_was_cut); /* else only the process ended: all writes are there */
 
-static int fault_read(sqlite3_file *f, void *bytes, int len, sqlite3_int64 at)
-{
-    return FAULT_CALL(f, xRead, bytes, len, at);
-}
-
-static int fault_write(sqlite3_file *f, const void *bytes, int len, sqlite3_int64 at)
-{
-    long left = atomic_load(&fault_writes);
-
-    if (left == 0)
-        return SQLITE_FULL;
-    if (left > 0)
-        atomic_store(&fault_writes, left - 1);
-    return FAULT_CALL(f, xWrite, bytes, len, at);
-}
-
-static int fault_truncate(sqlite3_file *f, sqlite3_int64 size)
-{
-    return FAULT_CALL(f, xTruncate, size);
-}
-
-static int fault_sync(sqlite3_file *f, int flags)
-{
-    long left = atomic_load(&fault_syncs);
-
-    if (left >= 0)
-        atomic_store(&fault_syncs, left - 1);
-    if (left == 0)
-        return SQLITE_IOERR_FSYNC;
-    return FAULT_CALL(f, xSync, flags);
-}
-
-static int fault_file_size(sqlite3_file *f, sqlite3_int64 *out)
-{
-    return FAULT_CALL(f, xFileSize, out);
-}
-
-static int fault_lock(sqlite3_file *f, int level)
-{
-    return FAULT_CALL(f, xLock, level);
-}
-
-static int fault_unlock(sqlite3_file *f, int level)
-{
-    return FAULT_CALL(f, xUnlock, level);
-}
-
-static int fault_check_lock(sqlite3_file *f, int *out)
-{
-    return FAULT_CALL(f, xCheckReservedLock, out);
-}
-
-static int fault_control(sqlite3_file *f, int op, void *arg)
-{
-    return FAULT_CALL(f, xFileControl, op, arg);
-}
-
-static int fault_sector_size(sqlite3_file *f)
-{
-    return FAULT_REAL(f)->pMethods->xSectorSize(FAULT_REAL(f));
-}
-
-static int fault_features(sqlite3_file *f)
-{
-    return FAULT_REAL(f)->pMethods->xDeviceCharacteristics(FAULT_REAL(f));
-}
-
-static int fault_shm_map(sqlite3_file *f, int page, int size, int extend, void volatile **out)
-{
-    return FAULT_CALL(f, xShmMap, page, size, extend, out);
-}
-
-static int fault_shm_lock(sqlite3_file *f, int offset, int n, int flags)
-{
-    return FAULT_CALL(f, xShmLock, offset, n, flags);
-}
-
-static void fault_shm_barrier(sqlite3_file *f)
-{
-    FAULT_REAL(f)->pMethods->xShmBarrier(FAULT_REAL(f));
-}
-
-static int fault_shm_unmap(sqlite3_file *f, int remove)
-{
-    return FAULT_CALL(f, xShmUnmap, remove);
-}
-
-static const sqlite3_io_methods fault_methods = {
-    .iVersion = 2,
-    .xClose = fault_close,
-    .xRead = fault_read,
-    .xWrite = fault_write,
-    .xTruncate = fault_truncate,
-    .xSync = fault_sync,
-    .xFileSize = fault_file_size,
-    .xLock = fault_lock,
-    .xUnlock = fault_unlock,
-    .xCheckReservedLock = fault_check_lock,
-    .xFileControl = fault_control,
-    .xSectorSize = fault_sector_size,
-    .xDeviceCharacteristics = fault_features,
-    .xShmMap = fault_shm_map,
-    .xShmLock = fault_shm_lock,
-    .xShmBarrier = fault_shm_barrier,
-    .xShmUnmap = fault_shm_unmap,
-};
-
-static int fault_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out)
-{
-    struct fault_file *f = (struct fault_file *)file;
-    int rc;
-
-    (void)vfs;
-    f->base.pMethods = NULL;
-    f->real = (sqlite3_file *)(f + 1);
-    memset(f->real, 0, (size_t)fault_real_vfs->szOsFile);
-    rc = fault_real_vfs->xOpen(fault_real_vfs, name, f->real, flags, out);
-    if (f->real->pMethods)
-        f->base.pMethods = &fault_methods;
-    return rc;
-}
-
-static inline void fault_vfs_install(void)
-{
-    fault_real_vfs = sqlite3_vfs_find(NULL);
-    fault_vfs = *fault_real_vfs;
-    fault_vfs.pNext = NULL;
-    fault_vfs.zName = "fault";
-    fault_vfs.szOsFile = (int)sizeof(struct fault_file) + fault_real_vfs->szOsFile;
-    fault_vfs.xOpen = fault_open; /* the rest doesn't look at a file */
-    sqlite3_vfs_register(&fault_vfs, 1);
-}
-
-static inline void fault_none(void)
-{
-    atomic_store(&fault_writes, -1);
-    atomic_store(&fault_syncs, -1);
-}
+/* Random numbers that come again with the same seed. */
+uint64_t fault_random(uint64_t *state);
 
 #endif

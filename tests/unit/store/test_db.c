@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "store/db.h"
 
+#include "base/clock.h"
 #include "temp_dir.h"
 
 #include <fcntl.h>
@@ -12,6 +13,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -754,6 +757,144 @@ static void db__wal_stays_small_with_readers(void **state)
     db_close(db);
 }
 
+/* ------------------------------------------------------------------ erasing */
+
+static bool file_contains(const char *path, const char *marker)
+{
+    long len = file_size(path);
+    char *bytes = malloc((size_t)(len > 0 ? len : 1));
+    int fd = open(path, O_RDONLY);
+    bool found = false;
+
+    if (fd >= 0 && len > 0) {
+        assert_int_equal(read(fd, bytes, (size_t)len), len);
+        found = memmem(bytes, (size_t)len, marker, strlen(marker)) != NULL;
+    }
+    if (fd >= 0)
+        close(fd);
+    free(bytes);
+    return found;
+}
+
+static bool is_on_disk(const char *marker)
+{
+    return file_contains("a.db", marker) || file_contains("a.db-wal", marker);
+}
+
+static void write_marker(struct db *db, const char *marker)
+{
+    char sql[200];
+
+    snprintf(sql, sizeof(sql), "INSERT INTO t (name) VALUES ('%s'), (hex(randomblob(900)))",
+             marker);
+    exec(db, sql);
+    assert_true(is_on_disk(marker));
+}
+
+static void erase_all(struct db *db)
+{
+    exec(db, "BEGIN IMMEDIATE; UPDATE t SET name = NULL");
+    db_scrub_wal(db);
+    exec(db, "COMMIT");
+}
+
+static void work_on(struct db *db)
+{
+    struct err err = {0};
+
+    exec(db, "INSERT INTO t (name) VALUES (hex(randomblob(900)))");
+    if (db_checkpoint_due(db, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+/* How long it takes until the marker has gone, while others write and ask for checkpoints. */
+static int64_t ms_until_gone(struct db *db, const char *marker)
+{
+    int64_t start = clock_mono_ms();
+
+    do
+        work_on(db);
+    while (is_on_disk(marker) && clock_mono_ms() < start + 20000);
+    return clock_mono_ms() - start;
+}
+
+/* Symptom: under load nobody emptied the WAL, and what was erased stayed in its old frames. */
+static void db__erased_bytes_leave_the_wal_under_load(void **state)
+{
+    struct db *db = open_db(DB_WRITER);
+
+    (void)state;
+    exec(db, "CREATE TABLE t (n INTEGER PRIMARY KEY, name TEXT)");
+    write_marker(db, "MARKER1");
+    exec(db, "UPDATE t SET name = NULL");
+    work_on(db);
+    assert_true(is_on_disk("MARKER1")); /* nobody has asked */
+
+    write_marker(db, "MARKER2");
+    erase_all(db);
+    work_on(db);
+    assert_false(is_on_disk("MARKER1"));
+    assert_false(is_on_disk("MARKER2"));
+
+    write_marker(db, "MARKER3");
+    erase_all(db);
+    work_on(db);
+    assert_true(is_on_disk("MARKER3")); /* so soon again would cost too much */
+    assert_true(ms_until_gone(db, "MARKER3") < 10000);
+    db_close(db);
+}
+
+static void db__erased_bytes_leave_the_wal_when_the_reader_has_gone(void **state)
+{
+    struct db *db = open_db(DB_WRITER), *reader;
+    struct stmt *stmt;
+
+    (void)state;
+    exec(db, "CREATE TABLE t (n INTEGER PRIMARY KEY, name TEXT)");
+    write_marker(db, "MARKER1");
+    reader = open_db(DB_READER);
+    stmt = prepare(reader, "SELECT name FROM t");
+    assert_int_equal(stmt_step(stmt, NULL), 1);
+    erase_all(db);
+    for (int i = 0; i < 5; i++)
+        work_on(db);
+    assert_true(is_on_disk("MARKER1")); /* the reader may need it */
+    stmt_reset(stmt);
+    assert_true(ms_until_gone(db, "MARKER1") < 10000);
+    db_close(reader);
+    db_close(db);
+}
+
+/* The one that erased is gone before it could empty the WAL. */
+static void db__erased_bytes_leave_the_wal_that_a_crash_left(void **state)
+{
+    struct db *db;
+    pid_t child = fork();
+    int status;
+
+    (void)state;
+    if (child == 0) {
+        struct db *crashing = NULL;
+
+        if (db_open(&crashing, "a.db", DB_WRITER, NULL) < 0 ||
+            db_exec(crashing,
+                    "CREATE TABLE t (n INTEGER PRIMARY KEY, name TEXT);"
+                    "INSERT INTO t (name) VALUES ('MARKER1'); UPDATE t SET name = NULL",
+                    NULL) < 0)
+            _exit(1);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    db = open_db(DB_WRITER);
+    assert_true(is_on_disk("MARKER1"));
+    work_on(db);
+    assert_false(is_on_disk("MARKER1"));
+    db_close(db);
+}
+
+/* ------------------------------------------------------------------- others */
+
 static void db__library_version_is_known(void **state)
 {
     (void)state;
@@ -798,6 +939,9 @@ int main(void)
         IN_TEMP_DIR(db__checkpoint_empties_the_wal),
         IN_TEMP_DIR(db__wal_stays_small),
         IN_TEMP_DIR(db__wal_stays_small_with_readers),
+        IN_TEMP_DIR(db__erased_bytes_leave_the_wal_under_load),
+        IN_TEMP_DIR(db__erased_bytes_leave_the_wal_when_the_reader_has_gone),
+        IN_TEMP_DIR(db__erased_bytes_leave_the_wal_that_a_crash_left),
         IN_TEMP_DIR(db__library_version_is_known),
     };
 

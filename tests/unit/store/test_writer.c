@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -24,14 +25,14 @@
 struct test_job {
     struct writer_job job; /* first, so that the job is the test_job */
     const char *name;
-    const char *sql;              /* run; its error is the job's result, unless fails is set */
-    const char *sql_after;        /* run too, whatever became of sql */
-    int fails;                    /* an ERR_* to return in any case */
-    bool interrupts;              /* sql is interrupted as soon as SQLite asks */
-    bool leaves_standing;         /* sql is stepped once */
-    int spins_ms;                 /* time to use up */
-    sem_t *entered, *may_go_on;   /* posted and waited for in run, when set */
-    struct writer_job *submits;   /* from done */
+    const char *sql;            /* run; its error is the job's result, unless fails is set */
+    const char *sql_after;      /* run too, whatever became of sql */
+    int fails;                  /* an ERR_* to return in any case */
+    bool interrupts;            /* sql is interrupted as soon as SQLite asks */
+    bool leaves_standing;       /* sql is stepped once */
+    int spins_ms;               /* time to use up */
+    sem_t *entered, *may_go_on; /* posted and waited for in run, when set */
+    struct writer_job *submits; /* from done */
     struct bench *bench;
 
     int runs;
@@ -305,7 +306,8 @@ static void writer__broken_reference_fails_its_job_only(void **state)
     (void)state;
     start(&b, plain);
     assert_int_equal(do_job(JOB(&b, .sql = "CREATE TABLE r (n REFERENCES t (n) DEFERRABLE "
-                                           "INITIALLY DEFERRED)")), 0);
+                                           "INITIALLY DEFERRED)")),
+                     0);
     jobs[0] = JOB(&b, .name = "a", .sql = "INSERT INTO r VALUES (77)");
     jobs[1] = JOB(&b, .name = "b", .sql = "INSERT INTO t (n) VALUES (1); INSERT INTO r VALUES (1)");
     submit_as_batch(&b, jobs, 2);
@@ -340,8 +342,8 @@ static void writer__done_may_submit(void **state)
     (void)state;
     start(&b, plain);
     second = JOB(&b, .name = "b", .sql = "INSERT INTO t (name) VALUES ('b')");
-    first = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')",
-                .submits = &second->job);
+    first =
+        JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')", .submits = &second->job);
     assert_int_equal(do_job(first), 0);
     assert_int_equal(result(second), 0);
     assert_string_equal(b.diary, "run:a done:a run:b done:b");
@@ -349,6 +351,30 @@ static void writer__done_may_submit(void **state)
 }
 
 /* ------------------------------------------------------------ order, limits */
+
+static void writer__job_that_ends_its_batch_is_done_before_the_next_runs(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[4];
+    struct gate gate;
+
+    (void)state;
+    start(&b, plain);
+    jobs[0] = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')");
+    jobs[1] = JOB(&b, .name = "b", .sql = "INSERT INTO t (name) VALUES ('b')");
+    jobs[2] = JOB(&b, .name = "c", .sql = "INSERT INTO t (name) VALUES ('c')");
+    jobs[3] = JOB(&b, .name = "d", .sql = "INSERT INTO t (name) VALUES ('d')");
+    jobs[1]->job.ends_batch = true;
+    close_gate(&b, &gate, false);
+    for (int i = 0; i < 4; i++)
+        submit(jobs[i]);
+    open_gate(&gate);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(result(jobs[i]), 0);
+    assert_string_equal(b.diary, "run:a run:b done:a done:b run:c run:d done:c done:d");
+    assert_int_equal(count("1"), 4);
+    stop(&b);
+}
 
 static void writer__full_queue_is_busy(void **state)
 {
@@ -609,6 +635,139 @@ static void writer__full_disk_within_a_job_fails_the_batch(void **state)
     stop(&b);
 }
 
+static void spare_urgent_jobs(int write_rc, int code)
+{
+    static const struct writer_opts one_by_one = {
+        .max_queue = 10, .max_batch = 1, .max_batch_ms = 60000};
+    struct bench b;
+    struct test_job *jobs[5];
+    struct gate gate;
+
+    start(&b, one_by_one);
+    jobs[0] =
+        JOB(&b, .name = "w1", .sql = "INSERT INTO t (name) VALUES ('w1')", .job.urgent = true);
+    jobs[1] = JOB(&b, .name = "big", .sql = "INSERT INTO t (b) VALUES (zeroblob(30000000))",
+                  .job.urgent = true);
+    jobs[2] = JOB(&b, .name = "r", .sql = "SELECT * FROM t", .job.urgent = true);
+    jobs[3] =
+        JOB(&b, .name = "w2", .sql = "INSERT INTO t (name) VALUES ('w2')", .job.urgent = true);
+    jobs[4] = JOB(&b, .name = "n", .sql = "SELECT * FROM t");
+    close_gate(&b, &gate, false);
+    for (int i = 0; i < 5; i++)
+        submit(jobs[i]);
+    atomic_store(&fault_write_rc, write_rc);
+    atomic_store(&fault_writes, 0);
+    open_gate(&gate);
+    assert_int_equal(result(jobs[0]), code); /* by its COMMIT */
+    assert_int_equal(result(jobs[1]), code); /* while it ran */
+    assert_int_equal(result(jobs[2]), 0);
+    assert_int_equal(result(jobs[3]), code);
+    assert_int_equal(result(jobs[4]), code); /* normal, so it fell with w1 */
+    assert_string_equal(b.diary, "run:w1 done:w1 done:n run:big done:big run:r done:r "
+                                 "run:w2 done:w2");
+    fault_none();
+    assert_int_equal(do_job(jobs[3]), 0);
+    assert_int_equal(count("1"), 1);
+    assert_int_equal(b.fatals, 0);
+    stop(&b);
+}
+
+/* Symptom: actions were answered with 503 because a webhook's COMMIT met a full disk. */
+static void writer__full_disk_spares_urgent_jobs_that_have_not_run(void **state)
+{
+    (void)state;
+    spare_urgent_jobs(SQLITE_FULL, ERR_FULL);
+}
+
+static void writer__lack_of_memory_spares_urgent_jobs_that_have_not_run(void **state)
+{
+    (void)state;
+    spare_urgent_jobs(SQLITE_IOERR_NOMEM, ERR_NOMEM);
+}
+
+/* With no transaction there is nothing that anybody could wait for. */
+static void writer__urgent_jobs_dont_wait_for_a_begin_that_fails(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[3];
+    struct gate gate;
+
+    (void)state;
+    start(&b, (struct writer_opts){.max_queue = 10, .max_batch = 1, .max_batch_ms = 60000});
+    jobs[0] = JOB(&b, .name = "u1", .job.urgent = true);
+    jobs[1] = JOB(&b, .name = "u2", .job.urgent = true);
+    jobs[2] = JOB(&b, .name = "n");
+    close_gate(&b, &gate, false);
+    for (int i = 0; i < 3; i++)
+        submit(jobs[i]);
+    atomic_store(&fault_shm_locks, 0);
+    open_gate(&gate);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(result(jobs[i]), ERR_FULL);
+    fault_none();
+    assert_int_equal(do_job(jobs[0]), 0);
+    assert_string_equal(b.diary, "done:u1 done:u2 done:n run:u1 done:u1");
+    assert_int_equal(b.fatals, 0);
+    stop(&b);
+}
+
+static void *flood(void *arg)
+{
+    struct bench *b = arg;
+    long wrong = 0;
+
+    for (int i = 0; i < 200; i++) {
+        struct test_job job = {.sql = "INSERT INTO t (name) VALUES (hex(randomblob(8)))",
+                               .job.run = run_test_job,
+                               .bench = b};
+
+        wrong += writer_run(b->writer, &job.job, NULL) != ERR_FULL;
+    }
+    return (void *)wrong;
+}
+
+static void writer__full_disk_answers_urgent_reads_during_a_flood(void **state)
+{
+    struct bench b;
+    pthread_t threads[4];
+    void *wrong;
+
+    (void)state;
+    start(&b, (struct writer_opts){.max_queue = 100, .max_batch = 2, .max_batch_ms = 60000});
+    atomic_store(&fault_writes, 0);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, flood, &b), 0);
+    for (int i = 0; i < 200; i++)
+        assert_int_equal(do_job(JOB(&b, .sql = "SELECT * FROM t", .job.urgent = true)), 0);
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], &wrong);
+        assert_null(wrong);
+    }
+    fault_none();
+    stop(&b);
+}
+
+/* The disk has no room for what the next job writes until the WAL gives some back. */
+static void writer__full_disk_empties_the_wal_under_load(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    start(&b, plain);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(
+            do_job(JOB(&b, .sql = "INSERT OR REPLACE INTO t (n, name) VALUES (1, 'a')")), 0);
+    assert_true(file_size("a.db-wal") > 0);
+    atomic_store(&fault_wal_writes, 0);
+    assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (name) VALUES ('b')")), ERR_FULL);
+    assert_int_equal(do_job(JOB(&b, .sql = "SELECT 1")), 0); /* behind the checkpoint */
+    assert_int_equal(file_size("a.db-wal"), 0);
+    fault_none();
+    assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (name) VALUES ('b')")), 0);
+    assert_int_equal(count("1"), 2);
+    stop(&b);
+}
+
 static void writer__failed_fsync_is_fatal(void **state)
 {
     struct bench b;
@@ -760,6 +919,7 @@ int main(void)
         IN_TEMP_DIR(writer__broken_reference_fails_its_job_only),
         IN_TEMP_DIR(writer__standing_statement_does_no_harm),
         IN_TEMP_DIR(writer__done_may_submit),
+        IN_TEMP_DIR(writer__job_that_ends_its_batch_is_done_before_the_next_runs),
         IN_TEMP_DIR(writer__full_queue_is_busy),
         IN_TEMP_DIR(writer__urgent_goes_first),
         IN_TEMP_DIR(writer__urgent_runs_between_the_jobs_of_a_batch),
@@ -770,6 +930,11 @@ int main(void)
         IN_TEMP_DIR(writer__jobs_own_rollback_costs_nobody_else),
         IN_TEMP_DIR(writer__full_disk_fails_the_batch),
         IN_TEMP_DIR(writer__full_disk_within_a_job_fails_the_batch),
+        IN_TEMP_DIR(writer__full_disk_spares_urgent_jobs_that_have_not_run),
+        IN_TEMP_DIR(writer__lack_of_memory_spares_urgent_jobs_that_have_not_run),
+        IN_TEMP_DIR(writer__urgent_jobs_dont_wait_for_a_begin_that_fails),
+        IN_TEMP_DIR(writer__full_disk_answers_urgent_reads_during_a_flood),
+        IN_TEMP_DIR(writer__full_disk_empties_the_wal_under_load),
         IN_TEMP_DIR(writer__failed_fsync_is_fatal),
         IN_TEMP_DIR(writer__failed_checkpoint_is_fatal_but_the_job_is_committed),
         IN_TEMP_DIR(writer__locked_file_is_busy),

@@ -385,6 +385,50 @@ static void webhook__interrupted_update_costs_its_neighbours_nothing(void **stat
     stop(&s);
 }
 
+/* Symptom: one ORDER BY took the process to gigabytes. A statement that reads a table and is
+ * refused memory ends the transaction of all, also where the function catches the error. */
+static void webhook__giant_statement_is_recorded_as_failed(void **state)
+{
+    static const char *const calls[] = {"sql(ctx.db)", "pcall(sql, ctx.db)"};
+    struct service s;
+
+    (void)state;
+    start(&s);
+    for (size_t i = 0; i < ARRAY_LEN(calls); i++) {
+        char text[2000], id[2][32], where[100];
+
+        snprintf(text, sizeof(text),
+                 "local authkit = require 'authkit'\n"
+                 "authkit.schema { seen = { columns = { id = 'text' } } }\n"
+                 "local function sql(db) db.sql [[WITH RECURSIVE r (n) AS\n"
+                 "  (SELECT count(*) FROM seen UNION ALL SELECT n + 1 FROM r LIMIT 500)\n"
+                 "  SELECT n FROM r ORDER BY hex(zeroblob(n + 1000000))]] end\n"
+                 "authkit.events {\n"
+                 "  ['user.created'] = function(ctx, event)\n"
+                 "    ctx.db.insert('seen', { id = event.id })\n"
+                 "  end,\n"
+                 "  ['user.updated'] = function(ctx, event)\n"
+                 "    ctx.db.insert('seen', { id = event.id })\n"
+                 "    %s\n"
+                 "  end,\n"
+                 "}\n",
+                 calls[i]);
+        install(&s, text, 20000);
+        for (int j = 0; j < 2; j++)
+            snprintf(id[j], sizeof(id[j]), "event_%zu_%d", i, j);
+        snprintf(where, sizeof(where), "SELECT last_error FROM workos_events WHERE id = '%s'",
+                 id[0]);
+        /* Of a user of its own: it would wait behind the other one, which has failed. */
+        assert_int_equal(deliver_user(&s, id[0], "user.updated", id[0]), WEBHOOK_RECEIVED);
+        assert_non_null(strstr(value_of(where), "used more than 16384 KiB of memory for SQL"));
+        assert_int_equal(deliver_user(&s, id[1], "user.created", id[1]), WEBHOOK_RECEIVED);
+    }
+    assert_string_equal(value_of("SELECT group_concat(id) FROM seen"), "event_0_1,event_1_1");
+    assert_string_equal(value_of("SELECT count(*) FROM workos_events WHERE status = 'failed'"),
+                        "2");
+    stop(&s);
+}
+
 /* ------------------------------------------------------------------------- installing */
 
 static void workos__new_script_takes_over(void **state)
@@ -532,6 +576,7 @@ int main(void)
         IN_TEMP_DIR(webhook__endless_loop_is_recorded),
         IN_TEMP_DIR(webhook__interrupted_update_is_recorded_as_failed),
         IN_TEMP_DIR(webhook__interrupted_update_costs_its_neighbours_nothing),
+        IN_TEMP_DIR(webhook__giant_statement_is_recorded_as_failed),
         IN_TEMP_DIR(workos__new_script_takes_over),
         IN_TEMP_DIR(workos__refused_schema_leaves_the_old_script),
         IN_TEMP_DIR(workos__refused_script_is_freed_while_events_come_in),

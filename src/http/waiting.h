@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * waiting - connections that wait for a worker, each with something to do; urgent ones go first.
+ *
+ * Of WAITING_SHARE that are taken in a row at least one isn't urgent, if one waits: strangers who
+ * flood what is urgent shut nobody else out.
+ *
+ * Threads    waiting_init, _release: main. The rest: any.
+ * Ownership  a connection belongs to the list between push and take.
+ * Limits     none of its own: all connections have room in it.
+ */
+#ifndef HTTP_WAITING_H
+#define HTTP_WAITING_H
+
+#include "http/gate.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { WAITING_SHARE = 8 };
+
+struct waiting_line {
+    struct gate_conn *first, **end;
+};
+
+struct waiting {
+    pthread_mutex_t lock;
+    struct waiting_line urgent, normal; /* guarded by lock */
+    int urgent_in_a_row;                /* guarded by lock */
+};
+
+void waiting_init(struct waiting *waiting);
+void waiting_release(struct waiting *waiting);
+
+void waiting_push(struct waiting *waiting, struct gate_conn *conn, bool is_urgent);
+struct gate_conn *waiting_take(struct waiting *waiting); /* NULL when nobody waits */
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/wipe.h"
+
+#include <sqlite3.h>
+#include <stdint.h>
+#include <string.h>
+
+/* https://www.sqlite.org/fileformat2.html */
+enum {
+    PAGE_MIN = 512,
+    PAGE_MAX = 65536,
+    FILE_HEADER = 100, /* bytes of page 1 before its B-tree */
+    AT_PAGE_COUNT = 28,
+    AT_LARGEST_ROOT = 52, /* 0 without auto_vacuum */
+    INDEX_INTERIOR = 2,
+    TABLE_INTERIOR = 5,
+    INDEX_LEAF = 10,
+    TABLE_LEAF = 13,
+};
+
+/* Behind the bytes of the real layer's file, which otherwise stays itself: only its write is ours. */
+struct wiped {
+    const sqlite3_io_methods *real;
+    sqlite3_io_methods own;
+};
+
+static sqlite3_vfs wipe_vfs;
+static sqlite3_vfs *real_vfs;
+static size_t real_size;
+
+static uint32_t u16(const unsigned char *at)
+{
+    return (uint32_t)at[0] << 8 | at[1];
+}
+
+static uint32_t u32(const unsigned char *at)
+{
+    return u16(at) << 16 | u16(at + 2);
+}
+
+static struct wiped *wiped_of(sqlite3_file *file)
+{
+    return (struct wiped *)((char *)file + real_size);
+}
+
+bool wipe_find_gap(const unsigned char *page, size_t size, size_t header, size_t *out_from,
+                   size_t *out_to)
+{
+    const unsigned char *h = page + header;
+    size_t cells = u16(h + 3), first_free = u16(h + 1), from, to;
+
+    if (h[0] == INDEX_INTERIOR || h[0] == TABLE_INTERIOR)
+        from = header + 12;
+    else if (h[0] == INDEX_LEAF || h[0] == TABLE_LEAF)
+        from = header + 8;
+    else
+        return false;
+    to = u16(h + 5) ? u16(h + 5) : PAGE_MAX;
+    if (from + 2 * cells > to || to > size || (first_free && first_free < to))
+        return false;
+    for (size_t i = 0; i < cells; i++) {
+        size_t cell = u16(page + from + 2 * i);
+
+        if (cell < to || cell >= size)
+            return false;
+    }
+    *out_from = from + 2 * cells;
+    *out_to = to;
+    return true;
+}
+
+/*
+ * Is it a file of which a page that looks like a B-tree's is one? Asked anew each time, and seldom:
+ * another process may have changed the file. A checkpoint writes page 1 first, so what the file
+ * says there holds for the pages that follow.
+ */
+static bool is_plain_file(sqlite3_file *file, const unsigned char *page, sqlite3_int64 at)
+{
+    unsigned char header[FILE_HEADER];
+
+    if (at == 0)
+        memcpy(header, page, sizeof(header));
+    else if (wiped_of(file)->real->xRead(file, header, sizeof(header), 0) != SQLITE_OK)
+        return false;
+    return u32(header + AT_LARGEST_ROOT) == 0 && u32(header + AT_PAGE_COUNT) <= WIPE_PAGES_MAX;
+}
+
+static bool is_page(int len, sqlite3_int64 at)
+{
+    return len >= PAGE_MIN && len <= PAGE_MAX && (len & (len - 1)) == 0 && at % len == 0;
+}
+
+static bool is_clear(const unsigned char *bytes, size_t len)
+{
+    return len == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0);
+}
+
+static int wipe_write(sqlite3_file *file, const void *bytes, int len, sqlite3_int64 at)
+{
+    unsigned char copy[PAGE_MAX];
+    const unsigned char *page = bytes;
+    size_t from, to;
+
+    if (is_page(len, at) &&
+        wipe_find_gap(page, (size_t)len, at == 0 ? FILE_HEADER : 0, &from, &to) &&
+        !is_clear(page + from, to - from) && is_plain_file(file, page, at)) {
+        memcpy(copy, page, (size_t)len);
+        memset(copy + from, 0, to - from);
+        bytes = copy;
+    }
+    return wiped_of(file)->real->xWrite(file, bytes, len, at);
+}
+
+static int wipe_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags,
+                     int *out_flags)
+{
+    struct wiped *w = wiped_of(file);
+    int rc;
+
+    (void)vfs;
+    rc = real_vfs->xOpen(real_vfs, name, file, flags, out_flags);
+    if (rc != SQLITE_OK || !(flags & SQLITE_OPEN_MAIN_DB))
+        return rc;
+    w->real = file->pMethods;
+    w->own = *w->real;
+    w->own.xWrite = wipe_write;
+    file->pMethods = &w->own;
+    return SQLITE_OK;
+}
+
+bool wipe_vfs_register(void)
+{
+    real_vfs = sqlite3_vfs_find(NULL);
+    if (!real_vfs)
+        return false;
+    real_size = ((size_t)real_vfs->szOsFile + 15) / 16 * 16;
+    wipe_vfs = *real_vfs;
+    wipe_vfs.pNext = NULL;
+    wipe_vfs.zName = "wipe";
+    wipe_vfs.szOsFile = (int)(real_size + sizeof(struct wiped));
+    wipe_vfs.xOpen = wipe_open;
+    return sqlite3_vfs_register(&wipe_vfs, 0) == SQLITE_OK;
+}
+
+const char *wipe_vfs_name(void)
+{
+    return wipe_vfs.zName;
+}
