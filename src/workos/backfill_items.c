@@ -12,6 +12,7 @@
 
 enum {
     BODY_MAX = 64 * 1024 * 1024,
+    GROUP_MS = 50,
     PIECE_MAX_BYTES = 512 * 1024, /* of what one job puts into the mirror: some milliseconds */
 };
 
@@ -346,18 +347,26 @@ static int take_event(struct backfill_item *item, struct db *db, enum mirror_fou
     return 0;
 }
 
+/* Whoever came behind the group with a webhook waits for all of it: slow ones among quick ones end it. */
+static bool is_groups_time_over(struct backfill_item *item)
+{
+    struct backfill_group *group = &item->page->group;
+    int64_t now_ms = clock_mono_ms();
+
+    if (group->began_ms == 0)
+        group->began_ms = now_ms;
+    return now_ms - group->began_ms > GROUP_MS && !item->intake.attempt.was_lost;
+}
+
 /* Much may have happened since the page was loaded: the object came by a webhook, was deleted, the
  * script is another one. */
-static int run_item(struct writer_job *job, struct db *db, struct err *err)
+static int run_item_now(struct backfill_item *item, struct db *db, struct err *err)
 {
-    struct backfill_item *item = (struct backfill_item *)job;
     struct backfill_page *page = item->page;
     enum mirror_found found;
     bool is_stale = false;
     int rc = mirror_find(page->workos->mirror, &item->intake.event, &found, err);
 
-    item->made = MADE_NOTHING; /* the writer may run a job again */
-    item->call = CALL_NONE;
     if (rc == 0 && page->is_removal)
         rc = backfill_is_stale(db, page->mark, page->type, item->intake.event.object_id, &is_stale,
                                err);
@@ -368,6 +377,21 @@ static int run_item(struct writer_job *job, struct db *db, struct err *err)
     return mirror_item(item, found, err);
 }
 
+static int run_item(struct writer_job *job, struct db *db, struct err *err)
+{
+    struct backfill_item *item = (struct backfill_item *)job;
+    int rc;
+
+    item->made = MADE_NOTHING; /* the writer may run a job again */
+    item->call = CALL_NONE;
+    item->is_put_off = is_groups_time_over(item);
+    if (item->is_put_off)
+        return 0;
+    rc = run_item_now(item, db, err);
+    item->page->group.ended_ms = clock_mono_ms();
+    return rc;
+}
+
 static void finish_item(struct writer_job *job, int rc, const struct err *err)
 {
     struct backfill_item *item = (struct backfill_item *)job;
@@ -375,7 +399,7 @@ static void finish_item(struct writer_job *job, int rc, const struct err *err)
     item->rc = rc;
     if (rc < 0)
         item->err = *err;
-    sem_post(&item->page->done);
+    sem_post(&item->page->group.done);
 }
 
 static void await(sem_t *done)
@@ -391,7 +415,7 @@ static int finish_items(struct backfill_page *page, struct backfill_item **items
     int rc = 0;
 
     for (size_t i = 0; i < count; i++)
-        await(&page->done);
+        await(&page->group.done);
     for (size_t i = 0; i < count; i++) {
         struct backfill_item *item = items[i];
 
@@ -410,7 +434,7 @@ static int finish_items(struct backfill_page *page, struct backfill_item **items
             continue;
         }
         count_item(item, counts);
-        item->is_left = false;
+        item->is_left = item->is_put_off;
     }
     return rc;
 }
@@ -428,21 +452,19 @@ int backfill_page_run(struct backfill_page *page, struct retry_pace *pace,
                       struct err *err)
 {
     struct backfill_item *items[BACKFILL_PAGE];
-    int64_t start_ms = clock_mono_ms();
-    size_t submitted = 0, left = 0;
+    size_t submitted = 0;
     struct err submit_err;
     int submit_rc = 0, rc;
 
     if (pace->at_a_time == 0)
         pace->at_a_time = 1;
-    sem_init(&page->done, 0, 0);
+    page->group = (struct backfill_group){0};
+    sem_init(&page->group.done, 0, 0);
     for (size_t i = 0; i < page->count; i++) {
         struct backfill_item *item = &page->items[i];
 
-        if (!item->is_left)
-            continue;
-        left++;
-        if (submit_rc < 0 || submitted == pace->at_a_time || submitted == BACKFILL_PAGE)
+        if (!item->is_left || submit_rc < 0 || submitted == pace->at_a_time ||
+            submitted == BACKFILL_PAGE)
             continue;
         item->job = (struct writer_job){.run = run_item, .done = finish_item};
         submit_rc = writer_submit(page->workos->writer, &item->job, &submit_err);
@@ -450,13 +472,13 @@ int backfill_page_run(struct backfill_page *page, struct retry_pace *pace,
             items[submitted++] = item;
     }
     rc = finish_items(page, items, submitted, counts, err);
-    sem_destroy(&page->done);
+    sem_destroy(&page->group.done);
     if (rc == 0 && submit_rc < 0)
         rc = err_set(err, submit_rc, "%s", submit_err.text);
-    *out_more = left > submitted;
+    *out_more = backfill_page_has_left(page);
     *out_pause_ms = 0;
     if (submitted > 0)
-        retry_set_pace(pace, clock_mono_ms() - start_ms, out_pause_ms);
+        retry_set_pace(pace, page->group.ended_ms - page->group.began_ms, out_pause_ms);
     return rc;
 }
 

@@ -66,6 +66,7 @@ struct backfill_item {
     struct buf body;      /* of the event that it is, or would be; without its secrets */
     struct intake intake; /* that event */
     bool is_left;         /* for a job of its own */
+    bool is_put_off;      /* its job did nothing: those before it took long */
     enum backfill_made made;
     enum backfill_call call;
     int rc;
@@ -84,7 +85,10 @@ struct backfill_page {
     size_t count;
     struct backfill_item *items;
     size_t loaded; /* so many of them have been through page_load */
-    sem_t done;
+    struct backfill_group {
+        sem_t done;
+        int64_t began_ms, ended_ms; /* monotonic: the first began, the last ended; writer only */
+    } group;
 };
 
 /* The answer of a list endpoint. ERR_INVALID: it is no list. */
@@ -102,7 +106,7 @@ int backfill_page_load(struct backfill_page *page, struct backfill_counts *count
 
 bool backfill_page_has_left(const struct backfill_page *page);
 
-/* Some of what is left, as many as the pace has it; out_more is false when nothing is. */
+/* Some of what is left, as many as the pace has it, or until they have taken long; out_more is false when nothing is. */
 int backfill_page_run(struct backfill_page *page, struct retry_pace *pace,
                       struct backfill_counts *counts, bool *out_more, int64_t *out_pause_ms,
                       struct err *err) MUST_CHECK;
