@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/admin.h"
 
+#include "app/admin_backfill.h"
 #include "app/ready.h"
 #include "app/routes.h"
 #include "app/server.h"
 #include "base/json.h"
+#include "workos/backfill.h"
 #include "workos/poller.h"
 #include "workos/put_back.h"
 
@@ -160,33 +162,66 @@ static void show_metrics(struct server *server, const struct http_request *reque
     ready_metrics(server_workos(server), response);
 }
 
+static void show_backfill(struct server *server, const struct http_request *request,
+                          struct http_response *response)
+{
+    (void)request;
+    backfill_put_progress(server_backfill(server), &response->body);
+}
+
+static void start_backfill(struct server *server, const struct http_request *request,
+                           struct http_response *response)
+{
+    admin_backfill_start(server_backfill(server), request, response);
+}
+
+static void stop_backfill(struct server *server, const struct http_request *request,
+                          struct http_response *response)
+{
+    (void)request;
+    backfill_stop(server_backfill(server));
+    response->status = 202;
+    buf_puts(&response->body, "{\"stopping\":true}");
+}
+
+typedef void admin_fn(struct server *server, const struct http_request *request,
+                      struct http_response *response);
+
 static const struct admin_route {
     const char *path;
-    bool changes; /* a POST, with our header; else GET or HEAD */
-    void (*answer)(struct server *server, const struct http_request *request,
-                   struct http_response *response);
+    admin_fn *show;   /* GET and HEAD */
+    admin_fn *change; /* POST, with our header */
 } admin_routes[] = {
-    {"/readyz", false, show_ready}, {"/metrics", false, show_metrics}, {"/reload", true, reload},
-    {"/retry", true, retry},        {"/reconcile", true, reconcile},
+    {"/readyz", show_ready, NULL},
+    {"/metrics", show_metrics, NULL},
+    {"/reload", NULL, reload},
+    {"/retry", NULL, retry},
+    {"/reconcile", NULL, reconcile},
+    {"/backfill", show_backfill, start_backfill},
+    {"/backfill/stop", NULL, stop_backfill},
 };
 
-static bool check_method(const struct admin_route *route, const struct http_request *request,
-                         struct http_response *response)
+static admin_fn *choose(const struct admin_route *route, const struct http_request *request,
+                        struct http_response *response)
 {
     const char *header = http_request_header(request, ADMIN_HEADER);
     bool is_post = strcmp(request->method, "POST") == 0;
     bool is_get = strcmp(request->method, "GET") == 0 || strcmp(request->method, "HEAD") == 0;
 
-    if (route->changes ? !is_post : !is_get) {
-        routes_refuse_method(response, route->changes ? "POST" : "GET, HEAD");
-        return false;
+    if (route->show && is_get)
+        return route->show;
+    if (!route->change || !is_post) {
+        routes_refuse_method(response, !route->change ? "GET, HEAD"
+                                       : route->show  ? "GET, HEAD, POST"
+                                                      : "POST");
+        return NULL;
     }
-    if (route->changes && (!header || strcmp(header, "1") != 0)) {
+    if (!header || strcmp(header, "1") != 0) {
         http_response_error(response, 403, "header_missing",
                             "a POST needs the header " ADMIN_HEADER ": 1");
-        return false;
+        return NULL;
     }
-    return true;
+    return route->change;
 }
 
 void admin_handle(void *arg, const struct http_request *request, struct http_response *response)
@@ -196,10 +231,13 @@ void admin_handle(void *arg, const struct http_request *request, struct http_res
     if (routes_health(request, response))
         return;
     for (size_t i = 0; i < ARRAY_LEN(admin_routes); i++) {
+        admin_fn *answer;
+
         if (strcmp(request->path, admin_routes[i].path) != 0)
             continue;
-        if (check_method(&admin_routes[i], request, response))
-            admin_routes[i].answer(admin->server, request, response);
+        answer = choose(&admin_routes[i], request, response);
+        if (answer)
+            answer(admin->server, request, response);
         return;
     }
     http_response_error(response, 404, "not_found", "there is nothing at this path");

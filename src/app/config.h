@@ -83,6 +83,13 @@ struct config {
     int64_t follow;
     int64_t all;
 
+    /* backfill */
+    int64_t no_handlers;
+    int64_t prune;
+    int64_t yes;
+    int64_t pages_per_s;
+    int64_t give_up_s;
+
     /* what was given, with default or not */
     bool admin_listen_given;
     char *env_file;

@@ -11,6 +11,7 @@
 #include "http/server.h"
 #include "store/db.h"
 #include "store/lock.h"
+#include "workos/backfill.h"
 #include "workos/workos.h"
 
 #include <signal.h>
@@ -39,6 +40,7 @@ struct server {
     struct workos *workos;
     struct tls_server *tls;
     struct reloader *reloader;
+    struct backfill *backfill;
     struct routes routes;
     struct admin admin;
     struct http_server *admin_http;
@@ -64,6 +66,11 @@ int server_reload(struct server *server, struct buf *report, struct err *err)
 struct workos *server_workos(struct server *server)
 {
     return server->workos;
+}
+
+struct backfill *server_backfill(struct server *server)
+{
+    return server->backfill;
 }
 
 int64_t server_poll_s(const struct server *server)
@@ -130,6 +137,14 @@ static int start_poller(struct server *server, struct err *err)
     if (!service_api(server->config, &api) || server->config->poll_s == 0)
         return 0;
     return workos_start_poller(server->workos, &api, server->config->poll_s * 1000, err);
+}
+
+static int make_backfill(struct server *server, struct err *err)
+{
+    struct workos_api_opts api;
+
+    (void)service_api(server->config, &api); /* without a key none can be started */
+    return backfill_new(&server->backfill, server->workos, &api, err);
 }
 
 static int start_admin(struct server *server, struct err *err)
@@ -239,6 +254,8 @@ int server_start(struct server **out, const struct config *config, struct notify
     if (rc == 0)
         rc = start_poller(server, err);
     if (rc == 0)
+        rc = make_backfill(server, err);
+    if (rc == 0)
         rc = start_admin(server, err);
     if (rc == 0)
         rc = start_http(server, err);
@@ -297,6 +314,7 @@ static void take_down(struct server *server)
     http_server_free(server->http);
     http_server_free(server->admin_http);
     tls_server_free(server->tls);
+    backfill_free(server->backfill);
     workos_close(server->workos);
     close_database(server);
     lock_release(server->lock);
@@ -310,6 +328,7 @@ int server_stop(struct server *server, bool *out_left)
 
     *out_left = true;
     reloader_refuse(server->reloader); /* first, since requests may wait for it */
+    backfill_refuse(server->backfill);
     if (!drain_requests(server, deadline_ms))
         return has_failed(server) ? ERR_FATAL : 0;
     end = reloader_stop(server->reloader, ms_until(deadline_ms));

@@ -8,6 +8,8 @@
 #include "workos/workos_state.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 /* ---------------------------------------------------------------------------------- the writer's part */
 
@@ -23,13 +25,30 @@ static bool is_overdue(const struct intake *intake)
                (is_crowded ? INTAKE_CROWDED_PATIENCE_MS : INTAKE_PATIENCE_MS);
 }
 
-/* Is it the creation of an object whose function backfill has run already? */
+/* Is there an event of that id? */
+static int is_logged(const struct intake *intake, const char *id, bool *out, struct err *err)
+{
+    struct logged_event logged;
+    int rc = event_log_find(intake->workos->events, id, &logged, err);
+
+    *out = rc == 0 && logged.seq != 0;
+    return rc;
+}
+
+/* Is it the creation of an object, or its deletion, that backfill has run the function for already? */
 static int is_backfilled(const struct intake *intake, bool *out, struct err *err)
 {
+    struct event_text id = intake->event.object_id;
+    char prune_id[EVENT_NAME_MAX + 1];
+
     *out = false;
-    if (!text_ends_with(intake->event.type, ".created"))
+    if (text_ends_with(intake->event.type, ".created"))
+        return event_log_is_backfilled(intake->workos->events, id, out, err);
+    if (!text_ends_with(intake->event.type, ".deleted") || !id.at ||
+        id.len >= sizeof(prune_id) - strlen("prune:"))
         return 0;
-    return event_log_is_backfilled(intake->workos->events, intake->event.object_id, out, err);
+    snprintf(prune_id, sizeof(prune_id), "prune:%.*s", (int)id.len, id.at);
+    return is_logged(intake, prune_id, out, err);
 }
 
 /*
@@ -85,6 +104,11 @@ static int run_event(struct writer_job *job, struct db *db, struct err *err)
     if (rc == 0 && handled && record.status == EVENT_DONE)
         rc = handle_event(&intake->attempt, &record.status, err);
     return rc < 0 ? rc : handle_erasure(workos, intake->kept, err);
+}
+
+int intake_take(struct intake *intake, struct db *db, struct err *err)
+{
+    return run_event(&intake->job, db, err);
 }
 
 /* ---------------------------------------------------------------------------------- the caller's part */
@@ -193,12 +217,15 @@ static void finish_one(struct writer_job *job, int rc, const struct err *err)
 
 static void submit_one(struct intake *intake, sem_t *done)
 {
+    struct err err;
+    int rc;
+
     intake->job.done = finish_one;
     intake->done = done;
     intake->arrived_ms = INT64_MAX; /* nobody is kept waiting */
-    intake->rc = writer_submit(intake->workos->writer, &intake->job, &intake->err);
-    if (intake->rc < 0)
-        sem_post(done); /* that was all of it */
+    rc = writer_submit(intake->workos->writer, &intake->job, &err);
+    if (rc < 0) /* else the outcome is the writer's to set, and may be there already */
+        finish_one(&intake->job, rc, &err);
 }
 
 int intake_run_all(struct intake *intakes, size_t count, struct err *err)

@@ -15,8 +15,8 @@
  * gives up some time (WorkOS's emulator: after 5 s). Then it is 'waiting' on disk, and the outcome is
  * the same: the event is ours, and its function runs as soon as there is time.
  *
- * Step 3 is left out for the "….created" of an object that backfill has brought before (backfill.h):
- * its function has run for it then.
+ * Step 3 is left out for the "….created" of an object that backfill has brought before, and for the
+ * "….deleted" of one that it has pruned (backfill.h): its function has run for it then.
  *
  * Threads    any, several at once; intake_run and intake_run_all block until the commit.
  * Ownership  an intake is the caller's; it borrows the body until intake_release.
@@ -69,6 +69,9 @@ int intake_read(struct intake *intake, struct workos *workos, const char *body, 
 void intake_release(struct intake *intake);
 
 int intake_run(struct intake *intake, struct err *err) MUST_CHECK;
+
+/* The same inside a job of the caller's. Thread: writer. */
+int intake_take(struct intake *intake, struct db *db, struct err *err) MUST_CHECK;
 
 /* Only look whether the log has it already (duplicate); nothing is taken in. */
 int intake_look(struct intake *intake, struct err *err) MUST_CHECK;
