@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/admin.h"
 
+#include "app/admin_backfill.h"
+#include "app/ready.h"
 #include "app/routes.h"
 #include "app/server.h"
 #include "base/json.h"
+#include "workos/backfill.h"
+#include "workos/poller.h"
 #include "workos/put_back.h"
 
 #include <inttypes.h>
@@ -12,12 +16,14 @@
 
 enum { REPORT_MAX = 65536 };
 
-static void reload(struct server *server, struct http_response *response)
+static void reload(struct server *server, const struct http_request *request,
+                   struct http_response *response)
 {
     struct buf report = BUF_INIT(REPORT_MAX);
     struct err err;
     int rc = server_reload(server, &report, &err);
 
+    (void)request;
     if (rc == ERR_CLOSED) {
         http_response_error(response, 503, "stopping", err.text);
     } else if (rc < 0) {
@@ -118,29 +124,121 @@ static void retry(struct server *server, const struct http_request *request,
         http_response_error(response, rc == ERR_INVALID ? 400 : 503, "not_put_back", err.text);
 }
 
+/* ---------------------------------------------------------------------------------- reconcile */
+
+static void reconcile(struct server *server, const struct http_request *request,
+                      struct http_response *response)
+{
+    struct poller *poller = workos_poller(server_workos(server));
+    struct poller_report report;
+    struct err err;
+
+    (void)request;
+    if (!poller)
+        http_response_error(response, 409, "not_polling",
+                            "the server doesn't poll: it needs WORKOS_API_KEY in its environment, "
+                            "and --poll not off");
+    else if (poller_run_now(poller, &report, &err) < 0)
+        http_response_error(response, 502, "not_reconciled", err.text);
+    else
+        buf_printf(&response->body,
+                   "{\"read\":%" PRId64 ",\"fresh\":%" PRId64 ",\"unusable\":%" PRId64 "}",
+                   report.read, report.fresh, report.unusable);
+}
+
 /* ---------------------------------------------------------------------------------- all */
 
-static bool is_path(const struct http_request *request, const char *path)
+static void show_ready(struct server *server, const struct http_request *request,
+                       struct http_response *response)
 {
-    return strcmp(request->path, path) == 0;
+    (void)request;
+    ready_answer(server_workos(server), server_poll_s(server), response);
+}
+
+static void show_metrics(struct server *server, const struct http_request *request,
+                         struct http_response *response)
+{
+    (void)request;
+    ready_metrics(server_workos(server), response);
+}
+
+static void show_backfill(struct server *server, const struct http_request *request,
+                          struct http_response *response)
+{
+    (void)request;
+    backfill_put_progress(server_backfill(server), &response->body);
+}
+
+static void start_backfill(struct server *server, const struct http_request *request,
+                           struct http_response *response)
+{
+    admin_backfill_start(server_backfill(server), request, response);
+}
+
+static void stop_backfill(struct server *server, const struct http_request *request,
+                          struct http_response *response)
+{
+    (void)request;
+    backfill_stop(server_backfill(server));
+    response->status = 202;
+    buf_puts(&response->body, "{\"stopping\":true}");
+}
+
+typedef void admin_fn(struct server *server, const struct http_request *request,
+                      struct http_response *response);
+
+static const struct admin_route {
+    const char *path;
+    admin_fn *show;   /* GET and HEAD */
+    admin_fn *change; /* POST, with our header */
+} admin_routes[] = {
+    {"/readyz", show_ready, NULL},
+    {"/metrics", show_metrics, NULL},
+    {"/reload", NULL, reload},
+    {"/retry", NULL, retry},
+    {"/reconcile", NULL, reconcile},
+    {"/backfill", show_backfill, start_backfill},
+    {"/backfill/stop", NULL, stop_backfill},
+};
+
+static admin_fn *choose(const struct admin_route *route, const struct http_request *request,
+                        struct http_response *response)
+{
+    const char *header = http_request_header(request, ADMIN_HEADER);
+    bool is_post = strcmp(request->method, "POST") == 0;
+    bool is_get = strcmp(request->method, "GET") == 0 || strcmp(request->method, "HEAD") == 0;
+
+    if (route->show && is_get)
+        return route->show;
+    if (!route->change || !is_post) {
+        routes_refuse_method(response, !route->change ? "GET, HEAD"
+                                       : route->show  ? "GET, HEAD, POST"
+                                                      : "POST");
+        return NULL;
+    }
+    if (!header || strcmp(header, "1") != 0) {
+        http_response_error(response, 403, "header_missing",
+                            "a POST needs the header " ADMIN_HEADER ": 1");
+        return NULL;
+    }
+    return route->change;
 }
 
 void admin_handle(void *arg, const struct http_request *request, struct http_response *response)
 {
     struct admin *admin = arg;
-    const char *header = http_request_header(request, ADMIN_HEADER);
 
     if (routes_health(request, response))
         return;
-    if (!is_path(request, "/reload") && !is_path(request, "/retry"))
-        http_response_error(response, 404, "not_found", "there is nothing at this path");
-    else if (strcmp(request->method, "POST") != 0)
-        routes_refuse_method(response, "POST");
-    else if (!header || strcmp(header, "1") != 0)
-        http_response_error(response, 403, "header_missing",
-                            "a POST needs the header " ADMIN_HEADER ": 1");
-    else if (is_path(request, "/reload"))
-        reload(admin->server, response);
-    else
-        retry(admin->server, request, response);
+    for (size_t i = 0; i < ARRAY_LEN(admin_routes); i++) {
+        admin_fn *answer;
+
+        if (strcmp(request->path, admin_routes[i].path) != 0)
+            continue;
+        answer = choose(&admin_routes[i], request, response);
+        if (answer)
+            answer(admin->server, request, response);
+        return;
+    }
+    http_response_error(response, 404, "not_found", "there is nothing at this path");
 }

@@ -3,8 +3,16 @@
  * admin - the listener that our own commands talk to.
  *
  *     GET  /healthz    200 while the process serves
+ *     GET  /readyz     200, or 503 and what is wrong
+ *     GET  /metrics    for Prometheus
  *     POST /reload     load the script again: 200 with what changed, 422 with what is wrong,
  *                     503 when the server stops meanwhile
+ *     POST /reconcile  read the Events API now: 200 with what came
+ *     GET  /backfill   how far the backfill is, or how the last one ended (backfill.h)
+ *     POST /backfill   begin one: 202; 409 when one is running, or there is no API key. The body is
+ *                      {"functions":true,"prune":"keep|report|ask|remove","pages_per_s":4,
+ *                      "give_up_s":600}; each may be missing
+ *     POST /backfill/stop   end it: 202 at once
  *     POST /retry      {"ids":["event_…"]} or {"all":true}: failed and dead events back to work
  *
  * A POST must carry the header "Authkitd-Admin: 1", which no page in a browser can make it send.

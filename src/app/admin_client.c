@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TIMEOUT_MS = 600000 /* a migration may copy a large table */ };
+enum {
+    TIMEOUT_MS = 600000, /* a migration may copy a large table */
+    GET_TIMEOUT_MS = 10000,
+};
 
 /* Where the running server's admin listener is: as told, or as its lock file says. */
 static int find_admin(const struct config *config, const char *instead, char *out, size_t size,
@@ -32,31 +35,47 @@ static int find_admin(const struct config *config, const char *instead, char *ou
     return 0;
 }
 
+static int call(const struct config *config, const char *path, const char *instead,
+                struct http_client_request *request, struct http_client_response *out,
+                struct err *err)
+{
+    char address[LOCK_ADMIN_MAX], url[LOCK_ADMIN_MAX + 64];
+    int rc = find_admin(config, instead, address, sizeof(address), err);
+
+    if (rc < 0)
+        return rc;
+    snprintf(url, sizeof(url), "http://%s%s", address, path);
+    request->url = url;
+    if (http_client_call(request, out, err) < 0)
+        return err_prefix(err, "no answer from the server: ");
+    return 0;
+}
+
 int admin_client_post(const struct config *config, const char *path, const struct buf *body,
                       const char *instead, struct http_client_response *out, struct err *err)
 {
-    char address[LOCK_ADMIN_MAX], url[LOCK_ADMIN_MAX + 64];
     const struct http_header headers[] = {
         {ADMIN_HEADER, "1"},
         {"Content-Type", "application/json"},
     };
-    const struct http_client_request request = {
+    struct http_client_request request = {
         .method = "POST",
-        .url = url,
         .headers = headers,
         .header_count = ARRAY_LEN(headers),
         .body = body ? body->data : NULL,
         .body_len = body ? body->len : 0,
         .timeout_ms = TIMEOUT_MS,
     };
-    int rc = find_admin(config, instead, address, sizeof(address), err);
 
-    if (rc < 0)
-        return rc;
-    snprintf(url, sizeof(url), "http://%s%s", address, path);
-    if (http_client_call(&request, out, err) < 0)
-        return err_prefix(err, "no answer from the server: ");
-    return 0;
+    return call(config, path, instead, &request, out, err);
+}
+
+int admin_client_get(const struct config *config, const char *path, const char *instead,
+                     struct http_client_response *out, struct err *err)
+{
+    struct http_client_request request = {.method = "GET", .timeout_ms = GET_TIMEOUT_MS};
+
+    return call(config, path, instead, &request, out, err);
 }
 
 void admin_client_print(FILE *stream, const struct http_client_response *response,
@@ -78,6 +97,22 @@ void admin_client_print(FILE *stream, const struct http_client_response *respons
     }
     free(text);
     json_release(&json);
+}
+
+int admin_client_error(const struct http_client_response *response, struct err *err)
+{
+    struct json json = {0};
+    char text[ERR_TEXT_MAX] = "";
+    uint32_t message = JSON_ABSENT;
+
+    if (json_read(&json, buf_text(&response->body), response->body.len, NULL) == 0)
+        message = json_string_member(&json, json_member(&json, 0, "error"), "message");
+    if (message && json.nodes[message].len < sizeof(text))
+        text[json_decode(&json, message, text)] = '\0';
+    json_release(&json);
+    if (!text[0])
+        return err_set(err, ERR_INVALID, "the server answered %d", response->status);
+    return err_set(err, ERR_INVALID, "%s", text);
 }
 
 int64_t admin_client_number(const struct http_client_response *response, const char *member)

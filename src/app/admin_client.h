@@ -21,10 +21,17 @@ int admin_client_post(const struct config *config, const char *path, const struc
                       const char *instead, struct http_client_response *out, struct err *err)
     MUST_CHECK;
 
+/* GET the path: an answer that is there at once. */
+int admin_client_get(const struct config *config, const char *path, const char *instead,
+                     struct http_client_response *out, struct err *err) MUST_CHECK;
+
 /* A string member of the answer, printed with a line end; nothing when it is "". inside: of the object
  * that this member is, NULL: of the answer itself. */
 void admin_client_print(FILE *stream, const struct http_client_response *response,
                         const char *inside, const char *member);
+
+/* What the server says is wrong, as an error: ERR_INVALID. */
+int admin_client_error(const struct http_client_response *response, struct err *err) MUST_CHECK;
 
 /* A number of the answer; 0 when there is none. */
 int64_t admin_client_number(const struct http_client_response *response, const char *member);

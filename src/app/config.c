@@ -17,7 +17,7 @@
 
 enum { SECRET_MAX_BYTES = 65536, PROBLEMS_MAX = 1024 * 1024 };
 
-enum kind { TEXT, ADDRESS, URL_PATH, COUNT, BYTES, CHOICE, FLAG, SECRET };
+enum kind { TEXT, ADDRESS, URL_PATH, COUNT, SECONDS, BYTES, CHOICE, FLAG, SECRET };
 
 struct option {
     const char *name;     /* "--listen"; NULL: environment only */
@@ -34,16 +34,20 @@ struct option {
 
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
+static const char *const booleans[] = {"false", "true", NULL};
 const char *const config_statuses[] = {"any", "done", "failed", "waiting", "dead", NULL};
 static const char *const on_errors[] = {"fail", "deny", "allow", NULL};
 
 #define AT(field) offsetof(struct config, field)
 #define SERVER (FOR_SERVE | FOR_CHECK)
-#define ADMIN (FOR_RELOAD | FOR_RETRY) /* asks the running server */
+#define ADMIN (FOR_RELOAD | FOR_RETRY | FOR_BACKFILL | FOR_RECONCILE) /* asks the running server */
+#define API (SERVER | FOR_BACKFILL | FOR_RECONCILE | FOR_SETUP)       /* calls WorkOS */
+#define SCRIPT (SERVER | FOR_BACKFILL | FOR_RECONCILE)                /* runs functions */
+#define LOADED (SCRIPT | FOR_SETUP)                                   /* loads the script */
 #define MIB ((int64_t)1024 * 1024)
 
 static const struct option options[] = {
-    {"--handlers", "AUTHKITD_HANDLERS", "FILE", TEXT, AT(handlers), "handlers.lua", SERVER, 0, 0,
+    {"--handlers", "AUTHKITD_HANDLERS", "FILE", TEXT, AT(handlers), "handlers.lua", LOADED, 0, 0,
      NULL, "the script"},
     {"--db", "AUTHKITD_DB", "FILE", TEXT, AT(db), "authkitd.db", SERVER | ADMIN | FOR_EVENTS, 0, 0,
      NULL, "the database"},
@@ -56,22 +60,26 @@ static const struct option options[] = {
     {"--tls-key", "AUTHKITD_TLS_KEY", "FILE", TEXT, AT(tls_key), NULL, SERVER, 0, 0, NULL,
      "its private key (PEM)"},
     {"--webhook-path", "AUTHKITD_WEBHOOK_PATH", "PATH", URL_PATH, AT(webhook_path),
-     "/workos/webhook", SERVER | FOR_SEND, 0, 0, NULL, "path of the webhook endpoint"},
+     "/workos/webhook", SERVER | FOR_SEND | FOR_SETUP, 0, 0, NULL, "path of the webhook endpoint"},
     {"--action-path", "AUTHKITD_ACTION_PATH", "PATH", URL_PATH, AT(action_path), "/workos/action",
      SERVER | FOR_SEND, 0, 0, NULL, "path of the action endpoint"},
     {"--max-body", "AUTHKITD_MAX_BODY", "BYTES", BYTES, AT(max_body), "1MiB", SERVER, 1024,
      64 * MIB, NULL, "largest request body"},
     {"--handler-timeout", "AUTHKITD_HANDLER_TIMEOUT", "MS", COUNT, AT(handler_timeout_ms), "1000",
-     SERVER, 1, 600000, NULL, "time an event's function may take"},
+     LOADED, 1, 600000, NULL, "time an event's function may take"},
     {"--action-timeout", "AUTHKITD_ACTION_TIMEOUT", "MS", COUNT, AT(action_timeout_ms), "500",
-     SERVER, 1, 600000, NULL, "time an action's function may take"},
+     LOADED, 1, 600000, NULL, "time an action's function may take"},
     {"--handler-memory", "AUTHKITD_HANDLER_MEMORY", "BYTES", BYTES, AT(handler_memory), "64MiB",
-     SERVER, MIB, 4096 * MIB, NULL, "memory a script may use"},
+     LOADED, MIB, 4096 * MIB, NULL, "memory a script may use"},
     {"--action-on-error", "AUTHKITD_ACTION_ON_ERROR", "fail|deny|allow", CHOICE,
-     AT(action_on_error), "fail", SERVER, 0, 0, on_errors,
+     AT(action_on_error), "fail", SCRIPT, 0, 0, on_errors,
      "answer of an action whose function failed: a 500, or a signed verdict"},
-    {"--retention", "AUTHKITD_RETENTION", "DAYS", COUNT, AT(retention_days), "30", SERVER,
+    {"--retention", "AUTHKITD_RETENTION", "DAYS", COUNT, AT(retention_days), "30", SCRIPT,
      RETENTION_DAYS_MIN, 36500, NULL, "payloads of done events are kept so long"},
+    {"--poll", "AUTHKITD_POLL", "SECONDS", SECONDS, AT(poll_s), NULL, SERVER, 1, 86400, NULL,
+     "how often the Events API is read for what a webhook missed; off [60 with an API key]"},
+    {"--ordered", "AUTHKITD_ORDERED", NULL, FLAG, AT(ordered), NULL, SERVER, 0, 0, NULL,
+     "take events from the Events API alone, in WorkOS's own order; webhooks only wake it"},
     {"--log-level", "AUTHKITD_LOG_LEVEL", "LEVEL", CHOICE, AT(log_level), "info", SERVER, 0, 0,
      log_levels, "debug, info, warn or error"},
     {"--log-format", "AUTHKITD_LOG_FORMAT", "text|json", CHOICE, AT(log_format), "text", SERVER, 0,
@@ -86,6 +94,10 @@ static const struct option options[] = {
      "the id of the sample's object, such as user_123"},
     {"--insecure", NULL, NULL, FLAG, AT(insecure), NULL, FOR_SEND, 0, 0, NULL,
      "accept any certificate"},
+    {"--write", NULL, "FILE", TEXT, AT(write), NULL, FOR_SETUP, 0, 0, NULL,
+     "put the secret into this env file instead of showing it"},
+    {"--events", NULL, "TYPES", TEXT, AT(events), NULL, FOR_SETUP, 0, 0, NULL,
+     "these event types, by commas [those of the mirrored tables and of the script's functions]"},
     {"--status", NULL, "STATUS", CHOICE, AT(status), "any", FOR_EVENTS, 0, 0, config_statuses,
      "any, done, failed, waiting or dead"},
     {"--type", NULL, "TYPE", TEXT, AT(type), NULL, FOR_EVENTS, 0, 0, NULL,
@@ -98,10 +110,26 @@ static const struct option options[] = {
      "go on, and show what comes and what changes"},
     {"--all", NULL, NULL, FLAG, AT(all), NULL, FOR_RETRY, 0, 0, NULL,
      "every event that is failed or dead"},
+    {"--no-handlers", NULL, NULL, FLAG, AT(no_handlers), NULL, FOR_BACKFILL, 0, 0, NULL,
+     "bring the tables up to date, and run no function"},
+    {"--prune", NULL, NULL, FLAG, AT(prune), NULL, FOR_BACKFILL, 0, 0, NULL,
+     "also remove what WorkOS no longer has; asks first"},
+    {"--yes", NULL, NULL, FLAG, AT(yes), NULL, FOR_BACKFILL, 0, 0, NULL, "don't ask"},
+    {"--rate", NULL, "N", COUNT, AT(pages_per_s), "4", FOR_BACKFILL, 1, 1000, NULL,
+     "requests a second to WorkOS, at most; each is a page of 100"},
+    {"--give-up", NULL, "SECONDS", COUNT, AT(give_up_s), "600", FOR_BACKFILL, 1, 86400, NULL,
+     "end when WorkOS can't be reached for so long"},
     {NULL, "WORKOS_WEBHOOK_SECRET", NULL, SECRET, AT(webhook_secret), NULL, SERVER | FOR_SEND, 0, 0,
-     NULL, "secret of the webhook endpoint"},
+     NULL, "secret of the webhook endpoint, or several by commas"},
+    {NULL, "WORKOS_API_KEY", NULL, SECRET, AT(api_key), NULL, API, 0, 0, NULL,
+     "key for WorkOS's API (sk_…): missed events, backfill, setup"},
+    {NULL, "WORKOS_API_HOSTNAME", "HOST", TEXT, AT(api_hostname), "api.workos.com", API, 0, 0, NULL,
+     "its host: of a custom authentication domain, or of the emulator"},
+    {NULL, "WORKOS_API_PORT", "PORT", COUNT, AT(api_port), "443", API, 1, 65535, NULL, "its port"},
+    {NULL, "WORKOS_API_HTTPS", "true|false", CHOICE, AT(api_https), "true", API, 0, 0, booleans,
+     "false: plain HTTP, for the emulator"},
     {NULL, "WORKOS_ACTION_SECRET", NULL, SECRET, AT(action_secret), NULL, SERVER | FOR_SEND, 0, 0,
-     NULL, "secret of the action endpoint"},
+     NULL, "secret of the action endpoint, or several by commas"},
 };
 
 /* ------------------------------------------------------------------------- values */
@@ -118,7 +146,7 @@ static int64_t *number_slot(struct config *config, const struct option *option)
 
 static bool is_number(enum kind kind)
 {
-    return kind == COUNT || kind == BYTES || kind == CHOICE || kind == FLAG;
+    return kind == COUNT || kind == SECONDS || kind == BYTES || kind == CHOICE || kind == FLAG;
 }
 
 static int64_t unit_bytes(const char *unit)
@@ -172,6 +200,20 @@ static const char *parse_choice(const struct option *option, const char *value, 
     return words;
 }
 
+/* On the command line a flag has no value; a variable has. */
+static const char *parse_flag(const char *value, int64_t *out)
+{
+    static const char *const words[] = {"0", "false", "no", "off", "1", "true", "yes", "on"};
+
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if (strcasecmp(value, words[i]) == 0) {
+            *out = i >= ARRAY_LEN(words) / 2;
+            return NULL;
+        }
+    }
+    return "true or false";
+}
+
 /* host:port or [v6]:port; whether it can be listened on, the server finds out. */
 static const char *check_address(const char *value)
 {
@@ -207,11 +249,17 @@ static void set_value(struct config *config, const struct option *option, const 
     case BYTES:
         wanted = parse_number(option, value, &number, words, sizeof(words));
         break;
+    case SECONDS:
+        if (strcmp(value, "off") != 0)
+            wanted = parse_number(option, value, &number, words, sizeof(words));
+        if (wanted == words)
+            snprintf(words + strlen(words), sizeof(words) - strlen(words), ", or off");
+        break;
     case CHOICE:
         wanted = parse_choice(option, value, &number, words, sizeof(words));
         break;
     case FLAG:
-        number = 1;
+        wanted = parse_flag(value, &number);
         break;
     case ADDRESS:
         if (option->offset != AT(admin_listen) || strcmp(value, "off") != 0)
@@ -275,7 +323,7 @@ struct given {
 /* How many words without a dash a command takes. */
 static size_t operands_max(int command)
 {
-    return command & FOR_RETRY ? SIZE_MAX : command & FOR_SEND ? 1 : 0;
+    return command & FOR_RETRY ? SIZE_MAX : command & (FOR_SEND | FOR_SETUP) ? 1 : 0;
 }
 
 static void read_arguments(struct config *config, int command, int argc, char **argv,
@@ -462,7 +510,7 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
     struct env_file *file = NULL;
     int rc = 0;
 
-    *config = (struct config){.warnings = BUF_INIT(65536)};
+    *config = (struct config){.warnings = BUF_INIT(65536), .poll_s = -1};
     config->operands = calloc((size_t)argc + 1, sizeof(*config->operands));
     if (!config->operands)
         return err_set(err, ERR_NOMEM, "no memory for the configuration");
@@ -477,6 +525,11 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
     warn_of_unknown_variables(config, file);
     if ((command & SERVER) && !config->tls_cert != !config->tls_key)
         buf_puts(&problems, "--tls-cert and --tls-key go together: one of them is missing\n");
+    if ((command & SERVER) && config->ordered && (!config->api_key || config->poll_s == 0))
+        buf_puts(&problems, "--ordered takes events from the Events API: it needs WORKOS_API_KEY, "
+                            "and --poll can't be off\n");
+    if (config->poll_s < 0)
+        config->poll_s = config->api_key ? 60 : 0;
     if (!buf_ok(&problems)) {
         rc = err_set(err, ERR_NOMEM, "the configuration has too many problems to tell them");
     } else if (problems.len > 0) {
@@ -523,7 +576,7 @@ void config_put_options(struct buf *out, int command)
                  option->argument ? " " : "", option->argument ? option->argument : "");
         buf_printf(out, "%-*s %s", COLUMN, left, option->help);
         if (option->kind == SECRET)
-            buf_printf(out, " (or %s_FILE); several: by commas", option->variable);
+            buf_printf(out, " (or %s_FILE)", option->variable);
         if (option->fallback)
             buf_printf(out, " [%s]", option->fallback);
         if (option->name && option->variable)

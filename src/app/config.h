@@ -30,6 +30,9 @@ enum {
     FOR_RELOAD = 8,
     FOR_EVENTS = 16,
     FOR_RETRY = 32,
+    FOR_BACKFILL = 64,
+    FOR_RECONCILE = 128,
+    FOR_SETUP = 256,
 };
 
 struct config {
@@ -53,12 +56,24 @@ struct config {
     char *webhook_secret; /* NULL when not set; never logged */
     char *action_secret;
 
+    /* WorkOS's API */
+    char *api_key; /* NULL when not set; never logged */
+    char *api_hostname;
+    int64_t api_port;
+    int64_t api_https;
+    int64_t poll_s; /* 0: off; -1: not said, which is 60 with an API key */
+    int64_t ordered;
+
     /* send */
     char *data;
     char *url;
     char *event_id;
     char *object_id;
     int64_t insecure;
+
+    /* setup */
+    char *write;  /* an env file; NULL: none */
+    char *events; /* event types by commas; NULL: those that are needed */
 
     /* events, retry */
     int64_t status; /* index in config_statuses; 0: any */
@@ -67,6 +82,13 @@ struct config {
     int64_t json;
     int64_t follow;
     int64_t all;
+
+    /* backfill */
+    int64_t no_handlers;
+    int64_t prune;
+    int64_t yes;
+    int64_t pages_per_s;
+    int64_t give_up_s;
 
     /* what was given, with default or not */
     bool admin_listen_given;

@@ -1,13 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/env_file.h"
 
+#include "base/buf.h"
 #include "crypto/hmac.h"
 
 #include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { FILE_MAX_BYTES = 16 * 1024 * 1024 };
 
 struct entry {
     char *key;
@@ -169,4 +178,176 @@ const char *env_file_at(const struct env_file *file, size_t i, int *out_line)
 {
     *out_line = file->entries[i].line;
     return file->entries[i].key;
+}
+
+/* ---------------------------------------------------------------------------------- writing */
+
+/* The file's bytes; nothing, when it isn't there. st is that of the file, or all zero. */
+static int read_bytes(const char *path, struct buf *out, struct stat *st, struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC), rc = 0;
+    ssize_t n = 1;
+
+    *st = (struct stat){0};
+    if (fd < 0)
+        return errno == ENOENT ? 0 : err_errno(err, ERR_IO, "cannot open '%s'", path);
+    if (fstat(fd, st) < 0 || !S_ISREG(st->st_mode))
+        rc = err_set(err, ERR_INVALID, "'%s' is no file that can be written anew", path);
+    while (rc == 0 && n > 0) {
+        char *room = buf_reserve(out, 65536);
+
+        n = room ? read(fd, room, 65536) : 0;
+        if (n < 0)
+            rc = err_errno(err, ERR_IO, "cannot read '%s'", path);
+        else if (!room)
+            rc = err_set(err, ERR_INVALID, "'%s' is too large for an env file", path);
+        else
+            buf_added(out, (size_t)n);
+    }
+    close(fd);
+    return rc;
+}
+
+/* Where the value of the line's key begins; NULL when the line is none of that key. */
+static const char *value_in_line(const char *line, size_t len, const char *key)
+{
+    const char *at = line, *end = line + len;
+    size_t key_len = strlen(key);
+
+    while (at < end && isspace((unsigned char)*at))
+        at++;
+    if (end - at > 7 && memcmp(at, "export ", 7) == 0)
+        for (at += 7; at < end && (*at == ' ' || *at == '\t');)
+            at++;
+    if ((size_t)(end - at) <= key_len || memcmp(at, key, key_len) != 0 || at[key_len] != '=')
+        return NULL;
+    return at + key_len + 1;
+}
+
+static void put_value(struct buf *out, const char *value)
+{
+    bool plain = true;
+
+    for (const char *c = value; *c; c++)
+        if (!isalnum((unsigned char)*c) && !strchr("_-.,:/+=@", *c))
+            plain = false;
+    if (plain) {
+        buf_puts(out, value);
+        return;
+    }
+    buf_putc(out, '"');
+    for (; *value; value++) {
+        if (*value == '"' || *value == '\\')
+            buf_putc(out, '\\');
+        buf_putc(out, *value);
+    }
+    buf_putc(out, '"');
+}
+
+static void put_changed(struct buf *out, const struct buf *old, const char *key, const char *value)
+{
+    const char *text = buf_text(old), *end = text + old->len;
+    const char *from = NULL, *to = NULL; /* the old value */
+
+    for (const char *line = text; line < end;) {
+        const char *newline = memchr(line, '\n', (size_t)(end - line));
+        const char *line_end = newline ? newline : end;
+        const char *found = value_in_line(line, (size_t)(line_end - line), key);
+
+        if (found) {
+            from = found;
+            to = line_end > found && line_end[-1] == '\r' ? line_end - 1 : line_end;
+        }
+        line = line_end + 1;
+    }
+    buf_put(out, text, from ? (size_t)(from - text) : old->len);
+    if (!from) {
+        if (old->len > 0 && end[-1] != '\n')
+            buf_putc(out, '\n');
+        buf_printf(out, "%s=", key);
+    }
+    put_value(out, value);
+    if (from)
+        buf_put(out, to, (size_t)(end - to));
+    else
+        buf_putc(out, '\n');
+}
+
+static int write_bytes(int fd, const struct buf *bytes)
+{
+    size_t done = 0;
+
+    while (done < bytes->len) {
+        ssize_t n = write(fd, bytes->data + done, bytes->len - done);
+
+        if (n < 0)
+            return -1;
+        done += (size_t)n;
+    }
+    return fsync(fd);
+}
+
+/* So that the new name is on disk, too. What can't be done about it now, nobody needs to hear. */
+static void sync_folder_of(const char *path)
+{
+    char copy[PATH_MAX];
+    int fd;
+
+    snprintf(copy, sizeof(copy), "%s", path);
+    fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    (void)!fsync(fd);
+    close(fd);
+}
+
+/* Beside the file, then in its place; its owner stays its owner. */
+static int replace(const char *path, const struct buf *bytes, const struct stat *st,
+                   struct err *err)
+{
+    char temporary[PATH_MAX + 8];
+    int fd, rc = 0;
+
+    snprintf(temporary, sizeof(temporary), "%s.XXXXXX", path);
+    fd = mkostemp(temporary, O_CLOEXEC); /* mode 0600 */
+    if (fd < 0)
+        return err_errno(err, ERR_IO, "cannot write beside '%s'", path);
+    if ((st->st_nlink > 0 && fchown(fd, st->st_uid, st->st_gid) < 0) ||
+        write_bytes(fd, bytes) < 0 || rename(temporary, path) < 0) {
+        rc = err_errno(err, ERR_IO, "cannot write '%s'", path);
+        unlink(temporary);
+    }
+    close(fd);
+    if (rc == 0)
+        sync_folder_of(path);
+    return rc;
+}
+
+int env_file_set(const char *path, const char *key, const char *value, struct err *err)
+{
+    struct buf old = BUF_INIT(FILE_MAX_BYTES), new = BUF_INIT(FILE_MAX_BYTES);
+    char real[PATH_MAX];
+    struct stat st;
+    int rc;
+
+    if (realpath(path, real)) /* a link stays a link */
+        path = real;
+    rc = strlen(path) < PATH_MAX - 8 ? 0 : err_set(err, ERR_INVALID, "'%s' is too long", path);
+    if (rc == 0)
+        rc = read_bytes(path, &old, &st, err);
+    if (rc < 0)
+        goto out;
+    put_changed(&new, &old, key, value);
+    if (!buf_ok(&new))
+        rc = err_set(err, ERR_INVALID, "'%s' would be too large for an env file", path);
+    else
+        rc = replace(path, &new, &st, err);
+out:
+    if (old.data)
+        crypto_wipe(old.data, old.cap);
+    if (new.data)
+        crypto_wipe(new.data, new.cap);
+    buf_release(&old);
+    buf_release(&new);
+    return rc;
 }

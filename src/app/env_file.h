@@ -6,6 +6,9 @@
  * may stand in single or double quotes; in double quotes \" and \\ are an escaped character. The
  * last line of a key counts.
  *
+ * env_file_set writes a file anew, whole or not at all: it is never seen half written, nor by others
+ * than its owner.
+ *
  * Threads    main.
  * Ownership  texts are borrowed until env_file_free, which wipes them: they may be secrets.
  * Errors     ERR_INVALID and ERR_IO name the file and the line.
@@ -26,5 +29,9 @@ const char *env_file_path(const struct env_file *file);
 const char *env_file_get(const struct env_file *file, const char *key, int *out_line);
 size_t env_file_count(const struct env_file *file);
 const char *env_file_at(const struct env_file *file, size_t i, int *out_line); /* the key */
+
+/* Set the key in the file, which is made when it isn't there: the value of the key's last line is
+ * replaced, or a line added; all other bytes stay. The value is one line. */
+int env_file_set(const char *path, const char *key, const char *value, struct err *err) MUST_CHECK;
 
 #endif

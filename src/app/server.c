@@ -4,14 +4,16 @@
 #include "app/admin.h"
 #include "app/reloader.h"
 #include "app/routes.h"
+#include "app/service.h"
 #include "base/clock.h"
 #include "crypto/tls.h"
+#include "fetch/fetch.h"
 #include "http/server.h"
 #include "store/db.h"
 #include "store/lock.h"
+#include "workos/backfill.h"
 #include "workos/workos.h"
 
-#include <limits.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -23,7 +25,6 @@ enum {
     THREADS = 128,
     ADMIN_THREADS = 4,
     MAX_CONNECTIONS = 4096,
-    MAX_QUEUE = 1024,
     REQUEST_TIMEOUT_MS = 10000,
     IDLE_TIMEOUT_MS = 75000, /* above the 60 s that proxies like to keep connections for */
     ADMIN_MAX_BODY = 65536,
@@ -39,12 +40,13 @@ struct server {
     struct workos *workos;
     struct tls_server *tls;
     struct reloader *reloader;
+    struct backfill *backfill;
     struct routes routes;
     struct admin admin;
     struct http_server *admin_http;
     struct http_server *http;
     atomic_bool failed;
-    char note_path[PATH_MAX]; /* the watchdog's note, beside the database */
+    char note_path[SERVICE_PATH_MAX]; /* the watchdog's note, beside the database */
 };
 
 /* ------------------------------------------------------------------------- reload */
@@ -66,6 +68,16 @@ struct workos *server_workos(struct server *server)
     return server->workos;
 }
 
+struct backfill *server_backfill(struct server *server)
+{
+    return server->backfill;
+}
+
+int64_t server_poll_s(const struct server *server)
+{
+    return server->config->poll_s;
+}
+
 /* Writer thread: the disk can't be trusted any more. main stops the rest. */
 static void on_fatal(void *arg, const struct err *err)
 {
@@ -79,26 +91,18 @@ static void on_fatal(void *arg, const struct err *err)
 static int open_service(struct server *server, struct err *err)
 {
     const struct config *config = server->config;
-    struct workos_opts opts = {
-        .webhook_secret = config->webhook_secret,
-        .action_secret = config->action_secret,
-        .action_on_error = (enum workos_action_on_error)config->action_on_error,
-        .max_queue = MAX_QUEUE,
-        .crowd = THREADS * 3 / 4,
-        .retention_days = config->retention_days,
-        .handler_timeout_ms = (int)config->handler_timeout_ms,
-        .action_timeout_ms = (int)config->action_timeout_ms,
-        .note_path = server->note_path,
-        .on_fatal = on_fatal,
-        .arg = server,
-    };
-    int rc;
+    struct workos_opts opts;
+    int rc = lock_acquire(&server->lock, config->db, err);
 
-    snprintf(server->note_path, sizeof(server->note_path), "%s.watchdog", config->db);
-    rc = lock_acquire(&server->lock, config->db, err);
     if (rc == 0)
         rc = db_open(&server->db, config->db, DB_WRITER, err);
-    opts.db = server->db;
+    service_fill(&opts, config, server->db, server->note_path);
+    opts.webhook_secret = config->webhook_secret;
+    opts.action_secret = config->action_secret;
+    opts.crowd = THREADS * 3 / 4;
+    opts.ordered = config->ordered;
+    opts.on_fatal = on_fatal;
+    opts.arg = server;
     if (rc == 0)
         rc = workos_open(&server->workos, &opts, err);
     return rc;
@@ -124,6 +128,23 @@ static int start_script(struct server *server, struct err *err)
     int rc = reloader_load(&opts, err);
 
     return rc < 0 ? rc : reloader_start(&server->reloader, &opts, err);
+}
+
+static int start_poller(struct server *server, struct err *err)
+{
+    struct workos_api_opts api;
+
+    if (!service_api(server->config, &api) || server->config->poll_s == 0)
+        return 0;
+    return workos_start_poller(server->workos, &api, server->config->poll_s * 1000, err);
+}
+
+static int make_backfill(struct server *server, struct err *err)
+{
+    struct workos_api_opts api;
+
+    (void)service_api(server->config, &api); /* without a key none can be started */
+    return backfill_new(&server->backfill, server->workos, &api, err);
 }
 
 static int start_admin(struct server *server, struct err *err)
@@ -223,11 +244,17 @@ int server_start(struct server **out, const struct config *config, struct notify
     server->notify = notify;
     log_info("authkitd starting", log_str("version", AUTHKITD_VERSION), log_str("db", config->db),
              log_str("sqlite", db_library_version()), log_int("pid", getpid()));
-    rc = open_service(server, err);
+    rc = fetch_set_up(err);
+    if (rc == 0)
+        rc = open_service(server, err);
     if (rc == 0)
         rc = open_certificate(server, err);
     if (rc == 0)
         rc = start_script(server, err);
+    if (rc == 0)
+        rc = start_poller(server, err);
+    if (rc == 0)
+        rc = make_backfill(server, err);
     if (rc == 0)
         rc = start_admin(server, err);
     if (rc == 0)
@@ -287,6 +314,7 @@ static void take_down(struct server *server)
     http_server_free(server->http);
     http_server_free(server->admin_http);
     tls_server_free(server->tls);
+    backfill_free(server->backfill);
     workos_close(server->workos);
     close_database(server);
     lock_release(server->lock);
@@ -300,6 +328,7 @@ int server_stop(struct server *server, bool *out_left)
 
     *out_left = true;
     reloader_refuse(server->reloader); /* first, since requests may wait for it */
+    backfill_refuse(server->backfill);
     if (!drain_requests(server, deadline_ms))
         return has_failed(server) ? ERR_FATAL : 0;
     end = reloader_stop(server->reloader, ms_until(deadline_ms));

@@ -4,8 +4,8 @@
  *
  *   start   lock -> database -> service -> certificate -> script -> admin listener -> listener
  *   reload  certificate -> script (loaded beside the old one, installed in a transaction)
- *   stop    no reloads any more -> listeners drained -> reloader -> service (what was accepted is
- *           committed) -> checkpoint -> lock
+ *   stop    no reloads any more, backfill ends -> listeners drained -> reloader -> backfill ->
+ *           service (what was accepted is committed) -> checkpoint -> lock
  *
  * Threads    server_start, _stop: main. server_ask_reload, _reload: any.
  * Ownership  config and notify must outlive the server.
@@ -38,6 +38,12 @@ int server_reload(struct server *server, struct buf *report, struct err *err) MU
 
 /* The service, for the admin listener; valid while that runs. */
 struct workos *server_workos(struct server *server);
+
+/* The same of its backfill. */
+struct backfill *server_backfill(struct server *server);
+
+/* How often the Events API is read, in seconds; 0: not at all. */
+int64_t server_poll_s(const struct server *server);
 
 /*
  * Returns 0, or ERR_FATAL when the disk failed, before or now. What was acknowledged is on disk in

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -163,4 +164,12 @@ void log_write(enum log_level level, const char *message, const struct log_field
     buf_putc(&line, '\n');
     write_all(buf_text(&line), line.len);
     buf_release(&line);
+}
+
+bool log_may(struct log_limit *limit)
+{
+    int64_t now_ms = clock_mono_ms(), until_ms = limit->quiet_until_ms;
+
+    return now_ms >= until_ms &&
+           atomic_compare_exchange_strong(&limit->quiet_until_ms, &until_ms, now_ms + 1000);
 }

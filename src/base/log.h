@@ -43,6 +43,17 @@ struct log_field log_int(const char *key, int64_t number);
 
 void log_write(enum log_level level, const char *message, const struct log_field *fields);
 
+/*
+ * For what strangers, or a full disk, can cause thousands of times a second: true at most once a
+ * second for each limit, which is static and starts as zeros.
+ *     static struct log_limit limit;
+ *     if (log_may(&limit)) log_warn(…);
+ */
+struct log_limit {
+    _Atomic int64_t quiet_until_ms;
+};
+bool log_may(struct log_limit *limit);
+
 #define LOG_FIELDS(...) ((const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){.key = NULL}})
 #define log_debug(message, ...) log_write(LOG_LEVEL_DEBUG, message, LOG_FIELDS(__VA_ARGS__))
 #define log_info(message, ...) log_write(LOG_LEVEL_INFO, message, LOG_FIELDS(__VA_ARGS__))

@@ -2,6 +2,7 @@
 #include "workos/event_log.h"
 
 #include "base/clock.h"
+#include "base/text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -15,8 +16,27 @@ struct event_log {
     struct db *db;
     struct stmt *add, *update, *is_held, *is_late, *release, *erase, *erase_one;
     struct stmt *load_due, *find_due, *find_next, *renew_failed;
-    struct stmt *find, *retry, *retry_all;
+    struct stmt *find, *retry, *retry_all, *is_backfilled;
+    bool any_backfilled; /* so that one look per event is spared where backfill was never used */
 };
+
+#define BACKFILL_PREFIX "backfill:"
+
+/* Ids from "backfill:" up to the next character's. */
+static int find_any_backfilled(struct event_log *log, struct err *err)
+{
+    struct stmt *stmt = NULL;
+    int rc = stmt_new(&stmt, log->db,
+                      "SELECT 1 FROM workos_events WHERE id >= 'backfill:' AND id < 'backfill;'"
+                      " LIMIT 1",
+                      err);
+
+    if (rc == 0)
+        rc = stmt_step(stmt, err);
+    log->any_backfilled = rc == 1;
+    stmt_free(stmt);
+    return rc < 0 ? rc : 0;
+}
 
 int event_log_open(struct event_log **out, struct db *db, struct err *err)
 {
@@ -58,6 +78,7 @@ int event_log_open(struct event_log **out, struct db *db, struct err *err)
                           " WHERE next_attempt_at > ?"},
         {&log->renew_failed, "UPDATE workos_events SET attempts = 0, next_attempt_at = ?"
                              " WHERE status = 'failed' AND status <> 'done'"},
+        {&log->is_backfilled, "SELECT 1 FROM workos_events WHERE id = '" BACKFILL_PREFIX "' || ?"},
         {&log->find, "SELECT _seq, status, attempts, payload IS NOT NULL FROM workos_events"
                      " WHERE id = ?"},
         {&log->retry, "UPDATE workos_events SET status = 'failed', attempts = 0,"
@@ -70,6 +91,8 @@ int event_log_open(struct event_log **out, struct db *db, struct err *err)
     log->db = db;
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(statements); i++)
         rc = stmt_new(statements[i].slot, db, statements[i].sql, err);
+    if (rc == 0)
+        rc = find_any_backfilled(log, err);
     if (rc < 0) {
         event_log_close(log);
         return rc;
@@ -96,6 +119,7 @@ void event_log_close(struct event_log *log)
     stmt_free(log->find);
     stmt_free(log->retry);
     stmt_free(log->retry_all);
+    stmt_free(log->is_backfilled);
     free(log);
 }
 
@@ -156,6 +180,7 @@ int event_log_add(struct event_log *log, const struct event *event,
     stmt_bind_int(add, 12, event->created_us);
     rc = count_changes(log, add, &added, err);
     *out_seq = added ? db_last_insert_rowid(log->db) : 0;
+    log->any_backfilled = log->any_backfilled || text_starts_with(event->id, BACKFILL_PREFIX);
     return rc;
 }
 
@@ -176,6 +201,16 @@ int event_log_is_held(struct event_log *log, struct event_text object_id, int64_
     bind_event_text(log->is_held, 1, object_id);
     stmt_bind_int(log->is_held, 2, seq ? seq : INT64_MAX);
     return has_row(log->is_held, out, err);
+}
+
+int event_log_is_backfilled(struct event_log *log, struct event_text object_id, bool *out,
+                            struct err *err)
+{
+    *out = false;
+    if (!object_id.at || !log->any_backfilled)
+        return 0;
+    bind_event_text(log->is_backfilled, 1, object_id);
+    return has_row(log->is_backfilled, out, err);
 }
 
 int event_log_is_late(struct event_log *log, const struct event *event, bool *out, struct err *err)

@@ -64,6 +64,10 @@ int event_log_update(struct event_log *log, int64_t seq, const struct event_reco
 int event_log_is_held(struct event_log *log, struct event_text object_id, int64_t seq, bool *out,
                       struct err *err) MUST_CHECK;
 
+/* Is there an event "backfill:<object id>"? Then the object's "created" function has run (backfill.h). */
+int event_log_is_backfilled(struct event_log *log, struct event_text object_id, bool *out,
+                            struct err *err) MUST_CHECK;
+
 /* Has a newer event of the same object been handled already? */
 int event_log_is_late(struct event_log *log, const struct event *event, bool *out, struct err *err)
     MUST_CHECK;

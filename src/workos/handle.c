@@ -64,6 +64,11 @@ static int call_function(struct attempt *attempt, bool *out_failed, struct err *
     *out_failed = run_watched(attempt, late) < 0;
     if (!db_in_transaction(workos->opts.db))
         return lose_transaction(attempt, *out_failed, err);
+    if (!*out_failed && db_has_broken_references(workos->opts.db)) {
+        *out_failed = true; /* else the writer would refuse the whole event (writer.h) */
+        err_set(&attempt->failure, ERR_CONFLICT,
+                "FOREIGN KEY constraint failed: a row refers to one that isn't there");
+    }
     if (!*out_failed)
         return stmt_run(workos->keep_function, err);
     rc = stmt_run(workos->undo_function, err);

@@ -124,9 +124,17 @@ static const struct mirror_type types[] = {
     },
 };
 
+/* All that there are with these prefixes: WORKOS.md section 6. */
+static const char event_types[] =
+    "user.created,user.updated,user.deleted,"
+    "organization.created,organization.updated,organization.deleted,"
+    "organization_membership.created,organization_membership.updated,"
+    "organization_membership.deleted,"
+    "invitation.created,invitation.accepted,invitation.resent,invitation.revoked";
+
 struct mirror {
     struct {
-        struct stmt *upsert, *remove;
+        struct stmt *upsert, *remove, *find;
     } types[ARRAY_LEN(types)];
     struct stmt *bury, *is_buried;
 };
@@ -135,6 +143,11 @@ struct mirror {
 static const char *sql_type(enum script_type type)
 {
     return type == SCRIPT_BOOLEAN ? "BOOLEAN" : type == SCRIPT_JSON ? "JSON_TEXT" : "TEXT";
+}
+
+const char *mirror_event_types(void)
+{
+    return event_types;
 }
 
 const struct script_table *mirror_script_tables(size_t *out_count)
@@ -202,6 +215,10 @@ static int prepare_type(struct mirror *mirror, size_t i, struct db *db, struct e
     buf_printf(&sql, "DELETE FROM %s WHERE id = ?", types[i].table->name);
     if (rc == 0)
         rc = stmt_new(&mirror->types[i].remove, db, buf_text(&sql), err);
+    buf_reset(&sql);
+    buf_printf(&sql, "SELECT 1 FROM %s WHERE id = ?", types[i].table->name);
+    if (rc == 0)
+        rc = stmt_new(&mirror->types[i].find, db, buf_text(&sql), err);
     buf_release(&sql);
     return rc;
 }
@@ -237,6 +254,7 @@ void mirror_release(struct mirror *mirror)
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {
         stmt_free(mirror->types[i].upsert);
         stmt_free(mirror->types[i].remove);
+        stmt_free(mirror->types[i].find);
     }
     stmt_free(mirror->bury);
     stmt_free(mirror->is_buried);
@@ -258,19 +276,24 @@ static int remove_object(struct mirror *mirror, size_t type, struct event_text i
     return stmt_run(remove, err);
 }
 
-int mirror_is_deleted(struct mirror *mirror, const char *object, struct event_text id, bool *out,
-                      struct err *err)
+/* Has the statement a row? Its parameters are bound. */
+static int has_row(struct stmt *stmt, bool *out, struct err *err)
 {
-    int rc;
+    int rc = stmt_step(stmt, err);
 
-    stmt_bind_text(mirror->is_buried, 1, id.at, id.len);
-    stmt_bind_str(mirror->is_buried, 2, object);
-    rc = stmt_step(mirror->is_buried, err);
     if (rc < 0)
         return rc;
     *out = rc == 1;
-    stmt_reset(mirror->is_buried);
+    stmt_reset(stmt);
     return 0;
+}
+
+int mirror_is_deleted(struct mirror *mirror, const char *object, struct event_text id, bool *out,
+                      struct err *err)
+{
+    stmt_bind_text(mirror->is_buried, 1, id.at, id.len);
+    stmt_bind_str(mirror->is_buried, 2, object);
+    return has_row(mirror->is_buried, out, err);
 }
 
 static void bind_raw(struct stmt *stmt, int parameter, const struct event *event, uint32_t value)
@@ -364,16 +387,48 @@ static bool carries(struct event *event, const struct mirror_type *type)
     return object == JSON_ABSENT || json_equals(&event->json, object, type->object);
 }
 
+/* The type that the event's object belongs to, or ARRAY_LEN(types). */
+static size_t find_type(struct event *event)
+{
+    size_t i = 0;
+
+    if (!event->object_id.at || event->object_id.len == 0)
+        return ARRAY_LEN(types);
+    while (i < ARRAY_LEN(types) &&
+           !(text_starts_with(event->type, types[i].prefix) && carries(event, &types[i])))
+        i++;
+    return i;
+}
+
 int mirror_apply(struct mirror *mirror, struct event *event, struct err *err)
 {
-    if (!event->object_id.at || event->object_id.len == 0)
+    size_t i = find_type(event);
+
+    if (i == ARRAY_LEN(types))
         return 0;
-    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
-        if (!text_starts_with(event->type, types[i].prefix) || !carries(event, &types[i]))
-            continue;
-        if (strcmp(event->type + strlen(types[i].prefix), "deleted") == 0)
-            return remove_object(mirror, i, event->object_id, err);
-        return put_object(mirror, i, event, err);
-    }
-    return 0;
+    if (strcmp(event->type + strlen(types[i].prefix), "deleted") == 0)
+        return remove_object(mirror, i, event->object_id, err);
+    return put_object(mirror, i, event, err);
+}
+
+int mirror_find(struct mirror *mirror, struct event *event, enum mirror_found *out, struct err *err)
+{
+    size_t i = find_type(event);
+    bool found;
+    int rc;
+
+    *out = MIRROR_FOREIGN;
+    if (i == ARRAY_LEN(types))
+        return 0;
+    rc = mirror_is_deleted(mirror, types[i].object, event->object_id, &found, err);
+    if (rc < 0)
+        return rc;
+    *out = found ? MIRROR_DELETED : MIRROR_ABSENT;
+    if (found)
+        return 0;
+    stmt_bind_text(mirror->types[i].find, 1, event->object_id.at, event->object_id.len);
+    rc = has_row(mirror->types[i].find, &found, err);
+    if (rc == 0 && found)
+        *out = MIRROR_PRESENT;
+    return rc;
 }

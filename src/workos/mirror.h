@@ -10,7 +10,7 @@
  * that arrives late brings the object back. So every order and repetition of the same deliveries
  * ends in the same rows.
  *
- * Threads    mirror_prepare: main, before the writer starts. mirror_apply: writer.
+ * Threads    mirror_prepare: main, before the writer starts. mirror_apply, _find, _is_deleted: writer.
  * Ownership  the statements belong to the struct mirror.
  * Errors     those of store/db.h. Data that doesn't fit (a number for a name) is NULL, no error.
  */
@@ -33,9 +33,22 @@ void mirror_release(struct mirror *mirror); /* NULL is fine */
 /* Bring the table of the event's object up to date; nothing for events without a mirror. */
 int mirror_apply(struct mirror *mirror, struct event *event, struct err *err) MUST_CHECK;
 
+/* What the mirror has of the event's object. */
+enum mirror_found {
+    MIRROR_FOREIGN, /* nothing, and never will: no mirror is kept of it */
+    MIRROR_ABSENT,
+    MIRROR_PRESENT,
+    MIRROR_DELETED, /* a tombstone */
+};
+int mirror_find(struct mirror *mirror, struct event *event, enum mirror_found *out, struct err *err)
+    MUST_CHECK;
+
 /* Has the object ("user") of this id been deleted? */
 int mirror_is_deleted(struct mirror *mirror, const char *object, struct event_text id, bool *out,
                       struct err *err) MUST_CHECK;
+
+/* The types of events that change a mirror, by commas. Static. */
+const char *mirror_event_types(void);
 
 /* The tables, as scripts read them. Static. */
 const struct script_table *mirror_script_tables(size_t *out_count);

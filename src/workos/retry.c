@@ -247,7 +247,7 @@ static int run_found(struct workos *workos, const struct find_job *find, int64_t
     return rc;
 }
 
-static void set_pace(struct retry_pace *pace, int64_t took_ms, int64_t *out_pause_ms)
+void retry_set_pace(struct retry_pace *pace, int64_t took_ms, int64_t *out_pause_ms)
 {
     *out_pause_ms = 0;
     if (took_ms <= QUICK_MS) {
@@ -277,6 +277,6 @@ int retry_due(struct workos *workos, struct retry_pace *pace, int64_t *out_next_
         return 0;
     *out_next_ms = clock_wall_ms(); /* there may be more */
     rc = run_found(workos, &find, &took_ms, err);
-    set_pace(pace, took_ms, out_pause_ms);
+    retry_set_pace(pace, took_ms, out_pause_ms);
     return rc;
 }

@@ -8,7 +8,7 @@
  * by one, and then half of the writer's time is left to others. Slow ones that stand in the middle of
  * dozens of quick ones end that group: the rest stays due.
  *
- * Threads    the upkeep thread; it blocks.
+ * Threads    retry_due: the upkeep thread; it blocks. retry_set_pace: any.
  * Errors     ERR_BUSY, ERR_FULL and so on: nothing is lost, try again later.
  */
 #ifndef WORKOS_RETRY_H
@@ -24,6 +24,9 @@
 struct retry_pace {
     size_t at_a_time; /* starts as 0 */
 };
+
+/* So many took so long: how many the next time, and how long to leave the writer to others. */
+void retry_set_pace(struct retry_pace *pace, int64_t took_ms, int64_t *out_pause_ms);
 
 /*
  * Run some of what is due. out_next_ms: when (wall time) to call it again: now when there may be

@@ -7,7 +7,6 @@
 #include "crypto/hmac.h"
 
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,11 +166,9 @@ void signature_log_refusal(const char *name, enum signature_status status,
         [SIGNATURE_STALE] =
             "refused: the signature is right, but its time is too far from this clock",
     };
-    static _Atomic int64_t quiet_until_ms[SIGNATURE_STATUSES];
-    int64_t now_ms = clock_mono_ms(), until_ms = quiet_until_ms[status];
+    static struct log_limit limits[SIGNATURE_STATUSES];
 
-    if (!reasons[status] || now_ms < until_ms ||
-        !atomic_compare_exchange_strong(&quiet_until_ms[status], &until_ms, now_ms + 1000))
+    if (!reasons[status] || !log_may(&limits[status]))
         return;
     if (status == SIGNATURE_STALE)
         log_warn(reasons[status], log_str("endpoint", name), log_int("skew_ms", facts->skew_ms));

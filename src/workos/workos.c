@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "workos/poller.h"
 #include "workos/tables.h"
 
 #include <inttypes.h>
@@ -93,13 +94,28 @@ int workos_open(struct workos **out, const struct workos_opts *opts, struct err 
     return 0;
 }
 
+int workos_start_poller(struct workos *workos, const struct workos_api_opts *api,
+                        int64_t interval_ms, struct err *err)
+{
+    const struct poller_opts opts = {.api = *api, .interval_ms = interval_ms};
+
+    return poller_start(&workos->poller, workos, &opts, err);
+}
+
+struct poller *workos_poller(struct workos *workos)
+{
+    return workos->poller;
+}
+
 void workos_close(struct workos *workos)
 {
     if (!workos)
         return;
+    poller_stop(workos->poller);
     upkeep_stop(workos->upkeep);
     writer_stop(workos->writer); /* from here on everything is this thread's again */
     upkeep_free(workos->upkeep);
+    poller_free(workos->poller);
     watchdog_stop(workos->watchdog);
     script_free(workos->script);
     mirror_release(workos->mirror);

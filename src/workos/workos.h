@@ -25,10 +25,19 @@
 #include "script/script.h"
 #include "store/db.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum workos_action_on_error { ACTION_ERROR_FAIL, ACTION_ERROR_DENY, ACTION_ERROR_ALLOW };
+
+/* How WorkOS's API is reached; the texts must outlive the service. */
+struct workos_api_opts {
+    const char *hostname;
+    int port;
+    bool https;
+    const char *key;
+};
 
 struct workos_opts {
     struct db *db;              /* open for writing; the service's until workos_close */
@@ -41,11 +50,13 @@ struct workos_opts {
     int handler_timeout_ms; /* of event functions, for the watchdog */
     int action_timeout_ms;
     const char *note_path; /* the watchdog's note (watchdog.h); NULL: no watchdog */
+    bool ordered;          /* webhooks only wake the poller */
     void (*on_fatal)(void *arg, const struct err *err); /* writer thread: the disk failed */
     void *arg;
 };
 
 struct workos;
+struct poller;
 
 int workos_open(struct workos **out, const struct workos_opts *opts, struct err *err) MUST_CHECK;
 
@@ -57,6 +68,14 @@ int workos_open(struct workos **out, const struct workos_opts *opts, struct err 
  */
 int workos_install(struct workos *workos, struct script *script, struct buf *report,
                    struct err *err) MUST_CHECK;
+
+/* Begin to read the Events API, every so often. After the first script is installed: its functions say
+ * which events to ask for. */
+int workos_start_poller(struct workos *workos, const struct workos_api_opts *api,
+                        int64_t interval_ms, struct err *err) MUST_CHECK;
+
+/* NULL when it wasn't started. */
+struct poller *workos_poller(struct workos *workos);
 
 /* Finish what was accepted, stop the writer, free everything. No other thread may use it any more.
  * NULL is fine. */

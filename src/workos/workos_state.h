@@ -26,6 +26,7 @@ struct workos {
     struct writer *writer;
     struct watchdog *watchdog; /* NULL: nobody watches */
     struct upkeep *upkeep;
+    struct poller *poller; /* NULL: nobody polls; set before the listeners start */
     atomic_size_t waiting; /* events that threads wait for the writer with */
 
     /* writer thread only */

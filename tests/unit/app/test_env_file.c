@@ -138,6 +138,94 @@ static void env_file__entries_in_order(void **state)
     assert_null(env_file_get(NULL, "A", &line));
 }
 
+/* --- writing ---------------------------------------------------------------------------------- */
+
+static void becomes(const char *before, const char *value, const char *after)
+{
+    char text[1024] = "";
+    struct err err = {0};
+    struct stat st;
+    FILE *stream;
+
+    unlink("set.env");
+    if (before) {
+        stream = fopen("set.env", "w");
+        fputs(before, stream);
+        fclose(stream);
+    }
+    if (env_file_set("set.env", "KEY", value, &err) < 0)
+        fail_msg("%s", err.text);
+    stream = fopen("set.env", "r");
+    text[fread(text, 1, sizeof(text) - 1, stream)] = '\0';
+    fclose(stream);
+    assert_string_equal(text, after);
+    assert_int_equal(stat("set.env", &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+}
+
+static void env_file__set_keeps_everything_else(void **state)
+{
+    (void)state;
+    becomes(NULL, "v", "KEY=v\n");
+    becomes("", "v", "KEY=v\n");
+    becomes("A=b", "v", "A=b\nKEY=v\n");
+    becomes("# KEY=x\nA=b\nKEYS=c\nXKEY=d\n", "v", "# KEY=x\nA=b\nKEYS=c\nXKEY=d\nKEY=v\n");
+    becomes("A=b\nKEY=old\n# c\n", "v", "A=b\nKEY=v\n# c\n");
+    becomes("KEY=", "v", "KEY=v");
+    becomes("  export  KEY=\"old\"\r\nA=b\r\n", "v", "  export  KEY=v\r\nA=b\r\n");
+    becomes("KEY=first\nKEY=last\n", "v", "KEY=first\nKEY=v\n");
+}
+
+static void env_file__set_is_read_again(void **state)
+{
+    static const char *const values[] = {"whsec_0FWA", "a b",   "a\"b\\c",
+                                         "'x'",        "$(x)#", "\xC3\xA4"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(values); i++) {
+        struct env_file *file = NULL;
+        struct err err = {0};
+        int line;
+
+        assert_int_equal(env_file_set("set.env", "KEY", values[i], &err), 0);
+        assert_int_equal(env_file_read(&file, "set.env", &err), 0);
+        assert_string_equal(env_file_get(file, "KEY", &line), values[i]);
+        assert_int_equal(line, 1);
+        env_file_free(file);
+    }
+}
+
+static void env_file__set_leaves_a_link_a_link(void **state)
+{
+    struct env_file *file = NULL;
+    struct err err = {0};
+    struct stat st;
+    int line;
+
+    (void)state;
+    assert_int_equal(mkdir("real", 0700), 0);
+    assert_int_equal(env_file_set("real/file.env", "KEY", "old", &err), 0);
+    assert_int_equal(symlink("real/file.env", "link.env"), 0);
+    assert_int_equal(env_file_set("link.env", "KEY", "new", &err), 0);
+    assert_int_equal(lstat("link.env", &st), 0);
+    assert_true(S_ISLNK(st.st_mode));
+    assert_int_equal(env_file_read(&file, "real/file.env", &err), 0);
+    assert_string_equal(env_file_get(file, "KEY", &line), "new");
+    env_file_free(file);
+}
+
+static void env_file__set_where_nothing_can_be_written(void **state)
+{
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(env_file_set("no/such/folder.env", "KEY", "v", &err), ERR_IO);
+    assert_non_null(strstr(err.text, "no/such/folder.env"));
+    assert_int_equal(mkdir("folder", 0700), 0);
+    assert_int_equal(env_file_set("folder", "KEY", "v", &err), ERR_INVALID);
+    assert_int_equal(access("folder", F_OK), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -146,6 +234,10 @@ int main(void)
         IN_TEMP_DIR(env_file__error_does_not_show_the_value),
         IN_TEMP_DIR(env_file__unreadable_ones),
         IN_TEMP_DIR(env_file__entries_in_order),
+        IN_TEMP_DIR(env_file__set_keeps_everything_else),
+        IN_TEMP_DIR(env_file__set_is_read_again),
+        IN_TEMP_DIR(env_file__set_leaves_a_link_a_link),
+        IN_TEMP_DIR(env_file__set_where_nothing_can_be_written),
     };
 
     return cmocka_run_group_tests_name("env_file", tests, NULL, NULL);

@@ -387,6 +387,35 @@ static void webhook__interrupted_update_costs_its_neighbours_nothing(void **stat
 
 /* Symptom: one ORDER BY took the process to gigabytes. A statement that reads a table and is
  * refused memory ends the transaction of all, also where the function catches the error. */
+/* It was answered 503 for ever: the writer refuses a job that leaves a reference broken. */
+static void webhook__broken_reference_is_the_functions_failure(void **state)
+{
+    struct service s;
+    struct err err;
+
+    (void)state;
+    start(&s);
+    assert_int_equal(db_exec(s.db,
+                             "CREATE TABLE parents (id INTEGER PRIMARY KEY);"
+                             "CREATE TABLE children (_id INTEGER PRIMARY KEY,"
+                             " _creation_time INTEGER NOT NULL, parent INTEGER"
+                             " REFERENCES parents DEFERRABLE INITIALLY DEFERRED)",
+                             &err),
+                     0);
+    install(&s,
+            "local authkit = require 'authkit'\n"
+            "authkit.schema { children = { columns = { parent = 'integer?' } } }\n"
+            "authkit.events { ['user.created'] = function(ctx, event)\n"
+            "  ctx.db.insert('children', { parent = 7 }) end }\n",
+            1000);
+    assert_int_equal(deliver_user(&s, "event_1", "user.created", "user_1"), WEBHOOK_RECEIVED);
+    assert_string_equal(value_of("SELECT status FROM workos_events"), "failed");
+    assert_non_null(strstr(value_of("SELECT last_error FROM workos_events"), "FOREIGN KEY"));
+    assert_string_equal(value_of("SELECT count(*) FROM children"), "0");
+    assert_string_equal(value_of("SELECT count(*) FROM workos_users"), "1");
+    stop(&s);
+}
+
 static void webhook__giant_statement_is_recorded_as_failed(void **state)
 {
     static const char *const calls[] = {"sql(ctx.db)", "pcall(sql, ctx.db)"};
@@ -576,6 +605,7 @@ int main(void)
         IN_TEMP_DIR(webhook__endless_loop_is_recorded),
         IN_TEMP_DIR(webhook__interrupted_update_is_recorded_as_failed),
         IN_TEMP_DIR(webhook__interrupted_update_costs_its_neighbours_nothing),
+        IN_TEMP_DIR(webhook__broken_reference_is_the_functions_failure),
         IN_TEMP_DIR(webhook__giant_statement_is_recorded_as_failed),
         IN_TEMP_DIR(workos__new_script_takes_over),
         IN_TEMP_DIR(workos__refused_schema_leaves_the_old_script),

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT */
+#include "workos/backfill_mark.h"
+
+#include "base/buf.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { SQL_MAX = 2048, ROWS_AT_A_TIME = 500, FORGET_AT_A_TIME = 5000 };
+
+const struct backfill_kind backfill_kinds[BACKFILL_TYPES] = {
+    {"users", "user", "user.", "/user_management/users", "workos_users"},
+    {"organizations", "organization", "organization.", "/organizations", "workos_organizations"},
+    {"memberships", "organization_membership", "organization_membership.",
+     "/user_management/organization_memberships", "workos_organization_memberships"},
+    {"invitations", "invitation", "invitation.", "/user_management/invitations",
+     "workos_invitations"},
+};
+
+int backfill_name_len(enum backfill_type type, int64_t count)
+{
+    return (int)strlen(backfill_kinds[type].name) - (count == 1);
+}
+
+/* ---------------------------------------------------------------------------------- the mark */
+
+static void read_text(struct stmt *stmt, char out[EVENT_NAME_MAX + 1])
+{
+    const char *text = stmt_text(stmt, 1, NULL);
+
+    snprintf(out, EVENT_NAME_MAX + 1, "%s", text ? text : "");
+}
+
+static void read_row(struct stmt *stmt, struct backfill_mark *mark)
+{
+    const struct {
+        const char *key;
+        int64_t *number;
+        char *text;
+    } rows[] = {
+        {"backfill.started_ms", &mark->started_ms, NULL},
+        {"backfill.listed", &mark->listed, NULL},
+        {"backfill.found", &mark->found, NULL},
+        {"backfill.known", &mark->known, NULL},
+        {"backfill.incomplete", &mark->incomplete, NULL},
+        {"backfill.after", NULL, mark->after},
+        {"backfill.organization", NULL, mark->organization},
+    };
+    const char *key = stmt_text(stmt, 0, NULL);
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (strcmp(key, rows[i].key) != 0)
+            continue;
+        if (rows[i].number)
+            *rows[i].number = stmt_int(stmt, 1);
+        else
+            read_text(stmt, rows[i].text);
+    }
+    if (strcmp(key, "backfill.stage") == 0)
+        mark->stage = (int)stmt_int(stmt, 1);
+    if (strcmp(key, "backfill.is_pruning") == 0)
+        mark->is_pruning = stmt_int(stmt, 1) != 0;
+}
+
+int backfill_mark_read(struct db *db, struct backfill_mark *out, struct err *err)
+{
+    struct backfill_mark mark = {0};
+    struct stmt *stmt = NULL;
+    int rc = stmt_new(&stmt, db,
+                      "SELECT key, value FROM authkitd_state"
+                      " WHERE key >= 'backfill.' AND key < 'backfill/'",
+                      err);
+
+    while (rc == 0 && (rc = stmt_step(stmt, err)) == 1) {
+        read_row(stmt, &mark);
+        rc = 0;
+    }
+    stmt_free(stmt);
+    if (rc < 0)
+        return rc;
+    if (mark.stage < 0 || mark.stage > BACKFILL_TYPES) /* somebody changed the file */
+        mark = (struct backfill_mark){0};
+    *out = mark;
+    return 0;
+}
+
+int backfill_mark_write(struct db *db, const struct backfill_mark *mark, struct err *err)
+{
+    struct stmt *stmt = NULL;
+    int rc = stmt_new(&stmt, db,
+                      "INSERT OR REPLACE INTO authkitd_state (key, value) VALUES"
+                      " ('backfill.started_ms', ?), ('backfill.stage', ?), ('backfill.listed', ?),"
+                      " ('backfill.is_pruning', ?), ('backfill.after', ?),"
+                      " ('backfill.organization', ?), ('backfill.found', ?),"
+                      " ('backfill.known', ?), ('backfill.incomplete', ?)",
+                      err);
+
+    if (rc < 0)
+        return rc;
+    stmt_bind_int(stmt, 1, mark->started_ms);
+    stmt_bind_int(stmt, 2, mark->stage);
+    stmt_bind_int(stmt, 3, mark->listed);
+    stmt_bind_int(stmt, 4, mark->is_pruning);
+    stmt_bind_str(stmt, 5, mark->after);
+    stmt_bind_str(stmt, 6, mark->organization);
+    stmt_bind_int(stmt, 7, mark->found);
+    stmt_bind_int(stmt, 8, mark->known);
+    stmt_bind_int(stmt, 9, mark->incomplete);
+    rc = stmt_run(stmt, err);
+    stmt_free(stmt);
+    return rc;
+}
+
+int backfill_mark_clear(struct db *db, struct err *err)
+{
+    return db_exec(db, "DELETE FROM authkitd_state WHERE key >= 'backfill.' AND key < 'backfill/'",
+                   err);
+}
+
+/* ---------------------------------------------------------------------------------- advancing */
+
+/* Of organizations that WorkOS no longer has there is nothing to ask for. */
+static const char *organization_filter(const struct backfill_mark *mark)
+{
+    return mark->is_pruning ? " AND EXISTS (SELECT 1 FROM authkitd_backfill_seen AS s"
+                              " WHERE s.type = 1 AND s.id = o.id)"
+                            : "";
+}
+_Static_assert(BACKFILL_ORGANIZATIONS == 1, "as the SQL says");
+
+static int next_organization(struct db *db, struct backfill_mark *mark, bool *out_found,
+                             struct err *err)
+{
+    char sql[SQL_MAX], after[EVENT_NAME_MAX + 1];
+    struct stmt *stmt = NULL;
+    int rc;
+
+    snprintf(after, sizeof(after), "%s", mark->organization);
+    snprintf(sql, sizeof(sql),
+             "SELECT o.id FROM workos_organizations AS o WHERE o.id > ?"
+             " AND length(CAST(o.id AS BLOB)) < %zu%s ORDER BY o.id LIMIT 1",
+             sizeof(mark->organization), organization_filter(mark));
+    rc = stmt_new(&stmt, db, sql, err);
+    if (rc == 0) {
+        stmt_bind_str(stmt, 1, after);
+        rc = stmt_step(stmt, err);
+    }
+    if (rc == 1)
+        snprintf(mark->organization, sizeof(mark->organization), "%s", stmt_text(stmt, 0, NULL));
+    stmt_free(stmt);
+    if (rc < 0)
+        return rc;
+    *out_found = rc == 1;
+    return 0;
+}
+
+int backfill_mark_advance(struct db *db, struct backfill_mark *mark, struct err *err)
+{
+    bool found = false;
+    int rc = 0;
+
+    mark->after[0] = '\0';
+    if (mark->stage != BACKFILL_MEMBERSHIPS) {
+        mark->stage++;
+        mark->listed = 0;
+        mark->organization[0] = '\0';
+    }
+    if (mark->stage == BACKFILL_MEMBERSHIPS)
+        rc = next_organization(db, mark, &found, err);
+    if (rc < 0 || mark->stage != BACKFILL_MEMBERSHIPS || found)
+        return rc;
+    mark->stage++;
+    mark->listed = 0;
+    mark->organization[0] = '\0';
+    return 0;
+}
+
+int backfill_mark_count(struct db *db, const struct backfill_mark *mark, int64_t *out_total,
+                        int64_t *out_done, struct err *err)
+{
+    char sql[SQL_MAX];
+    struct stmt *stmt = NULL;
+    int rc;
+
+    snprintf(sql, sizeof(sql),
+             "SELECT count(*), coalesce(sum(o.id < ?), 0) FROM workos_organizations AS o"
+             " WHERE 1%s",
+             organization_filter(mark));
+    rc = stmt_new(&stmt, db, sql, err);
+    if (rc == 0) {
+        stmt_bind_str(stmt, 1, mark->organization);
+        rc = stmt_step(stmt, err);
+    }
+    if (rc == 1) {
+        *out_total = stmt_int(stmt, 0);
+        *out_done = stmt_int(stmt, 1);
+    }
+    stmt_free(stmt);
+    return rc < 0 ? rc : 0;
+}
+
+/* ---------------------------------------------------------------------------------- seen */
+
+int backfill_seen_create(struct db *db, struct err *err)
+{
+    return db_exec(db,
+                   "CREATE TABLE IF NOT EXISTS authkitd_backfill_seen"
+                   " (type INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (type, id))"
+                   " WITHOUT ROWID",
+                   err);
+}
+
+int backfill_seen_forget(struct db *db, bool *out_more, struct err *err)
+{
+    int64_t before = db_total_changes(db);
+    struct stmt *stmt = NULL;
+    int rc = backfill_seen_create(db, err);
+
+    if (rc == 0)
+        rc = stmt_new(&stmt, db,
+                      "DELETE FROM authkitd_backfill_seen WHERE (type, id) IN"
+                      " (SELECT type, id FROM authkitd_backfill_seen LIMIT ?)",
+                      err);
+    if (rc == 0) {
+        stmt_bind_int(stmt, 1, FORGET_AT_A_TIME);
+        rc = stmt_run(stmt, err);
+    }
+    stmt_free(stmt);
+    *out_more = db_total_changes(db) - before == FORGET_AT_A_TIME;
+    if (rc == 0 && !*out_more)
+        rc = db_exec(db, "DROP TABLE authkitd_backfill_seen", err);
+    return rc;
+}
+
+int backfill_seen_add(struct db *db, enum backfill_type type, struct event_text id, bool *out_added,
+                      struct err *err)
+{
+    int64_t before = db_total_changes(db);
+    struct stmt *stmt = NULL;
+    int rc = stmt_new(&stmt, db,
+                      "INSERT OR IGNORE INTO authkitd_backfill_seen (type, id) VALUES (?, ?)", err);
+
+    if (rc == 0) {
+        stmt_bind_int(stmt, 1, type);
+        stmt_bind_text(stmt, 2, id.at, id.len);
+        rc = stmt_run(stmt, err);
+    }
+    stmt_free(stmt);
+    *out_added = db_total_changes(db) > before;
+    return rc;
+}
+
+/* Of a row t of the mirror; three parameters: the type, and the run's beginning in us and in ms. */
+#define IS_STALE                                                                           \
+    "(t._version_us < ?2 AND NOT EXISTS (SELECT 1 FROM authkitd_backfill_seen AS s"        \
+    " WHERE s.type = ?1 AND s.id = t.id) AND NOT EXISTS (SELECT 1 FROM workos_events AS e" \
+    " WHERE e.object_id = t.id AND e.received_at >= ?3))"
+
+/* The statement is head, the type's table, tail. */
+static int new_stale(struct stmt **out, struct db *db, const struct backfill_mark *mark,
+                     enum backfill_type type, const char *head, const char *tail, struct err *err)
+{
+    char sql[SQL_MAX];
+    int rc;
+
+    snprintf(sql, sizeof(sql), "%s%s%s", head, backfill_kinds[type].table, tail);
+    rc = stmt_new(out, db, sql, err);
+    if (rc < 0)
+        return rc;
+    stmt_bind_int(*out, 1, type);
+    stmt_bind_int(*out, 2, mark->started_ms * 1000);
+    stmt_bind_int(*out, 3, mark->started_ms);
+    return 0;
+}
+
+int backfill_is_stale(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
+                      struct event_text id, bool *out, struct err *err)
+{
+    struct stmt *stmt = NULL;
+    int rc = new_stale(&stmt, db, mark, type, "SELECT 1 FROM ",
+                       " AS t WHERE t.id = ?4 AND " IS_STALE, err);
+
+    if (rc == 0) {
+        stmt_bind_text(stmt, 4, id.at, id.len);
+        rc = stmt_step(stmt, err);
+    }
+    *out = rc == 1;
+    stmt_free(stmt);
+    return rc < 0 ? rc : 0;
+}
+
+int backfill_find_stale(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
+                        int64_t *after, backfill_stale_fn *tell, void *arg, struct err *err)
+{
+    struct stmt *stmt = NULL;
+    int64_t last = 0, rows = 0;
+    int rc = new_stale(&stmt, db, mark, type, "SELECT t.rowid, t.id, t.raw, " IS_STALE " FROM ",
+                       " AS t WHERE t.rowid > ?4 ORDER BY t.rowid LIMIT ?5", err);
+
+    if (rc == 0) {
+        stmt_bind_int(stmt, 4, *after);
+        stmt_bind_int(stmt, 5, ROWS_AT_A_TIME);
+    }
+    while (rc == 0 && (rc = stmt_step(stmt, err)) == 1) {
+        rows++;
+        last = stmt_int(stmt, 0);
+        rc = stmt_int(stmt, 3) ? tell(arg, stmt_text(stmt, 1, NULL), stmt_text(stmt, 2, NULL), err)
+                               : 0;
+    }
+    stmt_free(stmt);
+    if (rc == 0)
+        *after = rows == ROWS_AT_A_TIME ? last : 0;
+    return rc;
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * backfill_mark - how far a backfill has come, and what it has seen, kept in the database.
+ *
+ * The mark stands in authkitd_state, under backfill.…; it is written together with, or after, what it
+ * says is done. A run that ended well leaves none.
+ *
+ * A run that is to find what WorkOS no longer has (prune) also writes down every id that WorkOS listed,
+ * in authkitd_backfill_seen: a table that is there only meanwhile. Stale is a row of the mirror that
+ * wasn't listed, whose version is older than the run, and of which no event came since the run began:
+ * what arrived while the listing went on can't be expected in it.
+ *
+ * Threads    writer, inside a transaction.
+ * Errors     those of store/db.h.
+ * Limits     an id has at most EVENT_NAME_MAX bytes.
+ */
+#ifndef WORKOS_BACKFILL_MARK_H
+#define WORKOS_BACKFILL_MARK_H
+
+#include "base/err.h"
+#include "store/db.h"
+#include "workos/event.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum backfill_type {
+    BACKFILL_USERS,
+    BACKFILL_ORGANIZATIONS,
+    BACKFILL_MEMBERSHIPS, /* after the organizations: it goes by them */
+    BACKFILL_INVITATIONS,
+    BACKFILL_TYPES
+};
+
+extern const struct backfill_kind {
+    const char *name;   /* "users" */
+    const char *one;    /* "user" */
+    const char *prefix; /* of its events */
+    const char *path;   /* of its list */
+    const char *table;
+} backfill_kinds[BACKFILL_TYPES];
+
+/* The bytes of its name for so many: "users", or "user". */
+int backfill_name_len(enum backfill_type type, int64_t count);
+
+struct backfill_mark {
+    int64_t started_ms;             /* 0: there is no unfinished run */
+    int stage;                      /* the type that is being listed; BACKFILL_TYPES: all are */
+    int64_t listed;                 /* objects of that type */
+    bool is_pruning;                /* what is seen has been written down from the beginning */
+    char after[EVENT_NAME_MAX + 1]; /* the API's cursor; "" is the beginning */
+    char organization[EVENT_NAME_MAX + 1]; /* the one whose memberships are being listed */
+
+    /* Bits, by type. */
+    int64_t found;      /* something was listed */
+    int64_t known;      /* something was listed that had been here before the run */
+    int64_t incomplete; /* not everything could be listed */
+};
+
+int backfill_mark_read(struct db *db, struct backfill_mark *out, struct err *err) MUST_CHECK;
+int backfill_mark_write(struct db *db, const struct backfill_mark *mark, struct err *err)
+    MUST_CHECK;
+int backfill_mark_clear(struct db *db, struct err *err) MUST_CHECK;
+
+/* To the next list: of the next organization's memberships, or of the next type. */
+int backfill_mark_advance(struct db *db, struct backfill_mark *mark, struct err *err) MUST_CHECK;
+
+/* Organizations to go by, and how many of them lie behind the mark. */
+int backfill_mark_count(struct db *db, const struct backfill_mark *mark, int64_t *out_total,
+                        int64_t *out_done, struct err *err) MUST_CHECK;
+
+/* ---------------------------------------------------------------------------------- seen */
+
+int backfill_seen_create(struct db *db, struct err *err) MUST_CHECK;
+
+/* Forget some thousand ids; out_more is false when the table is gone. */
+int backfill_seen_forget(struct db *db, bool *out_more, struct err *err) MUST_CHECK;
+
+int backfill_seen_add(struct db *db, enum backfill_type type, struct event_text id, bool *out_added,
+                      struct err *err) MUST_CHECK;
+
+int backfill_is_stale(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
+                      struct event_text id, bool *out, struct err *err) MUST_CHECK;
+
+/* Look at the next rows of the type's table behind `after`, 0 at first: each stale one is told, with
+ * its object (NULL when there is none). after becomes 0 at the end. */
+typedef int backfill_stale_fn(void *arg, const char *id, const char *raw, struct err *err);
+int backfill_find_stale(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
+                        int64_t *after, backfill_stale_fn *tell, void *arg, struct err *err)
+    MUST_CHECK;
+
+#endif

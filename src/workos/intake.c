@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+#include "workos/intake.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "workos/secrets.h"
+#include "workos/workos_state.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------------------------- the writer's part */
+
+/* Has the sender been kept waiting for long? */
+static bool is_overdue(const struct intake *intake)
+{
+    const struct workos *workos = intake->workos;
+    size_t waiting = atomic_load_explicit(&workos->waiting, memory_order_relaxed);
+    bool is_crowded = workos->opts.crowd && waiting >= workos->opts.crowd;
+
+    return intake->arrived_ms != INT64_MAX &&
+           clock_mono_ms() - intake->arrived_ms >
+               (is_crowded ? INTAKE_CROWDED_PATIENCE_MS : INTAKE_PATIENCE_MS);
+}
+
+/* Is there an event of that id? */
+static int is_logged(const struct intake *intake, const char *id, bool *out, struct err *err)
+{
+    struct logged_event logged;
+    int rc = event_log_find(intake->workos->events, id, &logged, err);
+
+    *out = rc == 0 && logged.seq != 0;
+    return rc;
+}
+
+/* Is it the creation of an object, or its deletion, that backfill has run the function for already? */
+static int is_backfilled(const struct intake *intake, bool *out, struct err *err)
+{
+    struct event_text id = intake->event.object_id;
+    char prune_id[EVENT_NAME_MAX + 1];
+
+    *out = false;
+    if (text_ends_with(intake->event.type, ".created"))
+        return event_log_is_backfilled(intake->workos->events, id, out, err);
+    if (!text_ends_with(intake->event.type, ".deleted") || !id.at ||
+        id.len >= sizeof(prune_id) - strlen("prune:"))
+        return 0;
+    snprintf(prune_id, sizeof(prune_id), "prune:%.*s", (int)id.len, id.at);
+    return is_logged(intake, prune_id, out, err);
+}
+
+/*
+ * What is to become of an event that has just come, before anything is written. Its row says so from
+ * the start: done, when its function will run now or there is none; if the function fails after all,
+ * that is written then.
+ */
+static int choose_fate(struct intake *intake, bool handled, struct event_record *out,
+                       struct err *err)
+{
+    struct workos *workos = intake->workos;
+    bool is_suspect, held = false;
+    int rc;
+
+    buf_reset(&intake->reason); /* the writer may run a job again */
+    rc = suspects_take(workos->suspects, intake->event.id, &is_suspect, &intake->reason, err);
+    if (rc == 0 && handled && !is_suspect)
+        rc = event_log_is_held(workos->events, intake->event.object_id, 0, &held, err);
+    if (rc < 0)
+        return rc;
+    *out = (struct event_record){.status = EVENT_DONE, .attempts = handled};
+    if (is_suspect)
+        *out = (struct event_record){
+            .status = EVENT_DEAD, .attempts = 1, .error = buf_text(&intake->reason)};
+    else if (held)
+        *out = (struct event_record){.status = EVENT_WAITING};
+    else if (handled && is_overdue(intake))
+        *out = (struct event_record){.status = EVENT_WAITING, .next_attempt_at = clock_wall_ms()};
+    return 0;
+}
+
+static int run_event(struct writer_job *job, struct db *db, struct err *err)
+{
+    struct intake *intake = (struct intake *)job;
+    struct workos *workos = intake->workos;
+    bool handled = workos->script && script_handles_event(workos->script, intake->event.type);
+    bool backfilled;
+    struct event_record record;
+    int rc = is_backfilled(intake, &backfilled, err);
+
+    (void)db;
+    handled = handled && !backfilled;
+    if (rc == 0)
+        rc = choose_fate(intake, handled, &record, err);
+    if (rc == 0)
+        rc = event_log_add(workos->events, intake->kept, &record, &intake->attempt.seq, err);
+    intake->duplicate = intake->attempt.seq == 0;
+    if (rc < 0 || intake->duplicate)
+        return rc;
+    if (record.next_attempt_at)
+        upkeep_wake(workos->upkeep, record.next_attempt_at);
+    rc = mirror_apply(workos->mirror, intake->kept, err);
+    if (rc == 0 && handled && record.status == EVENT_DONE)
+        rc = handle_event(&intake->attempt, &record.status, err);
+    return rc < 0 ? rc : handle_erasure(workos, intake->kept, err);
+}
+
+int intake_take(struct intake *intake, struct db *db, struct err *err)
+{
+    return run_event(&intake->job, db, err);
+}
+
+/* ---------------------------------------------------------------------------------- the caller's part */
+
+/* Set what is kept. A body without its secrets is a valid event as well. */
+static int leave_out_secrets(struct intake *intake, struct err *err)
+{
+    bool found;
+    int rc;
+
+    intake->kept = &intake->event;
+    intake->clean_body.max = intake->event.body_len * 4; /* 0 has become null everywhere */
+    rc = secrets_remove(&intake->event, &intake->clean_body, &found, err);
+    if (rc < 0 || !found)
+        return rc;
+    intake->kept = &intake->clean;
+    return event_read(&intake->clean, buf_text(&intake->clean_body), intake->clean_body.len, err);
+}
+
+int intake_read(struct intake *intake, struct workos *workos, const char *body, size_t body_len,
+                struct err *err)
+{
+    int rc;
+
+    *intake = (struct intake){
+        .job = {.run = run_event}, .workos = workos, .reason = BUF_INIT(ERR_TEXT_MAX)};
+    rc = event_read(&intake->event, body, body_len, err);
+    if (rc < 0)
+        return rc;
+    intake->attempt.workos = workos;
+    intake->attempt.event = &intake->event;
+    rc = leave_out_secrets(intake, err);
+    if (rc < 0)
+        intake_release(intake);
+    return rc;
+}
+
+void intake_release(struct intake *intake)
+{
+    event_release(&intake->event);
+    event_release(&intake->clean);
+    buf_release(&intake->clean_body);
+    buf_release(&intake->reason);
+}
+
+static void log_outcome(const struct intake *intake, int rc, const struct err *err)
+{
+    static struct log_limit limit; /* a full disk refuses thousands a second */
+
+    if (rc < 0 && log_may(&limit))
+        log_error("event not stored", log_str("event", intake->event.type),
+                  log_str("id", intake->event.id), log_str("error", err->text));
+    if (rc == 0)
+        log_debug(intake->duplicate ? "event is known already" : "event received",
+                  log_str("event", intake->event.type), log_str("id", intake->event.id));
+}
+
+/* The function ended everybody's transaction: once more, to record that (handle.h). */
+static int run_lost(struct intake *intake, int rc, struct err *err)
+{
+    if (rc < 0 && intake->attempt.was_lost)
+        rc = writer_run(intake->workos->writer, &intake->job, err);
+    return rc;
+}
+
+int intake_run(struct intake *intake, struct err *err)
+{
+    struct workos *workos = intake->workos;
+    int rc;
+
+    intake->arrived_ms = clock_mono_ms();
+    atomic_fetch_add_explicit(&workos->waiting, 1, memory_order_relaxed);
+    rc = writer_run(workos->writer, &intake->job, err);
+    rc = run_lost(intake, rc, err);
+    atomic_fetch_sub_explicit(&workos->waiting, 1, memory_order_relaxed);
+    log_outcome(intake, rc, err);
+    return rc;
+}
+
+static int run_look(struct writer_job *job, struct db *db, struct err *err)
+{
+    struct intake *intake = (struct intake *)job;
+    struct logged_event known;
+    int rc = event_log_find(intake->workos->events, intake->event.id, &known, err);
+
+    (void)db;
+    intake->duplicate = rc == 0 && known.seq != 0;
+    return rc;
+}
+
+int intake_look(struct intake *intake, struct err *err)
+{
+    intake->job.run = run_look;
+    return writer_run(intake->workos->writer, &intake->job, err);
+}
+
+static void finish_one(struct writer_job *job, int rc, const struct err *err)
+{
+    struct intake *intake = (struct intake *)job;
+
+    intake->rc = rc;
+    if (rc < 0)
+        intake->err = *err;
+    sem_post(intake->done);
+}
+
+static void submit_one(struct intake *intake, sem_t *done)
+{
+    struct err err;
+    int rc;
+
+    intake->job.done = finish_one;
+    intake->done = done;
+    intake->arrived_ms = INT64_MAX; /* nobody is kept waiting */
+    rc = writer_submit(intake->workos->writer, &intake->job, &err);
+    if (rc < 0) /* else the outcome is the writer's to set, and may be there already */
+        finish_one(&intake->job, rc, &err);
+}
+
+int intake_run_all(struct intake *intakes, size_t count, struct err *err)
+{
+    sem_t done;
+    int rc = 0;
+
+    sem_init(&done, 0, 0);
+    for (size_t i = 0; i < count; i++)
+        submit_one(&intakes[i], &done);
+    for (size_t i = 0; i < count; i++)
+        while (sem_wait(&done) < 0 && errno == EINTR)
+            ;
+    sem_destroy(&done);
+    for (size_t i = 0; i < count; i++) {
+        intakes[i].rc = run_lost(&intakes[i], intakes[i].rc, &intakes[i].err);
+        log_outcome(&intakes[i], intakes[i].rc, &intakes[i].err);
+        if (intakes[i].rc < 0 && rc == 0)
+            rc = err_set(err, intakes[i].rc, "%s", intakes[i].err.text);
+    }
+    return rc;
+}

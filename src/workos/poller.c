@@ -1,0 +1,666 @@
+/* SPDX-License-Identifier: MIT */
+#include "workos/poller.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "base/thread.h"
+#include "fetch/fetch.h"
+#include "workos/api.h"
+#include "workos/intake.h"
+#include "workos/workos_state.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    PAGE_MAX = 100,
+    TRIES = 3,
+    TIMEOUT_MS = 30000,
+    TYPES_MAX = 8192,
+    EXPECTED_MAX = 256,
+    EXPECT_FIRST_MS = 1000, /* until it is looked for again; doubling */
+    EXPECT_LAST_MS = 30000,
+    EXPECT_GIVE_UP_MS = 600000,
+    STEP_BACK_MS = 600000, /* when the place is lost */
+    GAP_MS = 200,          /* between two readings, whoever asks */
+};
+
+static const int64_t feed_days_ms = (int64_t)90 * 24 * 3600 * 1000;
+
+/* An event that a webhook told of. */
+struct expected {
+    char id[EVENT_NAME_MAX + 1];
+    int64_t since_ms; /* monotonic */
+};
+
+struct poller {
+    struct workos *workos;
+    struct poller_opts opts;
+    pthread_t thread;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* any of the following did */
+    bool stopping;          /* guarded by lock, as all that follows */
+    bool woken;
+    uint64_t asked, answered; /* poller_run_now: tickets */
+    struct poller_report report;
+    int rc;
+    struct err err; /* of the last reading; its outcome is for those who asked */
+    struct poller_status status;
+    char *types;               /* that the last reading asked for, by commas */
+    struct expected *expected; /* EXPECTED_MAX of them */
+    size_t expected_count;
+    int64_t expect_delay_ms;
+};
+
+/* ---------------------------------------------------------------------------------- the place */
+
+/* Behind which event to read on; or, when there was none yet, from which time on. */
+struct place {
+    char cursor[EVENT_NAME_MAX + 1];
+    int64_t at_ms; /* wall time: of the cursor's event, or the time itself */
+};
+
+enum { PLACE_CURSOR, PLACE_AT, PLACE_KEYS };
+static const char *const place_keys[PLACE_KEYS] = {"poll.cursor", "poll.at_ms"};
+
+struct place_job {
+    struct writer_job job; /* first: it is cast back */
+    struct place *place;
+    bool write;
+    struct workos *workos;
+    struct buf *types; /* gets the types that the script has functions for; NULL: not wanted */
+};
+
+static int read_place(struct db *db, struct place *out, struct err *err)
+{
+    struct stmt *stmt = NULL;
+    int rc = stmt_new(&stmt, db, "SELECT value FROM authkitd_state WHERE key = ?", err);
+
+    *out = (struct place){0};
+    for (int i = 0; rc == 0 && i < PLACE_KEYS; i++) {
+        stmt_bind_str(stmt, 1, place_keys[i]);
+        rc = stmt_step(stmt, err);
+        if (rc == 1 && i == PLACE_CURSOR)
+            snprintf(out->cursor, sizeof(out->cursor), "%s", stmt_text(stmt, 0, NULL));
+        else if (rc == 1)
+            out->at_ms = stmt_int(stmt, 0);
+        stmt_reset(stmt);
+        rc = rc < 0 ? rc : 0;
+    }
+    stmt_free(stmt);
+    return rc;
+}
+
+static int write_place(struct db *db, const struct place *place, struct err *err)
+{
+    struct stmt *stmt = NULL;
+    int rc = stmt_new(&stmt, db, "INSERT OR REPLACE INTO authkitd_state (key, value) VALUES (?, ?)",
+                      err);
+
+    for (int i = 0; rc == 0 && i < PLACE_KEYS; i++) {
+        stmt_bind_str(stmt, 1, place_keys[i]);
+        if (i == PLACE_CURSOR)
+            stmt_bind_str(stmt, 2, place->cursor);
+        else
+            stmt_bind_int(stmt, 2, place->at_ms);
+        rc = stmt_run(stmt, err);
+    }
+    stmt_free(stmt);
+    return rc;
+}
+
+static int run_place(struct writer_job *job, struct db *db, struct err *err)
+{
+    struct place_job *place = (struct place_job *)job;
+
+    if (place->types) {
+        buf_reset(place->types);
+        buf_puts(place->types, script_event_names(place->workos->script));
+    }
+    return place->write ? write_place(db, place->place, err) : read_place(db, place->place, err);
+}
+
+static int save_place(struct workos *workos, struct place *place, struct err *err)
+{
+    struct place_job job = {
+        .job = {.run = run_place}, .workos = workos, .place = place, .write = true};
+
+    return writer_run(workos->writer, &job.job, err);
+}
+
+/* ---------------------------------------------------------------------------------- a reading */
+
+struct reading {
+    struct poller *poller; /* NULL in poller_once */
+    struct workos *workos;
+    struct api *api;
+    struct place place;      /* as it is on disk */
+    struct place reached;    /* how far this reading has come */
+    struct buf script_types; /* by spaces */
+    bool mirrors_only;       /* WorkOS doesn't know one of the script's types */
+    struct poller_report report;
+};
+
+/* Is the type in the list by commas? */
+static bool is_listed(const char *list, const char *type)
+{
+    size_t len = strlen(type);
+
+    while (list) {
+        if (strncmp(list, type, len) == 0 && (list[len] == ',' || list[len] == '\0'))
+            return true;
+        list = strchr(list, ',');
+        list = list ? list + 1 : NULL;
+    }
+    return false;
+}
+
+/* The types to ask for, by commas: those with a mirror, and those with a function. */
+static void put_types(const struct reading *reading, struct buf *out)
+{
+    const char *at = buf_text(&reading->script_types);
+
+    buf_puts(out, mirror_event_types());
+    while (*at && !reading->mirrors_only) {
+        size_t len = strcspn(at, " ");
+        char type[EVENT_NAME_MAX + 1];
+
+        snprintf(type, sizeof(type), "%.*s", (int)len, at);
+        if (!is_listed(mirror_event_types(), type))
+            buf_printf(out, ",%s", type);
+        at += len + (at[len] == ' ');
+    }
+}
+
+static void remember_types(struct poller *poller, const char *types)
+{
+    char *copy = strdup(types);
+
+    pthread_mutex_lock(&poller->lock);
+    free(poller->types);
+    poller->types = copy; /* NULL, for want of memory: everything is expected then */
+    pthread_mutex_unlock(&poller->lock);
+}
+
+static int put_path(const struct reading *reading, struct buf *out, struct err *err)
+{
+    struct buf types = BUF_INIT(TYPES_MAX);
+    char start[CLOCK_TEXT_MAX];
+
+    put_types(reading, &types);
+    if (reading->poller)
+        remember_types(reading->poller, buf_text(&types));
+    buf_printf(out, "/events?events=%s", buf_text(&types));
+    if (!buf_ok(&types))
+        out->failed = true;
+    buf_release(&types);
+    buf_printf(out, "&limit=%d&order=asc", PAGE_MAX);
+    if (reading->reached.cursor[0]) {
+        buf_puts(out, "&after=");
+        fetch_put_escaped(out, reading->reached.cursor);
+    } else {
+        clock_format_ms(reading->reached.at_ms, start);
+        buf_puts(out, "&range_start=");
+        fetch_put_escaped(out, start);
+    }
+    return buf_ok(out) ? 0 : err_set(err, ERR_INVALID, "the script has too many event types");
+}
+
+static void forget_expected(struct poller *poller, const char *id)
+{
+    if (!poller)
+        return;
+    pthread_mutex_lock(&poller->lock);
+    for (size_t i = 0; i < poller->expected_count; i++) {
+        if (strcmp(poller->expected[i].id, id) == 0) {
+            poller->expected[i] = poller->expected[--poller->expected_count];
+            break;
+        }
+    }
+    pthread_mutex_unlock(&poller->lock);
+}
+
+/* One event of a page: read, or logged and left out. Returns false for that. */
+static bool read_event(struct reading *reading, const struct json *json, uint32_t node,
+                       struct intake *out, struct err *err)
+{
+    size_t len;
+    const char *raw = json_raw(json, node, &len);
+    int rc = intake_read(out, reading->workos, raw, len, err);
+
+    if (rc == 0)
+        return true;
+    if (rc == ERR_INVALID) {
+        log_warn("the Events API has something that can't be read; it is left out",
+                 log_str("error", err->text), log_bytes("event", raw, len < 200 ? len : 200));
+        reading->report.unusable++;
+    }
+    return false;
+}
+
+/*
+ * Oldest first is what everything rests on: from a list the other way round the place would jump. Some
+ * events may stand a little out of place, since WorkOS has more than one clock.
+ */
+static int check_order(const struct intake *intakes, size_t count, struct err *err)
+{
+    int64_t fall_us = 0;
+    size_t steps_down = 0;
+
+    for (size_t i = 1; i < count; i++) {
+        int64_t step_us = intakes[i].event.created_us - intakes[i - 1].event.created_us;
+
+        fall_us -= step_us;
+        steps_down += step_us < 0;
+    }
+    if (steps_down * 2 < count || fall_us / 1000 < POLLER_OVERLAP_MS)
+        return 0;
+    return err_set(err, ERR_INVALID,
+                   "the Events API isn't oldest first: %s stands behind newer ones",
+                   intakes[count - 1].event.id);
+}
+
+/* Everything of the page is on disk. */
+static int go_on_behind(struct reading *reading, const struct intake *intakes, size_t count,
+                        struct err *err)
+{
+    int64_t passed_ms = clock_wall_ms() - POLLER_OVERLAP_MS;
+    struct place place = reading->place;
+
+    for (size_t i = 0; i < count; i++) {
+        const struct event *event = &intakes[i].event;
+        int64_t at_ms = event->created_us ? event->created_us / 1000 : reading->reached.at_ms;
+
+        snprintf(reading->reached.cursor, sizeof(reading->reached.cursor), "%s", event->id);
+        reading->reached.at_ms = at_ms;
+        if (at_ms <= passed_ms)
+            place = reading->reached;
+        reading->report.fresh += !intakes[i].duplicate;
+        forget_expected(reading->poller, event->id);
+    }
+    if (strcmp(place.cursor, reading->place.cursor) == 0)
+        return 0;
+    reading->place = place;
+    return save_place(reading->workos, &place, err);
+}
+
+static int take_events(struct reading *reading, const struct json *json, uint32_t data,
+                       struct intake *intakes, size_t *out_count, struct err *err)
+{
+    size_t count = 0;
+    int rc = 0;
+
+    for (uint32_t node = data + 1; rc == 0 && node < json->nodes[data].next;
+         node = json->nodes[node].next) {
+        reading->report.read++;
+        if (read_event(reading, json, node, &intakes[count], err))
+            count++;
+        else if (err->code == ERR_NOMEM)
+            rc = ERR_NOMEM;
+    }
+    *out_count = count;
+    if (rc == 0)
+        rc = check_order(intakes, count, err);
+    if (rc == 0)
+        rc = intake_run_all(intakes, count, err);
+    return rc < 0 ? rc : go_on_behind(reading, intakes, count, err);
+}
+
+/* out_more: there is another page. */
+static int take_page(struct reading *reading, const struct api_answer *answer, bool *out_more,
+                     struct err *err)
+{
+    const struct json *json = &answer->json;
+    uint32_t data = json->count ? json_member(json, 0, "data") : JSON_ABSENT;
+    uint32_t metadata;
+    struct intake *intakes;
+    size_t count = 0;
+    int rc;
+
+    if (!data || json->nodes[data].type != JSON_ARRAY)
+        return err_set(err, ERR_IO, "the Events API's answer has no list of events");
+    intakes = calloc((size_t)json->nodes[data].count + 1, sizeof(*intakes));
+    if (!intakes)
+        return err_set(err, ERR_NOMEM, "no memory for a page of events");
+    metadata = json_member(json, 0, "list_metadata");
+    rc = take_events(reading, json, data, intakes, &count, err);
+    *out_more = count > 0 && metadata && json_string_member(json, metadata, "after");
+    for (size_t i = 0; i < count; i++)
+        intake_release(&intakes[i]);
+    free(intakes);
+    return rc;
+}
+
+/*
+ * What to do when WorkOS refuses: it may not know the place any more, or not one of the types. True
+ * when there is something else to try.
+ */
+static bool find_a_way(struct reading *reading, int status, const struct err *why)
+{
+    int64_t oldest_ms = clock_wall_ms() - feed_days_ms;
+
+    if (status == 401 || status == 403 || status == 0)
+        return false;
+    if (reading->reached.cursor[0]) {
+        reading->reached.at_ms -= STEP_BACK_MS;
+        if (reading->reached.at_ms < oldest_ms)
+            reading->reached.at_ms = oldest_ms;
+        reading->reached.cursor[0] = '\0';
+        log_warn("WorkOS doesn't know the place in its events any more; reading on from before it",
+                 log_str("error", why->text));
+        return true;
+    }
+    if (!reading->mirrors_only && reading->script_types.len > 0) {
+        reading->mirrors_only = true;
+        log_error(
+            "WorkOS refuses the list of event types: one that handlers.lua has a function for "
+            "may be misspelt; reading on without them",
+            log_str("types", buf_text(&reading->script_types)), log_str("error", why->text));
+        return true;
+    }
+    return false;
+}
+
+static int read_page(struct reading *reading, bool *out_more, struct err *err)
+{
+    struct buf path = BUF_INIT(2 * TYPES_MAX);
+    struct api_answer answer = {0};
+    int rc = put_path(reading, &path, err);
+
+    if (rc == 0)
+        rc = api_call(reading->api, "GET", buf_text(&path), NULL, &answer, err);
+    if (rc == 0)
+        rc = take_page(reading, &answer, out_more, err);
+    else if (rc == ERR_INVALID && find_a_way(reading, answer.status, err)) {
+        *out_more = true;
+        rc = 0;
+    }
+    api_answer_release(&answer);
+    buf_release(&path);
+    return rc;
+}
+
+static int read_all(struct reading *reading, struct err *err)
+{
+    struct place_job job = {.job = {.run = run_place},
+                            .workos = reading->workos,
+                            .place = &reading->place,
+                            .types = &reading->script_types};
+    bool more = true;
+    int rc = writer_run(reading->workos->writer, &job.job, err);
+
+    if (rc == 0 && reading->place.at_ms == 0) { /* the first start: from now on */
+        reading->place.at_ms = clock_wall_ms();
+        rc = save_place(reading->workos, &reading->place, err);
+    }
+    reading->reached = reading->place;
+    while (rc == 0 && more)
+        rc = read_page(reading, &more, err);
+    return rc;
+}
+
+static bool is_stopping(void *arg)
+{
+    struct poller *poller = arg;
+    bool stopping;
+
+    pthread_mutex_lock(&poller->lock);
+    stopping = poller->stopping;
+    pthread_mutex_unlock(&poller->lock);
+    return stopping;
+}
+
+static int open_api(struct api **out, const struct workos_api_opts *opts, struct poller *poller,
+                    struct err *err)
+{
+    const struct api_opts api_opts = {
+        .hostname = opts->hostname,
+        .port = opts->port,
+        .https = opts->https,
+        .key = opts->key,
+        .phase = "poll",
+        .tries = TRIES,
+        .timeout_ms = TIMEOUT_MS,
+        .cancelled = poller ? is_stopping : NULL,
+        .arg = poller,
+    };
+
+    return api_open(out, &api_opts, err);
+}
+
+static int read_events(struct workos *workos, struct poller *poller, struct api *api,
+                       struct poller_report *out, struct err *err)
+{
+    struct reading reading = {
+        .poller = poller,
+        .workos = workos,
+        .api = api,
+        .script_types = BUF_INIT(TYPES_MAX),
+    };
+    int rc = read_all(&reading, err);
+
+    *out = reading.report;
+    buf_release(&reading.script_types);
+    return rc;
+}
+
+int poller_once(struct workos *workos, const struct poller_opts *opts, struct poller_report *out,
+                struct err *err)
+{
+    struct api *api = NULL;
+    int rc = open_api(&api, &opts->api, NULL, err);
+
+    if (rc == 0)
+        rc = read_events(workos, NULL, api, out, err);
+    api_close(api);
+    return rc;
+}
+
+/* ---------------------------------------------------------------------------------- what is expected */
+
+void poller_expect(struct poller *poller, const char *id, const char *type)
+{
+    if (!poller)
+        return;
+    pthread_mutex_lock(&poller->lock);
+    if (!poller->types || is_listed(poller->types, type)) {
+        if (poller->expected_count < EXPECTED_MAX) {
+            struct expected *expected = &poller->expected[poller->expected_count++];
+
+            snprintf(expected->id, sizeof(expected->id), "%s", id);
+            expected->since_ms = clock_mono_ms();
+        }
+        poller->expect_delay_ms = 0;
+        poller->woken = true;
+        pthread_cond_broadcast(&poller->changed);
+    }
+    pthread_mutex_unlock(&poller->lock);
+}
+
+/* With the lock held. How long until it is looked for again; -1: nothing is expected. */
+static int64_t expect_again_ms(struct poller *poller)
+{
+    int64_t now_ms = clock_mono_ms();
+
+    for (size_t i = 0; i < poller->expected_count;) {
+        if (now_ms - poller->expected[i].since_ms < EXPECT_GIVE_UP_MS) {
+            i++;
+            continue;
+        }
+        log_error("a webhook brought an event that the Events API doesn't have",
+                  log_str("id", poller->expected[i].id));
+        poller->expected[i] = poller->expected[--poller->expected_count];
+    }
+    if (poller->expected_count == 0)
+        return -1;
+    poller->expect_delay_ms =
+        poller->expect_delay_ms ? poller->expect_delay_ms * 2 : EXPECT_FIRST_MS;
+    if (poller->expect_delay_ms > EXPECT_LAST_MS)
+        poller->expect_delay_ms = EXPECT_LAST_MS;
+    return poller->expect_delay_ms;
+}
+
+/* ---------------------------------------------------------------------------------- the thread */
+
+/* With the lock held. Failures are logged when they begin and when they end. */
+static void note_outcome(struct poller *poller, int rc, const struct err *err)
+{
+    struct poller_status *status = &poller->status;
+    const struct poller_report *report = &poller->report;
+
+    if (rc == 0) {
+        status->last_good_ms = clock_wall_ms();
+        if (status->is_failing)
+            log_info("the Events API can be read again");
+        if (report->fresh > 0)
+            log_info("events that no webhook had brought", log_int("count", report->fresh));
+    } else if (rc != ERR_CLOSED) {
+        if (!status->is_failing)
+            log_error("the Events API can't be read; trying again at every --poll",
+                      log_str("error", err->text));
+        snprintf(status->problem, sizeof(status->problem), "%s", err->text);
+    }
+    status->is_failing = rc < 0;
+}
+
+/* With the lock held. */
+static void wait_until(struct poller *poller, int64_t until_ms, bool may_be_woken)
+{
+    while (!poller->stopping &&
+           !(may_be_woken && (poller->woken || poller->asked != poller->answered))) {
+        int64_t left_ms = until_ms - clock_mono_ms();
+        struct timespec until = thread_after_ms(left_ms);
+
+        if (left_ms <= 0)
+            return;
+        pthread_cond_clockwait(&poller->changed, &poller->lock, CLOCK_MONOTONIC, &until);
+    }
+}
+
+/* With the lock held, but not while it reads. Returns when to read again. */
+static int64_t read_once(struct poller *poller, struct api *api)
+{
+    uint64_t ticket = poller->asked;
+    struct poller_report report = {0};
+    struct err err = {0};
+    int64_t again_ms;
+    int rc;
+
+    poller->woken = false;
+    pthread_mutex_unlock(&poller->lock);
+    rc = read_events(poller->workos, poller, api, &report, &err);
+    pthread_mutex_lock(&poller->lock);
+    poller->report = report;
+    poller->rc = rc;
+    poller->err = err;
+    poller->answered = ticket;
+    note_outcome(poller, rc, &err);
+    pthread_cond_broadcast(&poller->changed);
+    again_ms = expect_again_ms(poller);
+    if (again_ms < 0 || again_ms > poller->opts.interval_ms)
+        again_ms = poller->opts.interval_ms;
+    return clock_mono_ms() + again_ms;
+}
+
+static void *poller_main(void *arg)
+{
+    struct poller *poller = arg;
+    struct api *api = NULL;
+    struct err err;
+
+    if (open_api(&api, &poller->opts.api, poller, &err) < 0)
+        log_error("events can't be polled", log_str("error", err.text));
+    pthread_mutex_lock(&poller->lock);
+    while (!poller->stopping && api) {
+        int64_t next_ms = read_once(poller, api);
+
+        wait_until(poller, clock_mono_ms() + GAP_MS, false);
+        wait_until(poller, next_ms, true);
+    }
+    poller->stopping = true; /* nobody waits for another reading */
+    pthread_cond_broadcast(&poller->changed);
+    pthread_mutex_unlock(&poller->lock);
+    api_close(api);
+    return NULL;
+}
+
+int poller_run_now(struct poller *poller, struct poller_report *out, struct err *err)
+{
+    uint64_t ticket;
+    int rc;
+
+    pthread_mutex_lock(&poller->lock);
+    ticket = ++poller->asked;
+    pthread_cond_broadcast(&poller->changed);
+    while (poller->answered < ticket && !poller->stopping)
+        pthread_cond_wait(&poller->changed, &poller->lock);
+    if (poller->answered >= ticket) {
+        *out = poller->report;
+        rc = poller->rc;
+        if (rc < 0)
+            *err = poller->err;
+    } else {
+        rc = err_set(err, ERR_CLOSED, "the server is stopping");
+    }
+    pthread_mutex_unlock(&poller->lock);
+    return rc;
+}
+
+void poller_get_status(struct poller *poller, struct poller_status *out)
+{
+    pthread_mutex_lock(&poller->lock);
+    *out = poller->status;
+    pthread_mutex_unlock(&poller->lock);
+}
+
+int poller_start(struct poller **out, struct workos *workos, const struct poller_opts *opts,
+                 struct err *err)
+{
+    struct poller *poller = calloc(1, sizeof(*poller));
+    int rc;
+
+    if (poller)
+        poller->expected = calloc(EXPECTED_MAX, sizeof(*poller->expected));
+    if (!poller || !poller->expected) {
+        free(poller);
+        return err_set(err, ERR_NOMEM, "no memory for the poller");
+    }
+    poller->workos = workos;
+    poller->opts = *opts;
+    poller->status.started_ms = clock_wall_ms();
+    pthread_mutex_init(&poller->lock, NULL);
+    pthread_cond_init(&poller->changed, NULL);
+    rc = thread_start(&poller->thread, "poller", poller_main, poller, err);
+    if (rc < 0) {
+        poller_free(poller);
+        return rc;
+    }
+    *out = poller;
+    return 0;
+}
+
+void poller_stop(struct poller *poller)
+{
+    if (!poller)
+        return;
+    pthread_mutex_lock(&poller->lock);
+    poller->stopping = true;
+    pthread_cond_broadcast(&poller->changed);
+    pthread_mutex_unlock(&poller->lock);
+    pthread_join(poller->thread, NULL);
+}
+
+void poller_free(struct poller *poller)
+{
+    if (!poller)
+        return;
+    pthread_mutex_destroy(&poller->lock);
+    pthread_cond_destroy(&poller->changed);
+    free(poller->expected);
+    free(poller->types);
+    free(poller);
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * poller - reads the Events API for what no webhook brought.
+ *
+ * WorkOS keeps every event for 90 days and gives them oldest first. Every so often the poller asks for
+ * those behind its place, for every type that has a mirror or a function, and takes them in as webhooks
+ * are (intake.h): what is known already is a duplicate, and vanishes. So a server that was down, or a
+ * webhook that got lost, costs nothing but time.
+ *
+ *     place (on disk) --> GET /events?after=…  --page--> intake --on disk--> place moves --> next page
+ *
+ * The place is the poller's alone: no webhook moves it (one could move it past an older event that
+ * hasn't come). It lies POLLER_OVERLAP_MS behind, so that the newest events are read more than once:
+ * WorkOS shows an event some seconds after it was made. At the first start the place is "now".
+ *
+ * When WorkOS doesn't know the place any more (the server was down for too long), that is logged, and
+ * reading goes on from ten minutes before the last event that was read, or from 90 days ago. An event
+ * that can't be read is logged and left out; it stops nothing.
+ *
+ * With opts.ordered webhooks only wake the poller (poller_expect). It reads at once, and again until
+ * it has seen the event, since WorkOS may hold it back for some seconds.
+ *
+ * Threads    poller_start, _stop, _free: main. poller_expect: any. poller_run_now: any but the
+ *            writer's; blocks. poller_once: any with no poller running. It has a thread of its own.
+ * Ownership  opts is copied, its texts must outlive the poller.
+ * Errors     those of api.h and of the writer. The thread logs them, when they begin and when they
+ *            end, and tries again at the next time.
+ */
+#ifndef WORKOS_POLLER_H
+#define WORKOS_POLLER_H
+
+#include "base/err.h"
+#include "workos/workos.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { POLLER_OVERLAP_MS = 60000 };
+
+struct poller;
+
+struct poller_opts {
+    struct workos_api_opts api;
+    int64_t interval_ms;
+};
+
+/* What one reading brought. */
+struct poller_report {
+    int64_t read;     /* events */
+    int64_t fresh;    /* of them, not known before */
+    int64_t unusable; /* of them, no events at all */
+};
+
+struct poller_status {
+    int64_t last_good_ms; /* wall time of the end of the last good reading; 0: none yet */
+    int64_t
+        started_ms; /* wall time: what there is to miss is younger than that, or than last_good_ms */
+    bool is_failing; /* the last one failed */
+    char problem[ERR_TEXT_MAX];
+};
+
+int poller_start(struct poller **out, struct workos *workos, const struct poller_opts *opts,
+                 struct err *err) MUST_CHECK;
+void poller_stop(struct poller *poller); /* before the writer stops; NULL is fine, here and below */
+void poller_free(struct poller *poller);
+
+/* A webhook brought this event, and it was not taken in: read until it comes. */
+void poller_expect(struct poller *poller, const char *id, const char *type);
+
+/* Read now, and wait for the outcome of a reading that began after the call. */
+int poller_run_now(struct poller *poller, struct poller_report *out, struct err *err) MUST_CHECK;
+
+/* One reading, on this thread, without a poller. */
+int poller_once(struct workos *workos, const struct poller_opts *opts, struct poller_report *out,
+                struct err *err) MUST_CHECK;
+
+void poller_get_status(struct poller *poller, struct poller_status *out);
+
+#endif

@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: MIT
+// The Events API: what no webhook brought is fetched, once, in order, whatever the API does; and
+// --ordered, where webhooks only wake the poller.
+
+import assert from 'node:assert/strict';
+
+import { changeRows } from './lib/database.js';
+import { faults, startFakeApi } from './lib/fake_api.js';
+import { describe, load, patience, randomness, test, until } from './lib/harness.js';
+import { runCommand, startServer } from './lib/server.js';
+import { newEvent, userCreated } from './lib/workos.js';
+
+
+const HANDLERS = `
+local authkit = require "authkit"
+authkit.schema { seen = { columns = { event_id = "text", user_id = "text?", kind = "text" } } }
+local function note(ctx, event)
+  ctx.db.insert("seen", { event_id = event.id, user_id = event.data.id, kind = event.event })
+end
+authkit.events {
+  ["user.created"] = note, ["user.updated"] = note, ["user.deleted"] = note, ["session.created"] = note,
+}`;
+
+const seen = (server) => server.rows('SELECT event_id, user_id, kind FROM seen ORDER BY _id');
+
+/** One reading that began after now. */
+async function reconcile(server) {
+    const answer = await fetch(`${server.adminUrl}/reconcile`, {
+        method: 'POST',
+        headers: { 'Authkitd-Admin': '1' },
+    });
+    return { status: answer.status, ...(await answer.json()) };
+}
+
+const started = async (t, api, options = {}) =>
+    startServer(t, { handlers: HANDLERS, ...options, env: { ...api.env, ...options.env } });
+
+/** A server whose place is set: what comes from now on is its to fetch. */
+async function placed(t, api, options) {
+    const server = await started(t, api, options);
+    await until('the first reading', () => api.requests.some(({ path }) => path === '/events'));
+    await reconcile(server);
+    return server;
+}
+
+describe('what no webhook brought', () => {
+    test('is fetched, in order, once; what a webhook brought before vanishes', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+        const first = api.users.add({ first_name: 'Ada' });
+        const second = api.users.update(first.data.id, { first_name: 'Grace' });
+        const other = api.users.add();
+
+        await server.deliver(other);
+        const report = await reconcile(server);
+        assert.equal(report.status, 200);
+        assert.equal(report.fresh, 2);
+        assert.deepEqual(
+            seen(server).map((row) => row.event_id),
+            [other.id, first.id, second.id],
+        );
+        assert.equal(
+            server.row('SELECT first_name FROM workos_users WHERE id = ?', first.data.id),
+            'Grace',
+        );
+        assert.equal((await reconcile(server)).fresh, 0);
+        await server.deliver(first);
+        assert.equal(seen(server).length, 3);
+    });
+
+    test('by itself, at every --poll', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args: ['--poll', '1'] });
+        const event = api.users.add();
+
+        await until('the event', () => seen(server).length === 1);
+        assert.equal(seen(server)[0].event_id, event.id);
+    });
+
+    test(`while the server was down: ${load(1000, 150)} users changed, one reading at its start`, async (t) => {
+        const api = await startFakeApi(t);
+        const users = api.users.addExisting(load(1000, 150));
+        const server = await placed(t, api);
+
+        await server.stop();
+        for (const user of users) api.users.update(user.id, { first_name: `New ${user.id}` });
+        const gone = users.slice(0, 20);
+        for (const user of gone) api.users.remove(user.id);
+        await server.start();
+        await until(
+            'all of them',
+            () => seen(server).length === users.length + gone.length,
+            patience(20_000),
+        );
+        assert.equal(server.count('workos_users'), users.length - gone.length);
+        assert.equal(
+            server.row('SELECT count(*) FROM workos_users WHERE first_name = ? || id', 'New '),
+            users.length - gone.length,
+        );
+    });
+
+    test('also of types without a mirror, when the script has a function for them', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+        const session = api.emit('session.created', { object: 'session', id: 'session_1' });
+
+        api.emit('session.revoked', { object: 'session', id: 'session_1' });
+        await reconcile(server);
+        assert.deepEqual(
+            seen(server).map((row) => row.event_id),
+            [session.id],
+        );
+        assert.equal(server.count('workos_events'), 1);
+    });
+
+    test('before its first start is not fetched: its place is "now"', async (t) => {
+        const api = await startFakeApi(t);
+
+        api.users.add({}, { created_at: new Date(Date.now() - 3_600_000).toISOString() });
+        const server = await placed(t, api);
+        assert.equal(server.count('workos_events'), 0);
+    });
+
+    test('is told by /readyz and /metrics', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+        const ready = await (await fetch(`${server.adminUrl}/readyz`)).json();
+        const metrics = await (await fetch(`${server.adminUrl}/metrics`)).text();
+
+        assert.equal(ready.status, 'ready');
+        assert.equal(ready.poll.failing, false);
+        assert.match(metrics, /^authkitd_poll_age_seconds \d+$/m);
+        assert.match(metrics, /^authkitd_poll_failing 0$/m);
+    });
+});
+
+describe('a feed that shows its newest seconds late', () => {
+    test('loses nothing, though an older event appears behind a newer one', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+        const newer = api.users.add();
+
+        await reconcile(server);
+        const older = api.users.add({}, { before: newer.id });
+        await reconcile(server);
+        assert.deepEqual(
+            seen(server).map((row) => row.event_id).sort(),
+            [newer.id, older.id].sort(),
+        );
+    });
+
+    test('an empty page is no end: what is held back comes with a later reading', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args: ['--poll', '1'] });
+
+        api.holdBackMs = 1500;
+        const event = api.users.add();
+        assert.equal((await reconcile(server)).fresh, 0);
+        await until('the event', () => seen(server).length === 1);
+        assert.equal(seen(server)[0].event_id, event.id);
+    });
+});
+
+describe('an API that misbehaves', () => {
+    for (const [what, fault, times] of [
+        ['429 with Retry-After', faults.rateLimited(0), 2],
+        ['429 with a bare string', faults.bareString(), 1],
+        ['500', faults.status(500), 2],
+        ['502 with HTML', faults.html(), 1],
+        ['a cut connection', faults.cut(), 2],
+        ['no answer at all', faults.reset(), 2],
+        ['cut JSON', faults.invalidJson(), 1],
+        ['a body that is too short for its length', faults.wrongLength(10), 1],
+    ]) {
+        test(`${what}, ${times} times: the reading goes well in the end`, async (t) => {
+            const api = await startFakeApi(t);
+            const server = await placed(t, api);
+
+            api.users.add();
+            api.fail('/events', fault, times);
+            const report = await reconcile(server);
+            assert.equal(report.status, 200, JSON.stringify(report));
+            assert.equal(report.fresh, 1);
+        });
+    }
+
+    test('a wrong key: one line in the log, told by /readyz and reconcile; it recovers', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args: ['--poll', '1'] });
+
+        api.fail('/events', faults.status(401, { message: 'Unauthorized' }), 3);
+        await server.waitForLog("the Events API can't be read; trying again at every --poll");
+        const ready = await (await fetch(`${server.adminUrl}/readyz`)).json();
+        assert.match(ready.poll.problem ?? '', /401|^$/);
+        await server.waitForLog('the Events API can be read again');
+        assert.equal(
+            server.lines.filter(({ msg }) => msg.startsWith("the Events API can't be read")).length,
+            1,
+        );
+        assert.ok(!server.lines.some(({ text }) => text.includes(api.key)), 'the key is not logged');
+    });
+
+    test('an event that cannot be read is logged and left out', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+
+        const good = api.users.add();
+        api.emit('user.updated', null);
+        const alsoGood = api.users.add();
+        const report = await reconcile(server);
+        assert.equal(report.status, 200, JSON.stringify(report));
+        assert.equal(report.unusable, 1);
+        assert.deepEqual(
+            seen(server).map((row) => row.event_id),
+            [good.id, alsoGood.id],
+        );
+    });
+
+    test('a failing function is no reason to wait: the others run', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, {
+            handlers: HANDLERS.replace(
+                'local function note(ctx, event)',
+                'local function note(ctx, event) if event.data.first_name == "bad" then error("bad") end',
+            ),
+        });
+        const bad = api.users.add({ first_name: 'bad' });
+        const good = api.users.add();
+        assert.equal((await reconcile(server)).fresh, 2);
+        assert.equal(server.eventRow(bad).status, 'failed');
+        assert.equal(server.eventRow(good).status, 'done');
+    });
+
+    test('a place that it does not know any more: it goes on from before, and says so', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+        const old = { created_at: new Date(Date.now() - 300_000).toISOString() };
+
+        // The place must be a while ago, so that an event can lie behind it.
+        await server.stop();
+        changeRows(server.database, "UPDATE authkitd_state SET value = value - 3600000 WHERE key = 'poll.at_ms'");
+        await server.start();
+        const first = api.users.add({}, old);
+        await reconcile(server); // it is behind that one now
+        const second = api.users.add();
+        api.events.splice(
+            api.events.findIndex(({ id }) => id === first.id),
+            1,
+        );
+        api.fail(/after=/, faults.status(404, { message: 'Event not found' }), 1);
+        const report = await reconcile(server);
+        assert.equal(report.status, 200, JSON.stringify(report));
+        assert.equal(server.eventRow(second).status, 'done');
+        assert.ok(
+            server.lines.some(({ msg }) => msg.includes("doesn't know the place")),
+            server.logTail(),
+        );
+    });
+
+    test('a type that it does not know: the others are read all the same', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, {
+            handlers: HANDLERS.replace('["session.created"] = note', '["user.creatd"] = note'),
+        });
+        const event = api.users.add();
+
+        api.fail(/user\.creatd/, faults.status(422, { message: 'Validation failed' }), 99);
+        const report = await reconcile(server);
+        assert.equal(report.status, 200, JSON.stringify(report));
+        assert.equal(server.eventRow(event).status, 'done');
+        assert.ok(server.lines.some(({ msg }) => msg.includes('may be misspelt')));
+    });
+
+    test('newest first: an error, and the place stays', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+        const page = (events) => ({
+            body: {
+                object: 'list',
+                data: events.map((event) => ({ object: 'event', ...event })),
+                list_metadata: { after: null },
+            },
+        });
+        const [a, b] = [api.users.add({}, { silent: true }), api.users.add({}, { silent: true })];
+        a.created_at = '2026-01-01T00:05:00.000Z';
+        b.created_at = '2026-01-01T00:00:00.000Z';
+        api.routes.set('GET /events', () => page([a, b]));
+        const report = await reconcile(server);
+        assert.equal(report.status, 502);
+        assert.match(report.error.message, /oldest first/);
+    });
+
+    test('that never answers does not hold up the end of the server', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args: ['--poll', '1'] });
+
+        api.fail('/events', faults.silent(), 99);
+        await until(
+            'a request that hangs',
+            () => api.requests.some(({ path, status }) => path === '/events' && !status),
+        );
+        await server.stop();
+    });
+
+    test(`at random, ${load(6, 3)} rounds: nothing missed, nothing twice`, async (t) => {
+        const random = randomness(t);
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args: ['--poll', '1'] });
+        const all = [
+            faults.rateLimited(0),
+            faults.status(500),
+            faults.cut(),
+            faults.reset(),
+            faults.invalidJson(),
+            faults.pageSize(3),
+            faults.html(503),
+        ];
+        const events = [];
+
+        for (let round = 0; round < load(6, 3); round++) {
+            for (let i = 0; i < 5; i++)
+                api.fail('/events', all[random.below(all.length)], 1 + random.below(2));
+            for (let i = 0; i < 40; i++) {
+                const event =
+                    events.length && random.below(3) === 0 && api.users.size
+                        ? api.users.update([...api.users.keys()][random.below(api.users.size)])
+                        : api.users.add();
+                events.push(event);
+                if (random.below(3) === 0) await server.deliver(event);
+            }
+            if (random.below(2) === 0) {
+                if (random.below(2) === 0) await server.kill();
+                else await server.stop();
+                await server.start();
+            }
+        }
+        await until(
+            'all of them',
+            () => server.count('workos_events') === events.length,
+            patience(30_000),
+        );
+        const rows = seen(server);
+        assert.equal(new Set(rows.map((row) => row.event_id)).size, rows.length, 'nothing twice');
+        assert.equal(rows.length, events.length);
+        for (const user of api.users.values())
+            assert.equal(
+                server.row('SELECT updated_at FROM workos_users WHERE id = ?', user.id),
+                user.updated_at,
+            );
+    });
+});
+
+describe('--ordered', () => {
+    const args = ['--ordered', '--poll', '60'];
+
+    test('a webhook wakes the poller; the functions see the order of the API', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args });
+        const created = api.users.add();
+        const updated = api.users.update(created.data.id);
+
+        await server.deliver(updated); // first
+        await server.deliver(created);
+        await until('both', () => seen(server).length === 2);
+        assert.deepEqual(
+            seen(server).map((row) => row.event_id),
+            [created.id, updated.id],
+        );
+    });
+
+    test('an event that is held back is read again until it comes', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args });
+
+        api.holdBackMs = 2500;
+        const event = api.users.add();
+        await server.deliver(event);
+        assert.equal(server.count('workos_events'), 0);
+        await until('the event', () => seen(server).length === 1);
+        await server.deliver(event); // again: it is known, and asks for nothing
+    });
+
+    test('a webhook of a type that nobody wants asks for nothing', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args });
+        const before = api.requests.length;
+
+        await server.deliver(newEvent('dsync.group.created', { id: 'group_1' }));
+        await server.deliver(userCreated()); // one that it will look for in vain
+        await until('the poller to look for the second', () => api.requests.length > before);
+        assert.equal(server.count('workos_events'), 0);
+    });
+
+    test('needs a key: wrong usage', async () => {
+        const outcome = await runCommand(['serve', '--ordered'], {
+            env: { WORKOS_WEBHOOK_SECRET: 'x' },
+        });
+        assert.equal(outcome.code, 2);
+        assert.match(outcome.stderr, /WORKOS_API_KEY/);
+    });
+});
+
+describe('authkitd reconcile', () => {
+    test('asks the running server', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+
+        api.users.add();
+        const outcome = await runCommand(['reconcile', '--db', server.database]);
+        assert.equal(outcome.code, 0, outcome.output);
+        assert.match(outcome.stdout, /read 1 event from the Events API; 1 of them was new/);
+    });
+
+    test('does it itself with no server running', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+
+        await server.stop();
+        const event = api.users.add();
+        const outcome = await runCommand(
+            ['reconcile', '--db', server.database, '--handlers', server.handlersFile],
+            { env: api.env },
+        );
+        assert.equal(outcome.code, 0, outcome.output);
+        assert.deepEqual(
+            seen(server).map((row) => row.event_id),
+            [event.id],
+        );
+    });
+
+    test('without a key says which variable to set', async (t) => {
+        const server = await startServer(t, { handlers: HANDLERS });
+        const running = await runCommand(['reconcile', '--db', server.database]);
+
+        assert.equal(running.code, 1);
+        assert.match(running.stderr, /WORKOS_API_KEY/);
+        await server.stop();
+        const resting = await runCommand([
+            'reconcile',
+            '--db',
+            server.database,
+            '--handlers',
+            server.handlersFile,
+        ]);
+        assert.equal(resting.code, 1);
+        assert.match(resting.stderr, /WORKOS_API_KEY/);
+    });
+});

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+#include "workos/backfill_mark.h"
+
+#include "unit/store/temp_dir.h"
+#include "workos/tables.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define IN_TEMP_DIR(test) cmocka_unit_test_setup_teardown(test, enter_temp_dir, leave_temp_dir)
+
+static struct db *open_db(void)
+{
+    struct db *db = NULL;
+    struct err err = {0};
+
+    assert_int_equal(db_open(&db, "test.db", DB_WRITER, &err), 0);
+    assert_int_equal(tables_migrate(db, &err), 0);
+    return db;
+}
+
+static void run_sql(struct db *db, const char *sql)
+{
+    struct err err = {0};
+
+    if (db_exec(db, sql, &err) < 0)
+        fail_msg("%s: %s", sql, err.text);
+}
+
+static void add_organization(struct db *db, const char *id)
+{
+    char sql[1024];
+
+    snprintf(sql, sizeof(sql),
+             "INSERT INTO workos_organizations (id, _version_us, _event_id) VALUES ('%s', 1, 'e')",
+             id);
+    run_sql(db, sql);
+}
+
+static void add_user(struct db *db, const char *id, int64_t version_us)
+{
+    char sql[1024];
+
+    snprintf(sql, sizeof(sql),
+             "INSERT INTO workos_users (id, raw, _version_us, _event_id)"
+             " VALUES ('%s', '{\"id\":\"%s\"}', %lld, 'e')",
+             id, id, (long long)version_us);
+    run_sql(db, sql);
+}
+
+static void advance(struct db *db, struct backfill_mark *mark, int stage, const char *organization)
+{
+    struct err err = {0};
+
+    assert_int_equal(backfill_mark_advance(db, mark, &err), 0);
+    assert_int_equal(mark->stage, stage);
+    assert_string_equal(mark->organization, organization);
+    assert_string_equal(mark->after, "");
+}
+
+static void mark__comes_back_as_it_was_written(void **state)
+{
+    struct db *db = open_db();
+    struct backfill_mark mark = {.started_ms = 1764000000000,
+                                 .stage = BACKFILL_MEMBERSHIPS,
+                                 .listed = 7,
+                                 .is_pruning = true,
+                                 .after = "om_7",
+                                 .organization = "org_3",
+                                 .found = 3,
+                                 .known = 1,
+                                 .incomplete = 4},
+                         read;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(backfill_mark_read(db, &read, &err), 0);
+    assert_int_equal(read.started_ms, 0);
+    assert_int_equal(backfill_mark_write(db, &mark, &err), 0);
+    assert_int_equal(backfill_mark_read(db, &read, &err), 0);
+    assert_int_equal(read.started_ms, mark.started_ms);
+    assert_int_equal(read.stage, mark.stage);
+    assert_int_equal(read.listed, mark.listed);
+    assert_true(read.is_pruning);
+    assert_string_equal(read.after, mark.after);
+    assert_string_equal(read.organization, mark.organization);
+    assert_int_equal(read.found, mark.found);
+    assert_int_equal(read.known, mark.known);
+    assert_int_equal(read.incomplete, mark.incomplete);
+    assert_int_equal(backfill_mark_clear(db, &err), 0);
+    assert_int_equal(backfill_mark_read(db, &read, &err), 0);
+    assert_int_equal(read.started_ms, 0);
+    db_close(db);
+}
+
+static void mark__a_stage_that_is_none_is_no_mark(void **state)
+{
+    struct db *db = open_db();
+    struct backfill_mark read;
+    struct err err = {0};
+
+    (void)state;
+    run_sql(db, "INSERT INTO authkitd_state VALUES ('backfill.started_ms', 5),"
+                " ('backfill.stage', 17), ('backfill.', NULL), ('backfillx', 1)");
+    assert_int_equal(backfill_mark_read(db, &read, &err), 0);
+    assert_int_equal(read.started_ms, 0);
+    db_close(db);
+}
+
+static void mark__goes_by_organizations(void **state)
+{
+    struct db *db = open_db();
+    struct backfill_mark mark = {.stage = BACKFILL_USERS, .after = "user_1"};
+    char huge[600];
+    struct err err = {0};
+    int64_t total, done;
+
+    (void)state;
+    memset(huge, 'z', sizeof(huge) - 1);
+    huge[sizeof(huge) - 1] = '\0';
+    add_organization(db, "org_b");
+    add_organization(db, "org_a");
+    add_organization(db, huge); /* no mark can hold it */
+    advance(db, &mark, BACKFILL_ORGANIZATIONS, "");
+    advance(db, &mark, BACKFILL_MEMBERSHIPS, "org_a");
+    mark.listed = 5;
+    advance(db, &mark, BACKFILL_MEMBERSHIPS, "org_b");
+    assert_int_equal(mark.listed, 5);
+    assert_int_equal(backfill_mark_count(db, &mark, &total, &done, &err), 0);
+    assert_int_equal(total, 3);
+    assert_int_equal(done, 1);
+    advance(db, &mark, BACKFILL_INVITATIONS, "");
+    assert_int_equal(mark.listed, 0);
+    advance(db, &mark, BACKFILL_TYPES, "");
+    db_close(db);
+}
+
+static void mark__without_organizations_there_are_no_memberships(void **state)
+{
+    struct db *db = open_db();
+    struct backfill_mark mark = {.stage = BACKFILL_ORGANIZATIONS};
+
+    (void)state;
+    advance(db, &mark, BACKFILL_INVITATIONS, "");
+    db_close(db);
+}
+
+static void mark__asks_not_for_organizations_that_are_gone(void **state)
+{
+    struct db *db = open_db();
+    struct backfill_mark mark = {.stage = BACKFILL_ORGANIZATIONS, .is_pruning = true};
+    struct event_text seen = {"org_b", 5};
+    struct err err = {0};
+    bool added;
+
+    (void)state;
+    add_organization(db, "org_a");
+    add_organization(db, "org_b");
+    assert_int_equal(backfill_seen_create(db, &err), 0);
+    assert_int_equal(backfill_seen_add(db, BACKFILL_ORGANIZATIONS, seen, &added, &err), 0);
+    assert_true(added);
+    assert_int_equal(backfill_seen_add(db, BACKFILL_ORGANIZATIONS, seen, &added, &err), 0);
+    assert_false(added);
+    advance(db, &mark, BACKFILL_MEMBERSHIPS, "org_b");
+    advance(db, &mark, BACKFILL_INVITATIONS, "");
+    db_close(db);
+}
+
+struct found {
+    char ids[256];
+    int count;
+};
+
+static int take_stale(void *arg, const char *id, const char *raw, struct err *err)
+{
+    struct found *found = arg;
+
+    (void)err;
+    assert_non_null(raw);
+    if (found->count++ < 8)
+        snprintf(found->ids + strlen(found->ids), sizeof(found->ids) - strlen(found->ids), "%s ",
+                 id);
+    return 0;
+}
+
+/* Seen, heard of since, or newer than the run: none of these is stale. */
+static void stale__is_what_was_not_seen_nor_heard_of(void **state)
+{
+    struct db *db = open_db();
+    struct backfill_mark mark = {.started_ms = 1000, .is_pruning = true};
+    struct found found = {{0}, 0};
+    struct err err = {0};
+    int64_t after = 0;
+    bool added, stale;
+
+    (void)state;
+    assert_int_equal(backfill_seen_create(db, &err), 0);
+    add_user(db, "gone", 999999);
+    add_user(db, "seen", 1);
+    add_user(db, "newer", 1000000);
+    add_user(db, "heard_of", 1);
+    add_user(db, "heard_of_before", 1);
+    run_sql(db, "INSERT INTO workos_events"
+                " (id, event, object_id, received_at, status, attempts, _created_us) VALUES"
+                " ('event_1', 'user.updated', 'heard_of', 1000, 'done', 1, 0),"
+                " ('event_2', 'user.updated', 'heard_of_before', 999, 'done', 1, 0)");
+    assert_int_equal(
+        backfill_seen_add(db, BACKFILL_USERS, (struct event_text){"seen", 4}, &added, &err), 0);
+    assert_int_equal(
+        backfill_seen_add(db, BACKFILL_INVITATIONS, (struct event_text){"gone", 4}, &added, &err),
+        0);
+    assert_int_equal(
+        backfill_find_stale(db, &mark, BACKFILL_USERS, &after, take_stale, &found, &err), 0);
+    assert_int_equal(after, 0);
+    assert_string_equal(found.ids, "gone heard_of_before ");
+    assert_int_equal(
+        backfill_is_stale(db, &mark, BACKFILL_USERS, (struct event_text){"gone", 4}, &stale, &err),
+        0);
+    assert_true(stale);
+    assert_int_equal(
+        backfill_is_stale(db, &mark, BACKFILL_USERS, (struct event_text){"seen", 4}, &stale, &err),
+        0);
+    assert_false(stale);
+    db_close(db);
+}
+
+static void stale__many_come_in_pieces(void **state)
+{
+    struct db *db = open_db();
+    struct backfill_mark mark = {.started_ms = 1000, .is_pruning = true};
+    struct found found = {{0}, 0};
+    struct err err = {0};
+    int64_t after = 0;
+    int pieces = 0;
+
+    (void)state;
+    assert_int_equal(backfill_seen_create(db, &err), 0);
+    run_sql(db, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200)"
+                " INSERT INTO workos_users (id, raw, _version_us, _event_id)"
+                " SELECT 'user_' || i, '{}', 1, 'e' FROM n");
+    do {
+        assert_int_equal(
+            backfill_find_stale(db, &mark, BACKFILL_USERS, &after, take_stale, &found, &err), 0);
+        pieces++;
+    } while (after);
+    assert_int_equal(found.count, 1200);
+    assert_int_equal(pieces, 3);
+    db_close(db);
+}
+
+static void seen__is_forgotten_in_pieces_and_gone_at_the_end(void **state)
+{
+    struct db *db = open_db();
+    struct err err = {0};
+    bool more = true;
+    int pieces = 0;
+
+    (void)state;
+    assert_int_equal(backfill_seen_create(db, &err), 0);
+    run_sql(db, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000)"
+                " INSERT INTO authkitd_backfill_seen SELECT 0, 'user_' || i FROM n");
+    for (; more; pieces++)
+        assert_int_equal(backfill_seen_forget(db, &more, &err), 0);
+    assert_int_equal(pieces, 3);
+    assert_true(db_exec(db, "SELECT * FROM authkitd_backfill_seen", &err) < 0);
+    assert_int_equal(backfill_seen_forget(db, &more, &err), 0); /* nothing to forget */
+    assert_false(more);
+    db_close(db);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        IN_TEMP_DIR(mark__comes_back_as_it_was_written),
+        IN_TEMP_DIR(mark__a_stage_that_is_none_is_no_mark),
+        IN_TEMP_DIR(mark__goes_by_organizations),
+        IN_TEMP_DIR(mark__without_organizations_there_are_no_memberships),
+        IN_TEMP_DIR(mark__asks_not_for_organizations_that_are_gone),
+        IN_TEMP_DIR(stale__is_what_was_not_seen_nor_heard_of),
+        IN_TEMP_DIR(stale__many_come_in_pieces),
+        IN_TEMP_DIR(seen__is_forgotten_in_pieces_and_gone_at_the_end),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
