@@ -12,7 +12,7 @@
 #define KEY "sk_test_secret"
 
 /* How much longer than the fastest a slow build on a busy machine may take. */
-enum { PATIENCE_MS = 2000 };
+enum { PATIENCE_MS = 10000, TICK_MS = 20 }; /* a timer may be a tick early */
 
 static struct peer peer; /* large: not on the stack */
 
@@ -163,7 +163,7 @@ static void api__retry_after_is_heeded(void **state)
 
     (void)state;
     expect_page(steps, ARRAY_LEN(steps));
-    assert_in_range(clock_mono_ms() - started_ms, 1000, 1000 + PATIENCE_MS);
+    assert_in_range(clock_mono_ms() - started_ms, 1000 - TICK_MS, 1000 + PATIENCE_MS);
 
     strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", gmtime(&soon));
     snprintf(dated, sizeof(dated),
@@ -248,7 +248,7 @@ static void api__nobody_is_there(void **state)
     assert_int_equal(answer.status, 0);
     assert_non_null(strstr(err.text, "/events: "));
     /* Two pauses, of a quarter of a second at least. */
-    assert_in_range(clock_mono_ms() - started_ms, 500, 1900 + PATIENCE_MS);
+    assert_in_range(clock_mono_ms() - started_ms, 500 - TICK_MS, 1900 + PATIENCE_MS);
     api_answer_release(&answer);
     api_close(api);
 }
@@ -291,8 +291,8 @@ static void api__cancelled_within_a_fraction_of_a_second(void **state)
     for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
         int64_t best_ms = INT64_MAX;
 
-        /* Of three tries the fastest: a busy machine is not what this is about. */
-        for (int try = 0; try < 3 && best_ms > 400; try++) {
+        /* Of ten tries the fastest: a busy machine is not what this is about. */
+        for (int try = 0; try < 10 && best_ms > 400; try++) {
             struct api_opts opts;
             struct api_answer answer;
             struct err err = {0};

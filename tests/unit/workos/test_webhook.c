@@ -391,17 +391,20 @@ static void webhook__interrupted_update_costs_its_neighbours_nothing(void **stat
 static void webhook__broken_reference_is_the_functions_failure(void **state)
 {
     struct service s;
+    struct db *db = NULL;
     struct err err;
 
     (void)state;
-    start(&s);
-    assert_int_equal(db_exec(s.db,
+    assert_int_equal(db_open(&db, "test.db", DB_WRITER, &err), 0);
+    assert_int_equal(db_exec(db,
                              "CREATE TABLE parents (id INTEGER PRIMARY KEY);"
                              "CREATE TABLE children (_id INTEGER PRIMARY KEY,"
                              " _creation_time INTEGER NOT NULL, parent INTEGER"
                              " REFERENCES parents DEFERRABLE INITIALLY DEFERRED)",
                              &err),
                      0);
+    db_close(db);
+    start(&s);
     install(&s,
             "local authkit = require 'authkit'\n"
             "authkit.schema { children = { columns = { parent = 'integer?' } } }\n"
