@@ -6,7 +6,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-/* used may fall below 0: what was there before the limit was set can be freed under it. */
+/* Counted while there is a limit. used may fall below 0: what was there before the limit was set can be
+ * freed under it. */
 static _Thread_local struct {
     int64_t used;  /* since the limit was set */
     int64_t limit; /* 0: none */
@@ -27,23 +28,24 @@ static void *get(int size)
 {
     void *block = may_have(size) ? malloc((size_t)size) : NULL;
 
-    if (block)
+    if (block && mine.limit)
         mine.used += (int64_t)malloc_usable_size(block);
     return block;
 }
 
 static void give_back(void *block)
 {
-    mine.used -= (int64_t)malloc_usable_size(block);
+    if (mine.limit)
+        mine.used -= (int64_t)malloc_usable_size(block);
     free(block);
 }
 
 static void *resize(void *block, int size)
 {
-    int64_t old_size = (int64_t)malloc_usable_size(block);
+    int64_t old_size = mine.limit ? (int64_t)malloc_usable_size(block) : 0;
     void *fresh = may_have(size - old_size) ? realloc(block, (size_t)size) : NULL;
 
-    if (fresh)
+    if (fresh && mine.limit)
         mine.used += (int64_t)malloc_usable_size(fresh) - old_size;
     return fresh;
 }

@@ -3,6 +3,8 @@
 
 #include "base/text.h"
 
+#include <string.h>
+
 /* Members of data, by the prefix of the event's type; "" is every event. Of a path of two the first
  * is a list (or an object), and the second a member of what is in it. */
 static const struct secret {
@@ -30,6 +32,11 @@ static const struct secret {
 /* The body is copied up to each secret as it is found; they come in the order of the text. */
 struct removal {
     const struct event *event;
+    struct {
+        const struct secret *secret;
+        size_t name_len;          /* of the path's first step: almost no member has that length */
+    } wanted[ARRAY_LEN(secrets)]; /* those of the event's type */
+    size_t wanted_count;
     struct buf *out;
     size_t copied; /* bytes of the body that are in out, or were left out */
     bool found;
@@ -72,14 +79,28 @@ static void remove_inside(struct removal *r, uint32_t value, const char *name)
     }
 }
 
-static void look_at_member(struct removal *r, uint32_t key)
+static void find_wanted(struct removal *r)
 {
     for (size_t i = 0; i < ARRAY_LEN(secrets); i++) {
-        if (!json_equals(&r->event->json, key, secrets[i].path[0]) ||
-            !text_starts_with(r->event->type, secrets[i].prefix))
+        if (!text_starts_with(r->event->type, secrets[i].prefix))
             continue;
-        if (secrets[i].path[1])
-            remove_inside(r, key + 1, secrets[i].path[1]);
+        r->wanted[r->wanted_count].secret = &secrets[i];
+        r->wanted[r->wanted_count++].name_len = strlen(secrets[i].path[0]);
+    }
+}
+
+static void look_at_member(struct removal *r, uint32_t key)
+{
+    const struct json_node *node = &r->event->json.nodes[key];
+
+    for (size_t i = 0; i < r->wanted_count; i++) {
+        const char *const *path = r->wanted[i].secret->path;
+
+        if ((!node->escaped && node->len != r->wanted[i].name_len) ||
+            !json_equals(&r->event->json, key, path[0]))
+            continue;
+        if (path[1])
+            remove_inside(r, key + 1, path[1]);
         else
             remove_value(r, key + 1);
         return;
@@ -91,6 +112,7 @@ int secrets_remove(const struct event *event, struct buf *out, bool *out_found, 
     const struct json_node *nodes = event->json.nodes;
     struct removal r = {.event = event, .out = out};
 
+    find_wanted(&r);
     for (uint32_t key = event->data + 1; key < nodes[event->data].next; key = nodes[key + 1].next)
         look_at_member(&r, key);
     if (r.found)
