@@ -73,7 +73,7 @@ describe('an event whose function raises', () => {
         assert.match(row.last_error, /\nstack traceback:\n(.*\n)*.*handlers\.lua:\d+: in /);
         assert.deepEqual(JSON.parse(row.payload), event);
         assert.equal(server.count('runs'), 0);
-        const [logged] = server.log('event function failed');
+        const logged = await server.waitForLog('event function failed');
         assert.equal(logged.id, event.id);
         assert.equal(logged.level, 'error');
         assert.match(logged.error, /bad is true/);
@@ -121,6 +121,7 @@ describe('an event whose function raises', () => {
         await server.deliver(event);
         assert.equal((await server.reload('this is no Lua')).outcome, 'refused');
         assert.equal(server.eventRow(event).attempts, 1);
+        await server.waitForLog('event function failed');
         const failures = () => server.log('event function failed').length;
         const before = failures();
         await server.reload(BROKEN + '\n-- no better');
@@ -391,12 +392,11 @@ describe('an event that fails 20 times', () => {
         assert.match(row.last_error, /bad is true/);
         assert.deepEqual(JSON.parse(row.payload), line[0]);
         assert.deepEqual(runsOfObject(server, object), ids(line.slice(1)));
-        assert.ok(
+        await until('the log to say so', () =>
             server.lines.some(
                 (entry) =>
                     entry.level === 'error' && entry.id === line[0].id && /dead/.test(entry.msg),
             ),
-            'the log says so',
         );
         // One that comes now runs at once.
         const next = newRun(object);
