@@ -196,11 +196,11 @@ static int run_and_watch(const struct place *place, const struct backfill_reques
 {
     int64_t run;
     int rc = start(place, request, &run, err);
+    bool may_have_begun = rc == 0 || rc == ERR_IO; /* ERR_IO: the answer was cut off */
 
-    if (rc < 0)
-        return rc;
-    rc = watch(place, run, out, err);
-    if (rc < 0)
+    if (rc == 0)
+        rc = watch(place, run, out, err);
+    if (rc < 0 && may_have_begun)
         command_complain(GOES_ON);
     return rc;
 }

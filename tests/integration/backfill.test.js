@@ -102,7 +102,10 @@ async function backfillWell(server, args, env) {
     return result;
 }
 
-/** The same, not waited for: { child, output(), ended }. */
+/** What the server says of its backfill: { run, state, … }. */
+const progress = async (server) => (await fetch(`${server.adminUrl}/backfill`)).json();
+
+/** The same as a command, not waited for: { child, output(), ended }. */
 function startBackfill(server, args = [], env = {}) {
     const child = adopt(
         spawn(binary, options(server, args), {
@@ -448,8 +451,12 @@ describe('an interrupted backfill', () => {
             for (let round = 0; round < load(12, 5); round++) {
                 for (let i = 0; i < 3; i++)
                     api.fail(() => random.below(8) === 0, misbehaviour(random));
+                const last = isAlone ? 0 : (await progress(server)).run;
                 const running = startBackfill(server, [], env);
 
+                // A command that found no server would do the work itself, and own the database.
+                if (victim === 'server')
+                    await until('it to begin', async () => (await progress(server)).run > last);
                 await sleep(random.below(load(500, 2500)));
                 if (victim === 'server') {
                     await server.kill();
@@ -467,10 +474,10 @@ describe('an interrupted backfill', () => {
                         headers: { 'Authkitd-Admin': '1' },
                     });
                 if (!isAlone)
-                    await until('the backfill to have ended', async () => {
-                        const progress = await (await fetch(`${server.adminUrl}/backfill`)).json();
-                        return progress.state !== 'running';
-                    });
+                    await until(
+                        'the backfill to have ended',
+                        async () => (await progress(server)).state !== 'running',
+                    );
             }
             t.diagnostic(`${kills} kills`);
             api.heal();
