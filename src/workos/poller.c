@@ -28,7 +28,9 @@ enum {
     GAP_MS = 200,          /* between two readings, whoever asks */
 };
 
-static const int64_t feed_days_ms = (int64_t)90 * 24 * 3600 * 1000;
+static const int64_t day_ms = (int64_t)24 * 3600 * 1000;
+static const int64_t feed_ms = 90 * day_ms;   /* WorkOS has nothing older */
+static const int64_t window_ms = 29 * day_ms; /* it answers with 30 days of events at most */
 
 /* An event that a webhook told of. */
 struct expected {
@@ -142,6 +144,7 @@ struct reading {
     struct place reached;    /* how far this reading has come */
     struct buf script_types; /* by spaces */
     bool mirrors_only;       /* WorkOS doesn't know one of the script's types */
+    bool has_stepped_back;   /* WorkOS didn't know the place any more */
     struct poller_report report;
 };
 
@@ -310,13 +313,55 @@ static int take_events(struct reading *reading, const struct json *json, uint32_
     return rc < 0 ? rc : go_on_behind(reading, intakes, count, err);
 }
 
+static int64_t oldest_ms(void)
+{
+    return clock_wall_ms() - feed_ms;
+}
+
+/*
+ * Behind the last page of a list: WorkOS gives no more than 30 days of events, counted from where the
+ * list begins, so what happened later may only be in another one. True when there is one to ask for.
+ */
+static bool look_further(struct reading *reading, bool is_empty)
+{
+    struct place *reached = &reading->reached;
+
+    if (clock_wall_ms() - reached->at_ms < window_ms)
+        return false;
+    if (!is_empty) /* from behind its last event */
+        return true;
+    reached->cursor[0] = '\0';
+    reached->at_ms += window_ms;
+    if (reached->at_ms < oldest_ms())
+        reached->at_ms = oldest_ms();
+    return true;
+}
+
+/*
+ * The page has brought the reading on, or WorkOS's own cursor does: when nothing on it could be read.
+ * Else the next page would be the same one, and so on for ever.
+ */
+static int check_progress(struct reading *reading, const char *before, const struct json *json,
+                          uint32_t after, struct err *err)
+{
+    char *cursor = reading->reached.cursor;
+
+    if (strcmp(before, cursor) == 0 && json->nodes[after].len <= EVENT_NAME_MAX)
+        cursor[json_decode(json, after, cursor)] = '\0';
+    if (strcmp(before, cursor) == 0)
+        return err_set(err, ERR_IO, "the Events API doesn't get on: its cursor stays at %s",
+                       before);
+    return 0;
+}
+
 /* out_more: there is another page. */
 static int take_page(struct reading *reading, const struct api_answer *answer, bool *out_more,
                      struct err *err)
 {
     const struct json *json = &answer->json;
     uint32_t data = json->count ? json_member(json, 0, "data") : JSON_ABSENT;
-    uint32_t metadata;
+    char before[EVENT_NAME_MAX + 1];
+    uint32_t metadata, after;
     struct intake *intakes;
     size_t count = 0;
     int rc;
@@ -327,8 +372,14 @@ static int take_page(struct reading *reading, const struct api_answer *answer, b
     if (!intakes)
         return err_set(err, ERR_NOMEM, "no memory for a page of events");
     metadata = json_member(json, 0, "list_metadata");
+    after = metadata ? json_string_member(json, metadata, "after") : JSON_ABSENT;
+    snprintf(before, sizeof(before), "%s", reading->reached.cursor);
     rc = take_events(reading, json, data, intakes, &count, err);
-    *out_more = count > 0 && metadata && json_string_member(json, metadata, "after");
+    *out_more = json->nodes[data].count > 0 && after;
+    if (rc == 0 && *out_more)
+        rc = check_progress(reading, before, json, after, err);
+    else if (rc == 0)
+        *out_more = look_further(reading, count == 0);
     for (size_t i = 0; i < count; i++)
         intake_release(&intakes[i]);
     free(intakes);
@@ -341,14 +392,13 @@ static int take_page(struct reading *reading, const struct api_answer *answer, b
  */
 static bool find_a_way(struct reading *reading, int status, const struct err *why)
 {
-    int64_t oldest_ms = clock_wall_ms() - feed_days_ms;
-
     if (status == 401 || status == 403 || status == 0)
         return false;
-    if (reading->reached.cursor[0]) {
+    if (reading->reached.cursor[0] && !reading->has_stepped_back) {
+        reading->has_stepped_back = true; /* once: else it could go round in circles */
         reading->reached.at_ms -= STEP_BACK_MS;
-        if (reading->reached.at_ms < oldest_ms)
-            reading->reached.at_ms = oldest_ms;
+        if (reading->reached.at_ms < oldest_ms())
+            reading->reached.at_ms = oldest_ms();
         reading->reached.cursor[0] = '\0';
         log_warn("WorkOS doesn't know the place in its events any more; reading on from before it",
                  log_str("error", why->text));
