@@ -52,7 +52,8 @@ struct poller {
     int rc;
     struct err err; /* of the last reading; its outcome is for those who asked */
     struct poller_status status;
-    char *types;               /* that the last reading asked for, by commas */
+    char *types;     /* that WorkOS has answered for, by commas; NULL: none yet */
+    int64_t past_ms; /* wall time: what was made before then and isn't known is behind the place */
     struct expected *expected; /* EXPECTED_MAX of them */
     size_t expected_count;
     int64_t expect_delay_ms;
@@ -87,7 +88,8 @@ static int read_place(struct db *db, struct place *out, struct err *err)
         stmt_bind_str(stmt, 1, place_keys[i]);
         rc = stmt_step(stmt, err);
         if (rc == 1 && i == PLACE_CURSOR)
-            snprintf(out->cursor, sizeof(out->cursor), "%s", stmt_text(stmt, 0, NULL));
+            snprintf(out->cursor, sizeof(out->cursor), "%s",
+                     stmt_column_type(stmt, 0) == STMT_NULL ? "" : stmt_text(stmt, 0, NULL));
         else if (rc == 1)
             out->at_ms = stmt_int(stmt, 0);
         stmt_reset(stmt);
@@ -132,6 +134,28 @@ static int save_place(struct workos *workos, struct place *place, struct err *er
         .job = {.run = run_place}, .workos = workos, .place = place, .write = true};
 
     return writer_run(workos->writer, &job.job, err);
+}
+
+/* At the first start it is "now", on disk; also when the clock was ahead then. types: see place_job. */
+static int find_place(struct workos *workos, struct place *out, struct buf *types, struct err *err)
+{
+    struct place_job job = {
+        .job = {.run = run_place}, .workos = workos, .place = out, .types = types};
+    int64_t now_ms;
+    int rc = writer_run(workos->writer, &job.job, err);
+
+    now_ms = clock_wall_ms();
+    if (rc < 0 || (out->at_ms > 0 && (out->cursor[0] || out->at_ms <= now_ms)))
+        return rc;
+    *out = (struct place){.at_ms = now_ms};
+    return save_place(workos, out, err);
+}
+
+/* What was made before, and isn't known, no reading from there on will bring. Events may stand a little
+ * out of place. */
+static int64_t past_ms(const struct place *place)
+{
+    return place->cursor[0] ? place->at_ms - POLLER_OVERLAP_MS : place->at_ms;
 }
 
 /* ---------------------------------------------------------------------------------- a reading */
@@ -179,13 +203,18 @@ static void put_types(const struct reading *reading, struct buf *out)
     }
 }
 
-static void remember_types(struct poller *poller, const char *types)
+/* WorkOS has answered for these types: it will again. */
+static void remember_types(const struct reading *reading)
 {
-    char *copy = strdup(types);
+    struct poller *poller = reading->poller;
+    struct buf types = BUF_INIT(TYPES_MAX);
 
+    if (!poller)
+        return;
+    put_types(reading, &types);
     pthread_mutex_lock(&poller->lock);
     free(poller->types);
-    poller->types = copy; /* NULL, for want of memory: everything is expected then */
+    poller->types = buf_take(&types, &(size_t){0}); /* for want of memory: none */
     pthread_mutex_unlock(&poller->lock);
 }
 
@@ -195,8 +224,6 @@ static int put_path(const struct reading *reading, struct buf *out, struct err *
     char start[CLOCK_TEXT_MAX];
 
     put_types(reading, &types);
-    if (reading->poller)
-        remember_types(reading->poller, buf_text(&types));
     buf_printf(out, "/events?events=%s", buf_text(&types));
     if (!buf_ok(&types))
         out->failed = true;
@@ -211,6 +238,13 @@ static int put_path(const struct reading *reading, struct buf *out, struct err *
         fetch_put_escaped(out, start);
     }
     return buf_ok(out) ? 0 : err_set(err, ERR_INVALID, "the script has too many event types");
+}
+
+static void remember_past(struct poller *poller, const struct place *place)
+{
+    pthread_mutex_lock(&poller->lock);
+    poller->past_ms = past_ms(place);
+    pthread_mutex_unlock(&poller->lock);
 }
 
 static void forget_expected(struct poller *poller, const char *id)
@@ -288,6 +322,8 @@ static int go_on_behind(struct reading *reading, const struct intake *intakes, s
     if (strcmp(place.cursor, reading->place.cursor) == 0)
         return 0;
     reading->place = place;
+    if (reading->poller)
+        remember_past(reading->poller, &place);
     return save_place(reading->workos, &place, err);
 }
 
@@ -423,9 +459,10 @@ static int read_page(struct reading *reading, bool *out_more, struct err *err)
 
     if (rc == 0)
         rc = api_call(reading->api, "GET", buf_text(&path), NULL, &answer, err);
-    if (rc == 0)
+    if (rc == 0) {
+        remember_types(reading);
         rc = take_page(reading, &answer, out_more, err);
-    else if (rc == ERR_INVALID && find_a_way(reading, answer.status, err)) {
+    } else if (rc == ERR_INVALID && find_a_way(reading, answer.status, err)) {
         *out_more = true;
         rc = 0;
     }
@@ -436,17 +473,9 @@ static int read_page(struct reading *reading, bool *out_more, struct err *err)
 
 static int read_all(struct reading *reading, struct err *err)
 {
-    struct place_job job = {.job = {.run = run_place},
-                            .workos = reading->workos,
-                            .place = &reading->place,
-                            .types = &reading->script_types};
     bool more = true;
-    int rc = writer_run(reading->workos->writer, &job.job, err);
+    int rc = find_place(reading->workos, &reading->place, &reading->script_types, err);
 
-    if (rc == 0 && reading->place.at_ms == 0) { /* the first start: from now on */
-        reading->place.at_ms = clock_wall_ms();
-        rc = save_place(reading->workos, &reading->place, err);
-    }
     reading->reached = reading->place;
     while (rc == 0 && more)
         rc = read_page(reading, &more, err);
@@ -512,23 +541,34 @@ int poller_once(struct workos *workos, const struct poller_opts *opts, struct po
 
 /* ---------------------------------------------------------------------------------- what is expected */
 
-void poller_expect(struct poller *poller, const char *id, const char *type)
+/* With the lock held. */
+static void look_for(struct poller *poller, const char *id)
 {
-    if (!poller)
-        return;
-    pthread_mutex_lock(&poller->lock);
-    if (!poller->types || is_listed(poller->types, type)) {
-        if (poller->expected_count < EXPECTED_MAX) {
-            struct expected *expected = &poller->expected[poller->expected_count++];
+    if (poller->expected_count < EXPECTED_MAX) {
+        struct expected *expected = &poller->expected[poller->expected_count++];
 
-            snprintf(expected->id, sizeof(expected->id), "%s", id);
-            expected->since_ms = clock_mono_ms();
-        }
-        poller->expect_delay_ms = 0;
-        poller->woken = true;
-        pthread_cond_broadcast(&poller->changed);
+        snprintf(expected->id, sizeof(expected->id), "%s", id);
+        expected->since_ms = clock_mono_ms();
     }
+    poller->expect_delay_ms = 0;
+    poller->woken = true;
+    pthread_cond_broadcast(&poller->changed);
+}
+
+bool poller_expect(struct poller *poller, const struct event *event, bool has_function)
+{
+    bool is_asked_for, will_come;
+
+    if (!poller)
+        return false;
+    pthread_mutex_lock(&poller->lock);
+    is_asked_for = is_listed(poller->types ? poller->types : mirror_event_types(), event->type);
+    will_come =
+        is_asked_for && (event->created_us == 0 || event->created_us / 1000 >= poller->past_ms);
+    if (will_come)
+        look_for(poller, event->id);
     pthread_mutex_unlock(&poller->lock);
+    return will_come || (!is_asked_for && !has_function);
 }
 
 /* With the lock held. How long until it is looked for again; -1: nothing is expected. */
@@ -671,6 +711,7 @@ int poller_start(struct poller **out, struct workos *workos, const struct poller
                  struct err *err)
 {
     struct poller *poller = calloc(1, sizeof(*poller));
+    struct place place = {0};
     int rc;
 
     if (poller)
@@ -684,7 +725,10 @@ int poller_start(struct poller **out, struct workos *workos, const struct poller
     poller->status.started_ms = clock_wall_ms();
     pthread_mutex_init(&poller->lock, NULL);
     pthread_cond_init(&poller->changed, NULL);
-    rc = thread_start(&poller->thread, "poller", poller_main, poller, err);
+    rc = find_place(workos, &place, NULL, err); /* before anybody relies on it */
+    poller->past_ms = past_ms(&place);
+    if (rc == 0)
+        rc = thread_start(&poller->thread, "poller", poller_main, poller, err);
     if (rc < 0) {
         poller_free(poller);
         return rc;

@@ -461,6 +461,52 @@ describe('--ordered', () => {
         assert.equal(server.count('workos_events'), 0);
     });
 
+    test('an event from before the first start, which the poller will not fetch, is taken in', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args });
+        const created_at = new Date(Date.now() - 600_000).toISOString();
+        const event = api.users.add({}, { created_at }); // its webhook is tried again, and gets through
+
+        assert.equal((await server.deliver(event)).status, 200);
+        assert.equal(server.eventRow(event).status, 'done');
+        assert.equal(seen(server).length, 1);
+    });
+
+    test('an event of a type that WorkOS refuses to be asked for is taken in', async (t) => {
+        const api = await startFakeApi(t);
+
+        api.fail(/session\.created/, faults.status(422, { message: 'Validation failed' }), 1000);
+        const server = await placed(t, api, { args });
+        const event = newEvent('session.created', { object: 'session', id: 'session_1' });
+        assert.equal((await server.deliver(event)).status, 200);
+        assert.equal(server.eventRow(event).status, 'done');
+    });
+
+    test('its place is on disk before the first webhook is answered', async (t) => {
+        const api = await startFakeApi(t);
+
+        api.fail('/events', faults.reset(), 1000);
+        const server = await started(t, api, { args });
+        const event = api.users.add();
+        assert.equal((await server.deliver(event)).status, 200);
+        await server.kill();
+        api.heal();
+        await server.start();
+        await until('the event', () => seen(server).length === 1);
+    });
+
+    test('a clock that was ahead at the first start hides nothing from then on', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args });
+
+        await server.stop();
+        changeRows(server.database, "UPDATE authkitd_state SET value = value + 86400000 WHERE key = 'poll.at_ms'");
+        await server.start();
+        const event = api.users.add();
+        await server.deliver(event);
+        await until('the event', () => seen(server).length === 1);
+    });
+
     test('needs a key: wrong usage', async () => {
         const outcome = await runCommand(['serve', '--ordered'], {
             env: { WORKOS_WEBHOOK_SECRET: 'x' },
