@@ -196,13 +196,19 @@ static int run_look(struct writer_job *job, struct db *db, struct err *err)
 
     (void)db;
     intake->duplicate = rc == 0 && known.seq != 0;
+    intake->has_function =
+        intake->workos->script && script_handles_event(intake->workos->script, intake->event.type);
     return rc;
 }
 
 int intake_look(struct intake *intake, struct err *err)
 {
+    int rc;
+
     intake->job.run = run_look;
-    return writer_run(intake->workos->writer, &intake->job, err);
+    rc = writer_run(intake->workos->writer, &intake->job, err);
+    intake->job.run = run_event; /* it may be taken in all the same */
+    return rc;
 }
 
 static void finish_one(struct writer_job *job, int rc, const struct err *err)

@@ -57,8 +57,9 @@ struct intake {
     struct buf reason;  /* why it is dead on arrival */
     struct attempt attempt;
 
-    bool duplicate; /* the outcome: it was known already */
-    int rc;         /* the outcome of intake_run_all */
+    bool duplicate;    /* the outcome: it was known already */
+    bool has_function; /* of intake_look: the script has one for its type */
+    int rc;            /* the outcome of intake_run_all */
     struct err err;
     sem_t *done;
 };
@@ -73,7 +74,7 @@ int intake_run(struct intake *intake, struct err *err) MUST_CHECK;
 /* The same inside a job of the caller's. Thread: writer. */
 int intake_take(struct intake *intake, struct db *db, struct err *err) MUST_CHECK;
 
-/* Only look whether the log has it already (duplicate); nothing is taken in. */
+/* Only look whether the log has it already (duplicate); nothing is taken in, and may be afterwards. */
 int intake_look(struct intake *intake, struct err *err) MUST_CHECK;
 
 /* All at once, so that one commit serves many, and in order. Each has its outcome in rc; returns the

@@ -28,7 +28,9 @@ enum {
     GAP_MS = 200,          /* between two readings, whoever asks */
 };
 
-static const int64_t feed_days_ms = (int64_t)90 * 24 * 3600 * 1000;
+static const int64_t day_ms = (int64_t)24 * 3600 * 1000;
+static const int64_t feed_ms = 90 * day_ms;   /* WorkOS has nothing older */
+static const int64_t window_ms = 29 * day_ms; /* it answers with 30 days of events at most */
 
 /* An event that a webhook told of. */
 struct expected {
@@ -50,7 +52,8 @@ struct poller {
     int rc;
     struct err err; /* of the last reading; its outcome is for those who asked */
     struct poller_status status;
-    char *types;               /* that the last reading asked for, by commas */
+    char *types;     /* that WorkOS has answered for, by commas; NULL: none yet */
+    int64_t past_ms; /* wall time: what was made before then and isn't known is behind the place */
     struct expected *expected; /* EXPECTED_MAX of them */
     size_t expected_count;
     int64_t expect_delay_ms;
@@ -85,7 +88,8 @@ static int read_place(struct db *db, struct place *out, struct err *err)
         stmt_bind_str(stmt, 1, place_keys[i]);
         rc = stmt_step(stmt, err);
         if (rc == 1 && i == PLACE_CURSOR)
-            snprintf(out->cursor, sizeof(out->cursor), "%s", stmt_text(stmt, 0, NULL));
+            snprintf(out->cursor, sizeof(out->cursor), "%s",
+                     stmt_column_type(stmt, 0) == STMT_NULL ? "" : stmt_text(stmt, 0, NULL));
         else if (rc == 1)
             out->at_ms = stmt_int(stmt, 0);
         stmt_reset(stmt);
@@ -132,6 +136,28 @@ static int save_place(struct workos *workos, struct place *place, struct err *er
     return writer_run(workos->writer, &job.job, err);
 }
 
+/* At the first start it is "now", on disk; also when the clock was ahead then. types: see place_job. */
+static int find_place(struct workos *workos, struct place *out, struct buf *types, struct err *err)
+{
+    struct place_job job = {
+        .job = {.run = run_place}, .workos = workos, .place = out, .types = types};
+    int64_t now_ms;
+    int rc = writer_run(workos->writer, &job.job, err);
+
+    now_ms = clock_wall_ms();
+    if (rc < 0 || (out->at_ms > 0 && (out->cursor[0] || out->at_ms <= now_ms)))
+        return rc;
+    *out = (struct place){.at_ms = now_ms};
+    return save_place(workos, out, err);
+}
+
+/* What was made before, and isn't known, no reading from there on will bring. Events may stand a little
+ * out of place. */
+static int64_t past_ms(const struct place *place)
+{
+    return place->cursor[0] ? place->at_ms - POLLER_OVERLAP_MS : place->at_ms;
+}
+
 /* ---------------------------------------------------------------------------------- a reading */
 
 struct reading {
@@ -142,6 +168,7 @@ struct reading {
     struct place reached;    /* how far this reading has come */
     struct buf script_types; /* by spaces */
     bool mirrors_only;       /* WorkOS doesn't know one of the script's types */
+    bool has_stepped_back;   /* WorkOS didn't know the place any more */
     struct poller_report report;
 };
 
@@ -176,13 +203,18 @@ static void put_types(const struct reading *reading, struct buf *out)
     }
 }
 
-static void remember_types(struct poller *poller, const char *types)
+/* WorkOS has answered for these types: it will again. */
+static void remember_types(const struct reading *reading)
 {
-    char *copy = strdup(types);
+    struct poller *poller = reading->poller;
+    struct buf types = BUF_INIT(TYPES_MAX);
 
+    if (!poller)
+        return;
+    put_types(reading, &types);
     pthread_mutex_lock(&poller->lock);
     free(poller->types);
-    poller->types = copy; /* NULL, for want of memory: everything is expected then */
+    poller->types = buf_take(&types, &(size_t){0}); /* for want of memory: none */
     pthread_mutex_unlock(&poller->lock);
 }
 
@@ -192,8 +224,6 @@ static int put_path(const struct reading *reading, struct buf *out, struct err *
     char start[CLOCK_TEXT_MAX];
 
     put_types(reading, &types);
-    if (reading->poller)
-        remember_types(reading->poller, buf_text(&types));
     buf_printf(out, "/events?events=%s", buf_text(&types));
     if (!buf_ok(&types))
         out->failed = true;
@@ -208,6 +238,13 @@ static int put_path(const struct reading *reading, struct buf *out, struct err *
         fetch_put_escaped(out, start);
     }
     return buf_ok(out) ? 0 : err_set(err, ERR_INVALID, "the script has too many event types");
+}
+
+static void remember_past(struct poller *poller, const struct place *place)
+{
+    pthread_mutex_lock(&poller->lock);
+    poller->past_ms = past_ms(place);
+    pthread_mutex_unlock(&poller->lock);
 }
 
 static void forget_expected(struct poller *poller, const char *id)
@@ -285,6 +322,8 @@ static int go_on_behind(struct reading *reading, const struct intake *intakes, s
     if (strcmp(place.cursor, reading->place.cursor) == 0)
         return 0;
     reading->place = place;
+    if (reading->poller)
+        remember_past(reading->poller, &place);
     return save_place(reading->workos, &place, err);
 }
 
@@ -310,13 +349,55 @@ static int take_events(struct reading *reading, const struct json *json, uint32_
     return rc < 0 ? rc : go_on_behind(reading, intakes, count, err);
 }
 
+static int64_t oldest_ms(void)
+{
+    return clock_wall_ms() - feed_ms;
+}
+
+/*
+ * Behind the last page of a list: WorkOS gives no more than 30 days of events, counted from where the
+ * list begins, so what happened later may only be in another one. True when there is one to ask for.
+ */
+static bool look_further(struct reading *reading, bool is_empty)
+{
+    struct place *reached = &reading->reached;
+
+    if (clock_wall_ms() - reached->at_ms < window_ms)
+        return false;
+    if (!is_empty) /* from behind its last event */
+        return true;
+    reached->cursor[0] = '\0';
+    reached->at_ms += window_ms;
+    if (reached->at_ms < oldest_ms())
+        reached->at_ms = oldest_ms();
+    return true;
+}
+
+/*
+ * The page has brought the reading on, or WorkOS's own cursor does: when nothing on it could be read.
+ * Else the next page would be the same one, and so on for ever.
+ */
+static int check_progress(struct reading *reading, const char *before, const struct json *json,
+                          uint32_t after, struct err *err)
+{
+    char *cursor = reading->reached.cursor;
+
+    if (strcmp(before, cursor) == 0 && json->nodes[after].len <= EVENT_NAME_MAX)
+        cursor[json_decode(json, after, cursor)] = '\0';
+    if (strcmp(before, cursor) == 0)
+        return err_set(err, ERR_IO, "the Events API doesn't get on: its cursor stays at %s",
+                       before);
+    return 0;
+}
+
 /* out_more: there is another page. */
 static int take_page(struct reading *reading, const struct api_answer *answer, bool *out_more,
                      struct err *err)
 {
     const struct json *json = &answer->json;
     uint32_t data = json->count ? json_member(json, 0, "data") : JSON_ABSENT;
-    uint32_t metadata;
+    char before[EVENT_NAME_MAX + 1];
+    uint32_t metadata, after;
     struct intake *intakes;
     size_t count = 0;
     int rc;
@@ -327,8 +408,14 @@ static int take_page(struct reading *reading, const struct api_answer *answer, b
     if (!intakes)
         return err_set(err, ERR_NOMEM, "no memory for a page of events");
     metadata = json_member(json, 0, "list_metadata");
+    after = metadata ? json_string_member(json, metadata, "after") : JSON_ABSENT;
+    snprintf(before, sizeof(before), "%s", reading->reached.cursor);
     rc = take_events(reading, json, data, intakes, &count, err);
-    *out_more = count > 0 && metadata && json_string_member(json, metadata, "after");
+    *out_more = json->nodes[data].count > 0 && after;
+    if (rc == 0 && *out_more)
+        rc = check_progress(reading, before, json, after, err);
+    else if (rc == 0)
+        *out_more = look_further(reading, count == 0);
     for (size_t i = 0; i < count; i++)
         intake_release(&intakes[i]);
     free(intakes);
@@ -341,14 +428,13 @@ static int take_page(struct reading *reading, const struct api_answer *answer, b
  */
 static bool find_a_way(struct reading *reading, int status, const struct err *why)
 {
-    int64_t oldest_ms = clock_wall_ms() - feed_days_ms;
-
     if (status == 401 || status == 403 || status == 0)
         return false;
-    if (reading->reached.cursor[0]) {
+    if (reading->reached.cursor[0] && !reading->has_stepped_back) {
+        reading->has_stepped_back = true; /* once: else it could go round in circles */
         reading->reached.at_ms -= STEP_BACK_MS;
-        if (reading->reached.at_ms < oldest_ms)
-            reading->reached.at_ms = oldest_ms;
+        if (reading->reached.at_ms < oldest_ms())
+            reading->reached.at_ms = oldest_ms();
         reading->reached.cursor[0] = '\0';
         log_warn("WorkOS doesn't know the place in its events any more; reading on from before it",
                  log_str("error", why->text));
@@ -373,9 +459,10 @@ static int read_page(struct reading *reading, bool *out_more, struct err *err)
 
     if (rc == 0)
         rc = api_call(reading->api, "GET", buf_text(&path), NULL, &answer, err);
-    if (rc == 0)
+    if (rc == 0) {
+        remember_types(reading);
         rc = take_page(reading, &answer, out_more, err);
-    else if (rc == ERR_INVALID && find_a_way(reading, answer.status, err)) {
+    } else if (rc == ERR_INVALID && find_a_way(reading, answer.status, err)) {
         *out_more = true;
         rc = 0;
     }
@@ -386,17 +473,9 @@ static int read_page(struct reading *reading, bool *out_more, struct err *err)
 
 static int read_all(struct reading *reading, struct err *err)
 {
-    struct place_job job = {.job = {.run = run_place},
-                            .workos = reading->workos,
-                            .place = &reading->place,
-                            .types = &reading->script_types};
     bool more = true;
-    int rc = writer_run(reading->workos->writer, &job.job, err);
+    int rc = find_place(reading->workos, &reading->place, &reading->script_types, err);
 
-    if (rc == 0 && reading->place.at_ms == 0) { /* the first start: from now on */
-        reading->place.at_ms = clock_wall_ms();
-        rc = save_place(reading->workos, &reading->place, err);
-    }
     reading->reached = reading->place;
     while (rc == 0 && more)
         rc = read_page(reading, &more, err);
@@ -462,23 +541,34 @@ int poller_once(struct workos *workos, const struct poller_opts *opts, struct po
 
 /* ---------------------------------------------------------------------------------- what is expected */
 
-void poller_expect(struct poller *poller, const char *id, const char *type)
+/* With the lock held. */
+static void look_for(struct poller *poller, const char *id)
 {
-    if (!poller)
-        return;
-    pthread_mutex_lock(&poller->lock);
-    if (!poller->types || is_listed(poller->types, type)) {
-        if (poller->expected_count < EXPECTED_MAX) {
-            struct expected *expected = &poller->expected[poller->expected_count++];
+    if (poller->expected_count < EXPECTED_MAX) {
+        struct expected *expected = &poller->expected[poller->expected_count++];
 
-            snprintf(expected->id, sizeof(expected->id), "%s", id);
-            expected->since_ms = clock_mono_ms();
-        }
-        poller->expect_delay_ms = 0;
-        poller->woken = true;
-        pthread_cond_broadcast(&poller->changed);
+        snprintf(expected->id, sizeof(expected->id), "%s", id);
+        expected->since_ms = clock_mono_ms();
     }
+    poller->expect_delay_ms = 0;
+    poller->woken = true;
+    pthread_cond_broadcast(&poller->changed);
+}
+
+bool poller_expect(struct poller *poller, const struct event *event, bool has_function)
+{
+    bool is_asked_for, will_come;
+
+    if (!poller)
+        return false;
+    pthread_mutex_lock(&poller->lock);
+    is_asked_for = is_listed(poller->types ? poller->types : mirror_event_types(), event->type);
+    will_come =
+        is_asked_for && (event->created_us == 0 || event->created_us / 1000 >= poller->past_ms);
+    if (will_come)
+        look_for(poller, event->id);
     pthread_mutex_unlock(&poller->lock);
+    return will_come || (!is_asked_for && !has_function);
 }
 
 /* With the lock held. How long until it is looked for again; -1: nothing is expected. */
@@ -621,6 +711,7 @@ int poller_start(struct poller **out, struct workos *workos, const struct poller
                  struct err *err)
 {
     struct poller *poller = calloc(1, sizeof(*poller));
+    struct place place = {0};
     int rc;
 
     if (poller)
@@ -634,7 +725,10 @@ int poller_start(struct poller **out, struct workos *workos, const struct poller
     poller->status.started_ms = clock_wall_ms();
     pthread_mutex_init(&poller->lock, NULL);
     pthread_cond_init(&poller->changed, NULL);
-    rc = thread_start(&poller->thread, "poller", poller_main, poller, err);
+    rc = find_place(workos, &place, NULL, err); /* before anybody relies on it */
+    poller->past_ms = past_ms(&place);
+    if (rc == 0)
+        rc = thread_start(&poller->thread, "poller", poller_main, poller, err);
     if (rc < 0) {
         poller_free(poller);
         return rc;

@@ -15,10 +15,12 @@
  *
  * When WorkOS doesn't know the place any more (the server was down for too long), that is logged, and
  * reading goes on from ten minutes before the last event that was read, or from 90 days ago. An event
- * that can't be read is logged and left out; it stops nothing.
+ * that can't be read is logged and left out; it stops nothing. WorkOS answers with 30 days of events at
+ * most, so where they end the reading looks further, until now.
  *
  * With opts.ordered webhooks only wake the poller (poller_expect). It reads at once, and again until
- * it has seen the event, since WorkOS may hold it back for some seconds.
+ * it has seen the event, since WorkOS may hold it back for some seconds. What it will never see (from
+ * before the first start, say) it leaves to the webhook.
  *
  * Threads    poller_start, _stop, _free: main. poller_expect: any. poller_run_now: any but the
  *            writer's; blocks. poller_once: any with no poller running. It has a thread of its own.
@@ -30,6 +32,7 @@
 #define WORKOS_POLLER_H
 
 #include "base/err.h"
+#include "workos/event.h"
 #include "workos/workos.h"
 
 #include <stdbool.h>
@@ -59,13 +62,19 @@ struct poller_status {
     char problem[ERR_TEXT_MAX];
 };
 
+/* With its place on disk: what is expected from here on comes, whatever happens to the process. */
 int poller_start(struct poller **out, struct workos *workos, const struct poller_opts *opts,
                  struct err *err) MUST_CHECK;
 void poller_stop(struct poller *poller); /* before the writer stops; NULL is fine, here and below */
 void poller_free(struct poller *poller);
 
-/* A webhook brought this event, and it was not taken in: read until it comes. */
-void poller_expect(struct poller *poller, const char *id, const char *type);
+/*
+ * A webhook brought this event, which isn't known: read until it comes. True also when there is nothing
+ * to come for: no mirror, and no function. False when it isn't sure to come: it is behind the place, or
+ * WorkOS hasn't answered for its type (it refuses the list for one that is misspelt). Then it is the
+ * caller's to take in.
+ */
+bool poller_expect(struct poller *poller, const struct event *event, bool has_function) MUST_CHECK;
 
 /* Read now, and wait for the outcome of a reading that began after the call. */
 int poller_run_now(struct poller *poller, struct poller_report *out, struct err *err) MUST_CHECK;

@@ -7,7 +7,14 @@
 #include "workos/poller.h"
 #include "workos/workos_state.h"
 
-/* With opts.ordered: an event that isn't known yet is the poller's to fetch. */
+static enum webhook_result take_in(struct intake *intake, struct err *err)
+{
+    if (intake_run(intake, err) < 0)
+        return WEBHOOK_UNAVAILABLE;
+    return intake->duplicate ? WEBHOOK_DUPLICATE : WEBHOOK_RECEIVED;
+}
+
+/* With opts.ordered: an event that isn't known yet is the poller's to fetch, if it ever will. */
 static enum webhook_result leave_to_poller(struct intake *intake, struct err *err)
 {
     int rc = intake_look(intake, err);
@@ -16,15 +23,9 @@ static enum webhook_result leave_to_poller(struct intake *intake, struct err *er
         return WEBHOOK_UNAVAILABLE;
     if (intake->duplicate)
         return WEBHOOK_DUPLICATE;
-    poller_expect(intake->workos->poller, intake->event.id, intake->event.type);
+    if (!poller_expect(intake->workos->poller, &intake->event, intake->has_function))
+        return take_in(intake, err);
     return WEBHOOK_RECEIVED;
-}
-
-static enum webhook_result take_in(struct intake *intake, struct err *err)
-{
-    if (intake_run(intake, err) < 0)
-        return WEBHOOK_UNAVAILABLE;
-    return intake->duplicate ? WEBHOOK_DUPLICATE : WEBHOOK_RECEIVED;
 }
 
 static enum webhook_result receive_event(struct workos *workos, const char *body, size_t body_len,

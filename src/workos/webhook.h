@@ -7,7 +7,8 @@
  * function wrote.
  *
  * With opts.ordered a genuine webhook only wakes the poller (poller.h), which takes the event from the
- * Events API in its turn: WorkOS keeps it there for 90 days, and the poller's place is on disk.
+ * Events API in its turn: WorkOS keeps it there for 90 days, and the poller's place is on disk. An event
+ * that the poller will never see is taken in as without opts.ordered.
  *
  * Threads    any, several at once; blocks until the commit.
  */

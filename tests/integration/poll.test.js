@@ -121,6 +121,36 @@ describe('what no webhook brought', () => {
         assert.equal(server.count('workos_events'), 0);
     });
 
+    for (const [what, cursor] of [
+        ['a first start that is', false],
+        ['an event that is', true],
+    ])
+        test(`behind ${what} 80 days ago, with nothing for weeks: WorkOS answers 30 days at a time`, async (t) => {
+            const api = await startFakeApi(t);
+            const server = await placed(t, api);
+            const ago = (days) => ({ created_at: new Date(Date.now() - days * 86_400_000).toISOString() });
+            const old = api.users.add({}, ago(80));
+
+            api.daysPerRequest = 30;
+            await server.stop();
+            changeRows(
+                server.database,
+                `UPDATE authkitd_state SET value = ${Date.parse(ago(cursor ? 80 : 79).created_at)} WHERE key = 'poll.at_ms'`,
+            );
+            if (cursor)
+                changeRows(
+                    server.database,
+                    `UPDATE authkitd_state SET value = '${old.id}' WHERE key = 'poll.cursor'`,
+                );
+            // Of no interest, and in the way: from here on WorkOS counts its 30 days.
+            api.emit('dsync.group.created', { object: 'group', id: 'group_1' }, ago(75));
+            const late = api.users.add({}, ago(5));
+            await server.start();
+            await reconcile(server);
+            assert.equal(server.count('workos_events'), 1);
+            assert.equal(server.eventRow(late).status, 'done');
+        });
+
     test('is told by /readyz and /metrics', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api);
@@ -268,6 +298,46 @@ describe('an API that misbehaves', () => {
         await server.waitForLog('may be misspelt');
     });
 
+    test('a cursor of its own that it refuses: an error, and no going round in circles', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+        const before = api.requests.length;
+
+        for (let i = 0; i < 150; i++) api.users.add();
+        api.fail(/after=/, faults.status(400, { message: 'Invalid cursor' }), 1000);
+        const report = await reconcile(server);
+        assert.equal(report.status, 502, JSON.stringify(report));
+        assert.ok(api.requests.length - before < 10, `${api.requests.length - before} requests`);
+        api.heal();
+        assert.equal((await reconcile(server)).status, 200);
+        assert.equal(server.count('workos_events'), 150);
+    });
+
+    test('the same page again and again: an error, soon', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+        const event = { object: 'event', ...api.users.add({}, { silent: true }) };
+
+        api.routes.set('GET /events', () => ({
+            body: { object: 'list', data: [event], list_metadata: { after: event.id } },
+        }));
+        const report = await reconcile(server);
+        assert.equal(report.status, 502);
+        assert.match(report.error.message, /doesn't get on/);
+    });
+
+    test('a page of which nothing can be read is passed over', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+
+        for (let i = 0; i < 100; i++) api.emit('user.updated', null);
+        const good = api.users.add();
+        const report = await reconcile(server);
+        assert.equal(report.status, 200, JSON.stringify(report));
+        assert.equal(report.unusable, 100);
+        assert.equal(server.eventRow(good).status, 'done');
+    });
+
     test('newest first: an error, and the place stays', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api);
@@ -386,6 +456,52 @@ describe('--ordered', () => {
         await server.deliver(userCreated()); // one that it will look for in vain
         await until('the poller to look for the second', () => api.requests.length > before);
         assert.equal(server.count('workos_events'), 0);
+    });
+
+    test('an event from before the first start, which the poller will not fetch, is taken in', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args });
+        const created_at = new Date(Date.now() - 600_000).toISOString();
+        const event = api.users.add({}, { created_at }); // its webhook is tried again, and gets through
+
+        assert.equal((await server.deliver(event)).status, 200);
+        assert.equal(server.eventRow(event).status, 'done');
+        assert.equal(seen(server).length, 1);
+    });
+
+    test('an event of a type that WorkOS refuses to be asked for is taken in', async (t) => {
+        const api = await startFakeApi(t);
+
+        api.fail(/session\.created/, faults.status(422, { message: 'Validation failed' }), 1000);
+        const server = await placed(t, api, { args });
+        const event = newEvent('session.created', { object: 'session', id: 'session_1' });
+        assert.equal((await server.deliver(event)).status, 200);
+        assert.equal(server.eventRow(event).status, 'done');
+    });
+
+    test('its place is on disk before the first webhook is answered', async (t) => {
+        const api = await startFakeApi(t);
+
+        api.fail('/events', faults.reset(), 1000);
+        const server = await started(t, api, { args });
+        const event = api.users.add();
+        assert.equal((await server.deliver(event)).status, 200);
+        await server.kill();
+        api.heal();
+        await server.start();
+        await until('the event', () => seen(server).length === 1);
+    });
+
+    test('a clock that was ahead at the first start hides nothing from then on', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args });
+
+        await server.stop();
+        changeRows(server.database, "UPDATE authkitd_state SET value = value + 86400000 WHERE key = 'poll.at_ms'");
+        await server.start();
+        const event = api.users.add();
+        await server.deliver(event);
+        await until('the event', () => seen(server).length === 1);
     });
 
     test('needs a key: wrong usage', async () => {
