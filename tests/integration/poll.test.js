@@ -339,6 +339,10 @@ describe('an API that misbehaves', () => {
         assert.equal(report.status, 200, JSON.stringify(report));
         assert.equal(report.unusable, 100);
         assert.equal(server.eventRow(good).status, 'done');
+        const told = server.lines.filter(({ msg }) => msg.includes("can't be read; it is left out"));
+        assert.ok(told.length > 0 && told.length < 10, `${told.length} lines`);
+        assert.match(told[0].id, /event_/);
+        assert.ok(!told[0].text.includes('user.updated'), told[0].text);
     });
 
     test('newest first: an error, and the place stays', async (t) => {
