@@ -750,7 +750,7 @@ int poller_start(struct poller **out, struct workos *workos, const struct poller
     return 0;
 }
 
-void poller_stop(struct poller *poller)
+void poller_refuse(struct poller *poller)
 {
     if (!poller)
         return;
@@ -758,6 +758,13 @@ void poller_stop(struct poller *poller)
     poller->stopping = true;
     pthread_cond_broadcast(&poller->changed);
     pthread_mutex_unlock(&poller->lock);
+}
+
+void poller_stop(struct poller *poller)
+{
+    if (!poller)
+        return;
+    poller_refuse(poller);
     pthread_join(poller->thread, NULL);
 }
 

@@ -376,6 +376,21 @@ describe('an API that misbehaves', () => {
         await server.stop();
     });
 
+    test('that never answers does not hold up the end for who waits for a reading, either', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+
+        api.fail('/events', faults.silent(), 99);
+        const answer = reconcile(server);
+        await until(
+            'a request that hangs',
+            () => api.requests.some(({ path, status }) => path === '/events' && !status),
+        );
+        await server.stop();
+        assert.equal((await answer).status, 503);
+        assert.ok(!server.lines.some(({ msg }) => msg.startsWith('stopped with requests')), server.logTail());
+    });
+
     test(`at random, ${load(6, 3)} rounds: nothing missed, nothing twice`, async (t) => {
         const random = randomness(t);
         const api = await startFakeApi(t);
