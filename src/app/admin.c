@@ -132,13 +132,19 @@ static void reconcile(struct server *server, const struct http_request *request,
     struct poller *poller = workos_poller(server_workos(server));
     struct poller_report report;
     struct err err;
+    int rc;
 
     (void)request;
-    if (!poller)
+    if (!poller) {
         http_response_error(response, 409, "not_polling",
                             "the server doesn't poll: it needs WORKOS_API_KEY in its environment, "
                             "and --poll not off");
-    else if (poller_run_now(poller, &report, &err) < 0)
+        return;
+    }
+    rc = poller_run_now(poller, &report, &err);
+    if (rc == ERR_CLOSED)
+        http_response_error(response, 503, "stopping", err.text);
+    else if (rc < 0)
         http_response_error(response, 502, "not_reconciled", err.text);
     else
         buf_printf(&response->body,

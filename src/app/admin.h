@@ -7,7 +7,8 @@
  *     GET  /metrics    for Prometheus
  *     POST /reload     load the script again: 200 with what changed, 422 with what is wrong,
  *                     503 when the server stops meanwhile
- *     POST /reconcile  read the Events API now: 200 with what came
+ *     POST /reconcile  read the Events API now: 200 with what came, 502 with what is wrong,
+ *                      409 when the server doesn't poll, 503 when it stops meanwhile
  *     GET  /backfill   how far the backfill is, or how the last one ended (backfill.h)
  *     POST /backfill   begin one: 202; 409 when one is running, or there is no API key. The body is
  *                      {"functions":true,"prune":"keep|report|ask|remove","pages_per_s":4,

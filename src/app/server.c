@@ -12,6 +12,7 @@
 #include "store/db.h"
 #include "store/lock.h"
 #include "workos/backfill.h"
+#include "workos/poller.h"
 #include "workos/workos.h"
 
 #include <signal.h>
@@ -327,7 +328,9 @@ int server_stop(struct server *server, bool *out_left)
     int rc;
 
     *out_left = true;
-    reloader_refuse(server->reloader); /* first, since requests may wait for it */
+    reloader_refuse(server->reloader); /* first, since requests may wait for it, or for a reading */
+    if (server->workos)
+        poller_refuse(workos_poller(server->workos));
     backfill_refuse(server->backfill);
     if (!drain_requests(server, deadline_ms))
         return has_failed(server) ? ERR_FATAL : 0;

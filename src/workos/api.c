@@ -165,16 +165,20 @@ static void put_reason(struct buf *out, const struct fetch_response *response)
     json_release(&json);
 }
 
-/* Whoever echoes a request back shall not bring its key into our log. */
-static void hide_key(char *text, const char *key)
+/* Whoever echoes a request back shall not bring its key into our log: not a part of it, either, so this
+ * comes before anything is cut. */
+static void hide_key(struct buf *body, const char *key)
 {
     size_t len = strlen(key);
+    char *at = body->data, *end = at ? at + body->len : NULL;
 
-    for (char *found = text; len > 0 && (found = strstr(found, key)) != NULL; found += len)
-        memset(found, '*', len);
+    while (len > 0 && at && (at = memmem(at, (size_t)(end - at), key, len)) != NULL) {
+        memset(at, '*', len);
+        at += len;
+    }
 }
 
-static int refuse(const struct api *api, const struct fetch_response *response, const char *url,
+static int refuse(const struct api *api, struct fetch_response *response, const char *url,
                   struct err *err)
 {
     struct buf reason = BUF_INIT(3 * SHOWN_MAX);
@@ -182,13 +186,13 @@ static int refuse(const struct api *api, const struct fetch_response *response, 
                : may_go_well_later(response->status) ? ERR_IO
                                                      : ERR_INVALID;
 
+    hide_key(&response->body, api->key);
     put_reason(&reason, response);
     err_set(err, code, "%s: WorkOS answered %d%s%s%s%s%s%s", url, response->status,
             reason.len ? ": " : "", buf_text(&reason),
             response->status == 401 ? "; is WORKOS_API_KEY right?" : "",
             response->request_id[0] ? " (request " : "", response->request_id,
             response->request_id[0] ? ")" : "");
-    hide_key(err->text, api->key);
     text_make_utf8(err->text);
     buf_release(&reason);
     return code;

@@ -261,6 +261,20 @@ static void forget_expected(struct poller *poller, const char *id)
     pthread_mutex_unlock(&poller->lock);
 }
 
+/* Its id is all that is shown: the rest may be somebody's, or a secret. */
+static void log_unusable(const struct json *json, uint32_t node, const struct err *err)
+{
+    static struct log_limit
+        limit; /* a page has a hundred, and comes again until the place is behind it */
+    uint32_t id = json_string_member(json, node, "id");
+    size_t len = 0;
+    const char *raw = id ? json_raw(json, id, &len) : NULL;
+
+    if (log_may(&limit))
+        log_warn("the Events API has something that can't be read; it is left out",
+                 log_str("error", err->text), log_bytes("id", raw, len < 200 ? len : 200));
+}
+
 /* One event of a page: read, or logged and left out. Returns false for that. */
 static bool read_event(struct reading *reading, const struct json *json, uint32_t node,
                        struct intake *out, struct err *err)
@@ -272,8 +286,7 @@ static bool read_event(struct reading *reading, const struct json *json, uint32_
     if (rc == 0)
         return true;
     if (rc == ERR_INVALID) {
-        log_warn("the Events API has something that can't be read; it is left out",
-                 log_str("error", err->text), log_bytes("event", raw, len < 200 ? len : 200));
+        log_unusable(json, node, err);
         reading->report.unusable++;
     }
     return false;
@@ -737,7 +750,7 @@ int poller_start(struct poller **out, struct workos *workos, const struct poller
     return 0;
 }
 
-void poller_stop(struct poller *poller)
+void poller_refuse(struct poller *poller)
 {
     if (!poller)
         return;
@@ -745,6 +758,13 @@ void poller_stop(struct poller *poller)
     poller->stopping = true;
     pthread_cond_broadcast(&poller->changed);
     pthread_mutex_unlock(&poller->lock);
+}
+
+void poller_stop(struct poller *poller)
+{
+    if (!poller)
+        return;
+    poller_refuse(poller);
     pthread_join(poller->thread, NULL);
 }
 

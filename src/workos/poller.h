@@ -22,8 +22,8 @@
  * it has seen the event, since WorkOS may hold it back for some seconds. What it will never see (from
  * before the first start, say) it leaves to the webhook.
  *
- * Threads    poller_start, _stop, _free: main. poller_expect: any. poller_run_now: any but the
- *            writer's; blocks. poller_once: any with no poller running. It has a thread of its own.
+ * Threads    poller_start, _refuse, _stop, _free: main. poller_expect: any. poller_run_now: any but
+ *            the writer's; blocks. poller_once: any with no poller running. It has a thread of its own.
  * Ownership  opts is copied, its texts must outlive the poller.
  * Errors     those of api.h and of the writer. The thread logs them, when they begin and when they
  *            end, and tries again at the next time.
@@ -65,7 +65,12 @@ struct poller_status {
 /* With its place on disk: what is expected from here on comes, whatever happens to the process. */
 int poller_start(struct poller **out, struct workos *workos, const struct poller_opts *opts,
                  struct err *err) MUST_CHECK;
-void poller_stop(struct poller *poller); /* before the writer stops; NULL is fine, here and below */
+
+/* The reading that is going on ends soon, none begins, and who waits for one gets ERR_CLOSED. NULL is
+ * fine, here and below. */
+void poller_refuse(struct poller *poller);
+void poller_stop(
+    struct poller *poller); /* the same, and the thread has ended; before the writer stops */
 void poller_free(struct poller *poller);
 
 /*

@@ -336,6 +336,10 @@ describe('an API that misbehaves', () => {
         assert.equal(report.status, 200, JSON.stringify(report));
         assert.equal(report.unusable, 100);
         assert.equal(server.eventRow(good).status, 'done');
+        const told = server.lines.filter(({ msg }) => msg.includes("can't be read; it is left out"));
+        assert.ok(told.length > 0 && told.length < 10, `${told.length} lines`);
+        assert.match(told[0].id, /event_/);
+        assert.ok(!told[0].text.includes('user.updated'), told[0].text);
     });
 
     test('newest first: an error, and the place stays', async (t) => {
@@ -367,6 +371,21 @@ describe('an API that misbehaves', () => {
             () => api.requests.some(({ path, status }) => path === '/events' && !status),
         );
         await server.stop();
+    });
+
+    test('that never answers does not hold up the end for who waits for a reading, either', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+
+        api.fail('/events', faults.silent(), 99);
+        const answer = reconcile(server);
+        await until(
+            'a request that hangs',
+            () => api.requests.some(({ path, status }) => path === '/events' && !status),
+        );
+        await server.stop();
+        assert.equal((await answer).status, 503);
+        assert.ok(!server.lines.some(({ msg }) => msg.startsWith('stopped with requests')), server.logTail());
     });
 
     test(`at random, ${load(6, 3)} rounds: nothing missed, nothing twice`, async (t) => {

@@ -214,6 +214,28 @@ static void api__a_refusal_is_final_and_says_why(void **state)
                  "no **************, **************");
 }
 
+/* Where the text is cut, half a key must not be left over. */
+static void api__an_echoed_key_is_hidden(void **state)
+{
+    char body[400];
+
+    (void)state;
+    for (int before = 280; before < 310; before++) {
+        struct peer_step step = {NULL, PEER_KEEP, 0};
+        char answer_text[1024];
+        struct api_answer answer;
+        struct err err;
+
+        snprintf(body, sizeof(body), "%0*d" KEY, before, 0);
+        snprintf(answer_text, sizeof(answer_text),
+                 "HTTP/1.1 400 No\r\nContent-Length: %zu\r\n\r\n%s", strlen(body), body);
+        step.answer = answer_text;
+        assert_int_equal(call(&step, 1, "GET", &answer, &err), ERR_INVALID);
+        assert_null(strstr(err.text, "sk_"));
+        api_answer_release(&answer);
+    }
+}
+
 static void api__a_refusals_body_is_kept(void **state)
 {
     static const struct peer_step object = {
@@ -349,6 +371,7 @@ int main(void)
         cmocka_unit_test(api__retry_after_is_heeded),
         cmocka_unit_test(api__patience_ends),
         cmocka_unit_test(api__a_refusal_is_final_and_says_why),
+        cmocka_unit_test(api__an_echoed_key_is_hidden),
         cmocka_unit_test(api__a_refusals_body_is_kept),
         cmocka_unit_test(api__nobody_is_there),
         cmocka_unit_test(api__no_answer_in_time_is_no_answer),
