@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "base/thread.h"
+#include "fetch/fetch.h"
 #include "workos/api.h"
 #include "workos/backfill_items.h"
 #include "workos/workos_state.h"
@@ -312,28 +313,17 @@ static int begin(struct run *run, struct err *err)
 
 /* ------------------------------------------------------------------------- one page */
 
-static void put_escaped(struct buf *out, const char *text)
-{
-    for (const char *c = text; *c; c++) {
-        if (strchr("-._~", *c) || (*c >= '0' && *c <= '9') || (*c >= 'A' && *c <= 'Z') ||
-            (*c >= 'a' && *c <= 'z'))
-            buf_putc(out, *c);
-        else
-            buf_printf(out, "%%%02X", (unsigned char)*c);
-    }
-}
-
 static void put_path(struct buf *out, const struct backfill_mark *mark)
 {
     buf_printf(out, "%s?limit=%d&order=asc", backfill_kinds[mark->stage].path, BACKFILL_PAGE);
     if (mark->stage == BACKFILL_MEMBERSHIPS) {
         /* WorkOS wants to know whose, and lists active ones only unless it is told. */
         buf_puts(out, "&statuses=active%2Cinactive%2Cpending&organization_id=");
-        put_escaped(out, mark->organization);
+        fetch_put_escaped(out, mark->organization);
     }
     if (mark->after[0]) {
         buf_puts(out, "&after=");
-        put_escaped(out, mark->after);
+        fetch_put_escaped(out, mark->after);
     }
 }
 

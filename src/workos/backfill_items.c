@@ -91,8 +91,9 @@ static int read_objects(struct backfill_page *page, const struct json *json, uin
     for (uint32_t i = list + 1; i < json->nodes[list].next; i = json->nodes[i].next) {
         int rc = read_object(page, json, i, err);
 
-        if (rc == ERR_INVALID) {
+        if (rc < 0)
             buf_release(&page->items[page->count].body);
+        if (rc == ERR_INVALID) {
             log_warn("backfill: an object can't be used",
                      log_str("type", backfill_kinds[page->type].one), log_str("error", err->text));
             page->unusable++;
@@ -148,10 +149,14 @@ int backfill_page_add_stale(struct backfill_page *page, const char *id, const ch
 
     if (!page->items && (rc = make_items(page, BACKFILL_ITEMS_MAX, err)) < 0)
         return rc;
+    buf_put_json_string(&id_json, id, strlen(id));
+    if (!buf_ok(&id_json)) {
+        buf_release(&id_json);
+        return err_set(err, ERR_NOMEM, "no memory for an object");
+    }
     item = &page->items[page->count];
     item->body = BUF_INIT(BODY_MAX);
     clock_format_ms(clock_wall_ms(), now);
-    buf_put_json_string(&id_json, id, strlen(id));
     buf_printf(&item->body,
                "{\"id\":\"prune:%s,\"event\":\"%sdeleted\",\"data\":", buf_text(&id_json) + 1,
                kind->prefix);
@@ -162,10 +167,10 @@ int backfill_page_add_stale(struct backfill_page *page, const char *id, const ch
     buf_printf(&item->body, ",\"created_at\":\"%s\"}", now);
     buf_release(&id_json);
     rc = read_event(page, item, err);
-    if (rc == ERR_INVALID) { /* too long an id: it stays */
+    if (rc < 0)
         buf_release(&item->body);
+    if (rc == ERR_INVALID) /* too long an id: it stays */
         return 0;
-    }
     item->is_left = true;
     page->count += rc == 0;
     return rc;

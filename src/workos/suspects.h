@@ -7,7 +7,8 @@
  * not (it had just arrived, and what the process hadn't committed is gone), its id is kept in
  * authkitd_suspects: when WorkOS delivers it again it is taken, and dead at once.
  *
- * Threads    suspects_open: main, before the writer starts. suspects_find: writer.
+ * Threads    suspects_open: main, before the writer starts. suspects_take: writer.
+ *            suspects_close: main, when the writer has stopped.
  * Errors     those of store/db.h; ERR_IO for the note.
  */
 #ifndef WORKOS_SUSPECTS_H

@@ -4,14 +4,15 @@
  *
  *    webhook_receive  --> verify, read (caller's thread) --> writer: log, mirror, function --> 200
  *    action_decide    --> verify, read (caller's thread) --> writer, urgent: function --> signed
+ *    poller (thread)  --> the Events API: what no webhook brought --> writer, as webhooks are
  *    upkeep (thread)  --> what is due: failed events again, retention --> writer
  *    watchdog (thread)    looks at the writer: a function that hangs ends the process
  *
  * This header is the service as a whole: its start, its script, its end. webhook.h and action.h are
- * its two doors, put_back.h is the operator's.
+ * its two doors, put_back.h and backfill.h are the operator's.
  *
- * Threads    workos_open, _close: main. workos_install: any, one at a time. The doors: any
- *            thread, several at once.
+ * Threads    workos_open, _start_poller, _close: main. workos_poller: any. workos_install: any, one at
+ *            a time. The doors: any thread, several at once.
  * Ownership  workos owns the writer and the script; the database connection is the caller's, to be
  *            closed after workos_close.
  * Errors     ERR_INVALID for secrets and scripts; those of store/ otherwise.
