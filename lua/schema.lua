@@ -121,7 +121,7 @@ local function compare_column(plan, t, column, found)
    local found_type = type_of[found.type]
    if found_type ~= column.type then
       return plan:refuse(
-         "%s is declared %s, but the database has it as %s: changing it could lose data. Declare it '%s', or convert it by hand: ALTER TABLE %s RENAME COLUMN %s TO %s; then load again and copy what you need",
+         "%s is declared %s, but the database has it as %s: changing it could lose data. Declare it '%s', or stop the server and convert it by hand: ALTER TABLE %s RENAME COLUMN %s TO %s; then start it and copy what you need",
          column.where, column.type, found_type or found.type, found_type or found.type,
          quote(t.name), quote(column.name), quote(column.name .. "_old"))
    end
@@ -230,10 +230,15 @@ local function check_duplicates(plan, t, index)
          values[i] = ("%s = %s"):format(name:sub(2, -2), literal(twice[i]))
       end
       plan:refuse(
-         "authkit.schema: the unique index on %s (%s) can't be made: %d rows have %s. See them with SELECT * FROM %s WHERE %s; and remove all but one",
+         "authkit.schema: the unique index on %s (%s) can't be made: %d rows have %s. See them with SELECT * FROM %s WHERE %s; and remove all but one, in a function or with the server stopped",
          t.name, table.concat(index.columns, ", "), twice[#names + 1], table.concat(values, ", "),
          quote(t.name), table.concat(values, " AND "))
    end
+end
+
+-- "authkitd:table:a,b:unique" is the name of our index on a and b.
+local function columns_of(index_name)
+   return (index_name:match("^authkitd:[^:]*:([^:]*)"):gsub(",", ", "))
 end
 
 local function compare_indexes(plan, t, is_new)
@@ -256,7 +261,7 @@ local function compare_indexes(plan, t, is_new)
    end
    for name in pairs(existing) do
       if not wanted[name] and not plan.anew[t.name] then
-         plan:add("DROP INDEX " .. quote(name), ("drop index %s"):format(name))
+         plan:add("DROP INDEX " .. quote(name), ("drop index on %s (%s)"):format(t.name, columns_of(name)))
       end
    end
 end

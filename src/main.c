@@ -53,10 +53,10 @@ void command_complain(const char *text)
     }
 }
 
-static int complain_of_usage(const char *text)
+static int complain_of_usage(const char *text, const char *command)
 {
     command_complain(text);
-    fputs("try authkitd --help\n", stderr);
+    fprintf(stderr, "try authkitd %s%s--help\n", command, *command ? " " : "");
     return EXIT_USAGE;
 }
 
@@ -78,7 +78,7 @@ static int unknown_command(const char *name)
     closest = text_closest(name, names, ARRAY_LEN(names));
     snprintf(text, sizeof(text), "there is no command '%.100s'%s%s%s", name,
              closest ? " (did you mean " : "", closest ? closest : "", closest ? "?)" : "");
-    return complain_of_usage(text);
+    return complain_of_usage(text, "");
 }
 
 static int run_command(const struct command *command, int argc, char **argv)
@@ -88,7 +88,7 @@ static int run_command(const struct command *command, int argc, char **argv)
     int code;
 
     if (config_read(&config, command->options, argc, argv, &err) < 0) {
-        code = complain_of_usage(err.text);
+        code = complain_of_usage(err.text, command->name);
     } else if (config.help) {
         print_command_help(command);
         code = EXIT_FINE;

@@ -2,12 +2,15 @@
 #include "app/command.h"
 
 #include "app/handlers.h"
+#include "crypto/tls.h"
 #include "script/script.h"
 #include "store/db.h"
 #include "workos/signature.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { REPORT_MAX = 65536 };
 
@@ -56,6 +59,35 @@ static int check_secret(const char *name, const char *secret, const char *variab
     return 0;
 }
 
+static int check_certificate(const struct config *config)
+{
+    struct tls_server *tls = NULL;
+    struct err err;
+
+    if (!config->tls_cert)
+        return 0;
+    if (tls_server_new(&tls, config->tls_cert, config->tls_key, &err) < 0)
+        return problem(&err);
+    tls_server_free(tls);
+    say("https", config->tls_cert);
+    return 0;
+}
+
+static bool is_in_a_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    struct stat st;
+    char *folder;
+    bool is_one;
+
+    if (!slash || slash == path)
+        return true;
+    folder = strndup(path, (size_t)(slash - path));
+    is_one = folder && stat(folder, &st) == 0 && S_ISDIR(st.st_mode);
+    free(folder);
+    return is_one;
+}
+
 static int check_schema(const struct config *config, struct script *script)
 {
     struct buf report = BUF_INIT(REPORT_MAX);
@@ -63,8 +95,10 @@ static int check_schema(const struct config *config, struct script *script)
     struct err err;
     int rc = db_open(&db, config->db, DB_READER, &err);
 
-    if (rc == ERR_ABSENT)
+    if (rc == ERR_ABSENT && is_in_a_folder(config->db))
         say("database", "isn't there yet; serve will create it");
+    else if (rc == ERR_ABSENT)
+        rc = err_set(&err, ERR_INVALID, "--db: the folder of '%s' isn't there", config->db);
     if (rc == 0 || rc == ERR_ABSENT)
         rc = script_plan(script, db, &report, &err);
     if (rc == 0)
@@ -102,6 +136,7 @@ static int check(const struct config *config)
     problems += check_secret("action", config->action_secret, "WORKOS_ACTION_SECRET");
     if (!config->webhook_secret && !config->action_secret)
         say("warning", "serve refuses to start without any secret");
+    problems += check_certificate(config);
     problems += check_script(config);
     if (problems > 0)
         return EXIT_FAILED;

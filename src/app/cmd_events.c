@@ -225,6 +225,12 @@ static int list(struct listing *listing, struct err *err)
     const struct config *config = listing->config;
     int rc = db_open(&listing->db, config->db, DB_READER, err);
 
+    if (rc == ERR_ABSENT) {
+        struct err cause = *err;
+
+        return err_set(err, rc, "%s\nsay where it is with --db; authkitd serve makes it",
+                       cause.text);
+    }
     if (rc < 0)
         return rc;
     if (config->follow) /* what is there already is behind this number, whatever the filter shows */

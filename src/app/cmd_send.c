@@ -4,6 +4,7 @@
 #include "app/sample.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "http/client.h"
 #include "workos/signature.h"
 
@@ -89,6 +90,15 @@ static int sign(const char *secrets, const struct buf *body, char header[SIGNATU
     return rc;
 }
 
+static const char *hint_of_tls(const struct config *config, const char *url)
+{
+    if (text_starts_with(url, "http://"))
+        return "\ndoes it serve HTTPS? Then give --tls-cert, or a --url that begins with https://";
+    return config->url && !config->insecure
+               ? "\nis its certificate no public one? Then give --insecure"
+               : "";
+}
+
 static int post(const struct config *config, const char *url, const char *signature,
                 const struct buf *body, struct http_client_response *response, struct err *err)
 {
@@ -114,8 +124,8 @@ static int post(const struct config *config, const char *url, const char *signat
 
         err_set(err, rc,
                 "%s\nis the server running? Start it with authkitd serve, or say where it is with "
-                "--url or --listen",
-                cause.text);
+                "--url or --listen%s",
+                cause.text, hint_of_tls(config, url));
     }
     return rc;
 }
@@ -173,7 +183,7 @@ static int send_sample(const struct config *config)
 const struct command cmd_send = {
     .name = "send",
     .operand = "TYPE",
-    .summary = "sign a sample (or --data FILE) event and post it to a running server",
+    .summary = "sign a sample (or --data FILE) event or action and post it to a running server",
     .about = "TYPE is an event type, such as user.created, or an action: user_registration,\n"
              "authentication.",
     .options = FOR_SEND,

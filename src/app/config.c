@@ -72,12 +72,13 @@ static const struct option options[] = {
     {"--handler-memory", "AUTHKITD_HANDLER_MEMORY", "BYTES", BYTES, AT(handler_memory), "64MiB",
      LOADED, MIB, 4096 * MIB, NULL, "memory a script may use"},
     {"--action-on-error", "AUTHKITD_ACTION_ON_ERROR", "fail|deny|allow", CHOICE,
-     AT(action_on_error), "fail", SCRIPT, 0, 0, on_errors,
+     AT(action_on_error), "fail", SERVER, 0, 0, on_errors,
      "answer of an action whose function failed: a 500, or a signed verdict"},
     {"--retention", "AUTHKITD_RETENTION", "DAYS", COUNT, AT(retention_days), "30", SCRIPT,
      RETENTION_DAYS_MIN, 36500, NULL, "payloads of done events are kept so long"},
     {"--poll", "AUTHKITD_POLL", "SECONDS", SECONDS, AT(poll_s), NULL, SERVER, 1, 86400, NULL,
-     "how often the Events API is read for what a webhook missed; off [60 with an API key]"},
+     "how often the Events API is read for what a webhook missed; off for never [60 with an API "
+     "key]"},
     {"--ordered", "AUTHKITD_ORDERED", NULL, FLAG, AT(ordered), NULL, SERVER, 0, 0, NULL,
      "take events from the Events API alone, in WorkOS's own order; webhooks only wake it"},
     {"--log-level", "AUTHKITD_LOG_LEVEL", "LEVEL", CHOICE, AT(log_level), "info", SERVER, 0, 0,
@@ -121,6 +122,8 @@ static const struct option options[] = {
      "end when WorkOS can't be reached for so long"},
     {NULL, "WORKOS_WEBHOOK_SECRET", NULL, SECRET, AT(webhook_secret), NULL, SERVER | FOR_SEND, 0, 0,
      NULL, "secret of the webhook endpoint, or several by commas"},
+    {NULL, "WORKOS_ACTION_SECRET", NULL, SECRET, AT(action_secret), NULL, SERVER | FOR_SEND, 0, 0,
+     NULL, "secret of the action endpoint, or several by commas"},
     {NULL, "WORKOS_API_KEY", NULL, SECRET, AT(api_key), NULL, API, 0, 0, NULL,
      "key for WorkOS's API (sk_…): missed events, backfill, setup"},
     {NULL, "WORKOS_API_HOSTNAME", "HOST", TEXT, AT(api_hostname), "api.workos.com", API, 0, 0, NULL,
@@ -128,8 +131,6 @@ static const struct option options[] = {
     {NULL, "WORKOS_API_PORT", "PORT", COUNT, AT(api_port), "443", API, 1, 65535, NULL, "its port"},
     {NULL, "WORKOS_API_HTTPS", "true|false", CHOICE, AT(api_https), "true", API, 0, 0, booleans,
      "false: plain HTTP, for the emulator"},
-    {NULL, "WORKOS_ACTION_SECRET", NULL, SECRET, AT(action_secret), NULL, SERVER | FOR_SEND, 0, 0,
-     NULL, "secret of the action endpoint, or several by commas"},
 };
 
 /* ------------------------------------------------------------------------- values */
@@ -200,7 +201,7 @@ static const char *parse_choice(const struct option *option, const char *value, 
     return words;
 }
 
-/* On the command line a flag has no value; a variable has. */
+/* On the command line a flag needs no value; a variable has one. */
 static const char *parse_flag(const char *value, int64_t *out)
 {
     static const char *const words[] = {"0", "false", "no", "off", "1", "true", "yes", "on"};
@@ -352,7 +353,7 @@ static void read_arguments(struct config *config, int command, int argc, char **
             unknown_option(arg, len, command, problems);
             continue;
         }
-        value = option && option->kind == FLAG ? "1" : equals ? equals + 1 : argv[++i];
+        value = equals ? equals + 1 : option && option->kind == FLAG ? "1" : argv[++i];
         if (i >= argc || !value)
             buf_printf(problems, "%.*s wants a value behind it\n", (int)len, arg);
         else if (is_env_file)
@@ -503,6 +504,26 @@ static void warn_of_unknown_variables(struct config *config, const struct env_fi
     }
 }
 
+/* One path leads to one place; where two want it, one of them would never be reached. */
+static void check_paths(const struct config *config, struct buf *problems)
+{
+    const struct {
+        const char *option, *path;
+    } endpoints[] = {
+        {"--webhook-path", config->webhook_path},
+        {"--action-path", config->action_path},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(endpoints); i++)
+        if (endpoints[i].path && strcmp(endpoints[i].path, "/healthz") == 0)
+            buf_printf(problems, "%s: '/healthz' is taken; choose another path\n",
+                       endpoints[i].option);
+    if (config->webhook_path && config->action_path &&
+        strcmp(config->webhook_path, config->action_path) == 0)
+        buf_printf(problems, "--webhook-path and --action-path are both '%.200s': choose two\n",
+                   config->webhook_path);
+}
+
 int config_read(struct config *config, int command, int argc, char **argv, struct err *err)
 {
     struct buf problems = BUF_INIT(PROBLEMS_MAX);
@@ -525,6 +546,8 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
     warn_of_unknown_variables(config, file);
     if ((command & SERVER) && !config->tls_cert != !config->tls_key)
         buf_puts(&problems, "--tls-cert and --tls-key go together: one of them is missing\n");
+    if (command & SERVER)
+        check_paths(config, &problems);
     if ((command & SERVER) && config->ordered && (!config->api_key || config->poll_s == 0))
         buf_puts(&problems, "--ordered takes events from the Events API: it needs WORKOS_API_KEY, "
                             "and --poll can't be off\n");
@@ -564,7 +587,7 @@ void config_release(struct config *config)
 
 void config_put_options(struct buf *out, int command)
 {
-    enum { COLUMN = 34 };
+    enum { COLUMN = 36 };
 
     for (size_t i = 0; i < ARRAY_LEN(options); i++) {
         const struct option *option = &options[i];

@@ -120,16 +120,15 @@ static int install(const struct reloader_opts *opts, struct script *script, stru
     return 0;
 }
 
-static void load_certificate(const struct reloader_opts *opts)
+static int load_certificate(const struct reloader_opts *opts, struct err *err)
 {
-    struct err err;
+    int rc = opts->tls ? tls_server_reload(opts->tls, err) : 0;
 
-    if (!opts->tls)
-        return;
-    if (tls_server_reload(opts->tls, &err) < 0)
-        log_error("certificate refused; the old one goes on", log_str("error", err.text));
-    else
+    if (rc < 0)
+        log_error("certificate refused; the old one goes on", log_str("error", err->text));
+    else if (opts->tls)
         log_info("certificate loaded", log_str("file", opts->config->tls_cert));
+    return rc;
 }
 
 int reloader_load(const struct reloader_opts *opts, struct err *err)
@@ -177,9 +176,10 @@ static int closing(struct err *err)
 static int load_again(struct reloader *r, struct buf *report, struct err *err)
 {
     struct script *script = NULL;
+    struct err refusal;
+    bool is_refused = load_certificate(&r->opts, &refusal) < 0;
     int rc;
 
-    load_certificate(&r->opts);
     if (!enter(r, LOADING))
         return closing(err);
     rc = handlers_load(&script, r->opts.config, err);
@@ -190,7 +190,11 @@ static int load_again(struct reloader *r, struct buf *report, struct err *err)
     if (rc < 0)
         return rc;
     log_debug("script read; installing it", log_str("file", r->opts.config->handlers));
-    return install(&r->opts, script, report, err);
+    rc = install(&r->opts, script, report, err);
+    if (rc == 0 && is_refused)
+        buf_printf(report, "%swarning: certificate refused; the old one goes on: %s",
+                   report->len ? "\n" : "", refusal.text);
+    return rc;
 }
 
 /* ------------------------------------------------------------------------- the thread */

@@ -265,23 +265,25 @@ static int word_error(const struct call *call, const struct fetch_request *reque
                       struct err *err)
 {
     const char *problem = call->fetch->problem[0] ? call->fetch->problem : curl_easy_strerror(code);
+    const char *url = request->url;
+    int len = (int)strcspn(url, "?"); /* the query is long, and tells nobody anything */
 
     if (call->was_cancelled)
-        return err_set(err, ERR_CLOSED, "%s was cancelled", request->url);
+        return err_set(err, ERR_CLOSED, "%.*s was cancelled", len, url);
     if (call->too_large)
-        return err_set(err, ERR_LIMIT, "%s: the answer is larger than %zu bytes", request->url,
+        return err_set(err, ERR_LIMIT, "%.*s: the answer is larger than %zu bytes", len, url,
                        call->fetch->opts.max_bytes);
     if (call->has_stalled)
-        return err_set(err, ERR_IO, "%s: nothing came for %d ms", request->url,
+        return err_set(err, ERR_IO, "%.*s: nothing came for %d ms", len, url,
                        call->fetch->opts.stall_ms);
     if (code == CURLE_OK)
-        return err_set(err, ERR_IO, "%s: the answer ended in the middle of its head", request->url);
+        return err_set(err, ERR_IO, "%.*s: the answer ended in the middle of its head", len, url);
     if (code == CURLE_OUT_OF_MEMORY)
-        return err_set(err, ERR_NOMEM, "no memory for a request to %s", request->url);
+        return err_set(err, ERR_NOMEM, "no memory for a request to %.*s", len, url);
     if (code == CURLE_URL_MALFORMAT ||
         (code == CURLE_UNSUPPORTED_PROTOCOL && !call->is_connected)) /* an answer's, otherwise */
         return err_set(err, ERR_INVALID, "'%s' is no http or https URL", request->url);
-    return err_set(err, ERR_IO, "%s: %s", request->url, problem);
+    return err_set(err, ERR_IO, "%.*s: %s", len, url, problem);
 }
 
 static bool goes_on(struct call *call)

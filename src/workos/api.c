@@ -188,8 +188,8 @@ static int refuse(const struct api *api, struct fetch_response *response, const 
 
     hide_key(&response->body, api->key);
     put_reason(&reason, response);
-    err_set(err, code, "%s: WorkOS answered %d%s%s%s%s%s%s", url, response->status,
-            reason.len ? ": " : "", buf_text(&reason),
+    err_set(err, code, "%.*s: WorkOS answered %d%s%s%s%s%s%s", (int)strcspn(url, "?"), url,
+            response->status, reason.len ? ": " : "", buf_text(&reason),
             response->status == 401 ? "; is WORKOS_API_KEY right?" : "",
             response->request_id[0] ? " (request " : "", response->request_id,
             response->request_id[0] ? ")" : "");
@@ -215,8 +215,9 @@ static int take_answer(struct fetch_response *response, const struct fetch_reque
     if (rc == ERR_NOMEM)
         return rc;
     if (rc == 0)
-        return err_set(err, ERR_IO, "%s: the answer isn't a JSON object", request->url);
-    err_prefix(err, "%s: the answer is ", request->url);
+        return err_set(err, ERR_IO, "%.*s: the answer isn't a JSON object",
+                       (int)strcspn(request->url, "?"), request->url);
+    err_prefix(err, "%.*s: the answer is ", (int)strcspn(request->url, "?"), request->url);
     return err->code = ERR_IO;
 }
 

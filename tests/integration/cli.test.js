@@ -102,6 +102,11 @@ describe('help and usage', () => {
         });
     }
 
+    test('the hint leads to the help of the command', async () => {
+        const { stderr } = await runCommand(['events', '--frobnicate']);
+        assert.match(stderr, /^try authkitd events --help$/m);
+    });
+
     test('send without a type is wrong usage: exit 2, and an example of one', async () => {
         const { code, stderr } = await runCommand(['send'], { env: SECRETS });
         assert.equal(code, 2, stderr);
@@ -401,6 +406,20 @@ describe('check', () => {
         assert.equal(code, 1, output);
         assert.match(output, /handlers\.lua:1/);
         assert.match(output, /WORKOS_WEBHOOK_SECRET/);
+    });
+
+    test('a certificate that serve would refuse: exit 1, the file named', async () => {
+        const cwd = folderWith(undefined, { 'cert.pem': 'no certificate' });
+        const args = ['--tls-cert', 'cert.pem', '--tls-key', 'absent.pem'];
+        const { code, output } = await check(cwd, args);
+        assert.equal(code, 1, output);
+        assert.match(output, /cert\.pem/);
+    });
+
+    test('a database whose folder is not there: exit 1, since serve could not make it', async () => {
+        const { code, output } = await check(folderWith(), ['--db', 'absent/authkitd.db']);
+        assert.equal(code, 1, output);
+        assert.match(output, /--db: .*absent\/authkitd\.db/);
     });
 
     test('it works beside a running server', async (t) => {

@@ -118,6 +118,9 @@ static void config__forms_of_options(void **state)
     assert_string_equal(c.data, "-");
     assert_int_equal(c.insecure, 1);
     config_release(&c);
+    reads(&c, FOR_SEND, "user.created --insecure=no");
+    assert_int_equal(c.insecure, 0);
+    config_release(&c);
     reads(&c, FOR_SERVE, "--nonsense --help");
     assert_true(c.help);
     config_release(&c);
@@ -207,6 +210,9 @@ static void config__wrong_values_name_the_option(void **state)
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
         refuses(FOR_SERVE, cases[i].words, cases[i].wanted);
     refuses(FOR_SEND, "a.b c.d", "'c.d' is one word too many");
+    refuses(FOR_SEND, "a.b --insecure=perhaps", "--insecure: 'perhaps'");
+    refuses(FOR_SERVE, "--webhook-path /x --action-path /x", "both '/x'");
+    refuses(FOR_SERVE, "--action-path /healthz", "--action-path: '/healthz' is taken");
 }
 
 static void config__all_problems_at_once(void **state)

@@ -273,7 +273,7 @@ static void schema__index_goes_with_its_declaration(void **state)
     exec(&b, "CREATE INDEX by_hand ON a (x)");
     bring(&b, "a = { columns = { x = 'text' } }");
     bench_ok(&b);
-    assert_non_null(strstr(b.report, "drop index"));
+    assert_non_null(strstr(b.report, "drop index on a (x)"));
     assert_string_equal(bench_value(&b, "SELECT group_concat(name) FROM sqlite_schema"
                                         " WHERE type = 'index'"),
                         "by_hand");
