@@ -90,13 +90,12 @@ static int sign(const char *secrets, const struct buf *body, char header[SIGNATU
     return rc;
 }
 
-static const char *hint_of_tls(const struct config *config, const char *url)
+/* What else may be the matter, by the words of the client's error. */
+static const char *hint_of_tls(const char *url, const char *problem)
 {
-    if (text_starts_with(url, "http://"))
+    if (text_starts_with(url, "http://") && strstr(problem, "cut off"))
         return "\ndoes it serve HTTPS? Then give --tls-cert, or a --url that begins with https://";
-    return config->url && !config->insecure
-               ? "\nis its certificate no public one? Then give --insecure"
-               : "";
+    return strstr(problem, "certificate") ? "\n--insecure accepts any certificate" : "";
 }
 
 static int post(const struct config *config, const char *url, const char *signature,
@@ -125,7 +124,7 @@ static int post(const struct config *config, const char *url, const char *signat
         err_set(err, rc,
                 "%s\nis the server running? Start it with authkitd serve, or say where it is with "
                 "--url or --listen%s",
-                cause.text, hint_of_tls(config, url));
+                cause.text, hint_of_tls(url, cause.text));
     }
     return rc;
 }

@@ -10,7 +10,7 @@ import tls from 'node:tls';
 import { atEnd, describe, inParallel, load, patience, sleep, test, until } from './lib/harness.js';
 import { Server, newFolder, newServer, runCommand, startServer } from './lib/server.js';
 import { Client, RawConnection } from './lib/http.js';
-import { userCreated } from './lib/workos.js';
+import { WEBHOOK_SECRET, userCreated } from './lib/workos.js';
 
 describe('SIGTERM', () => {
     for (const signal of ['SIGTERM', 'SIGINT']) {
@@ -370,6 +370,23 @@ describe('TLS', () => {
         assert.match(stdout, /^warning: certificate refused; .*cert\.pem/m);
         await server.waitForLog('cert.pem');
         assert.equal((await certificateName(server.url)).name, 'first.example.com');
+    });
+
+    test('authkitd send says what is missing: https, or --insecure', async (t) => {
+        const server = await tlsServer(t);
+        const { host } = new URL(server.url);
+        const send = (...args) =>
+            runCommand(['send', 'user.created', ...args], {
+                env: { WORKOS_WEBHOOK_SECRET: WEBHOOK_SECRET },
+            });
+        const plain = await send('--listen', host);
+        assert.equal(plain.code, 1);
+        assert.match(plain.stderr, /--tls-cert/);
+        const strict = await send('--url', `https://${host}/workos/webhook`);
+        assert.equal(strict.code, 1);
+        assert.match(strict.stderr, /--insecure/);
+        const lax = await send('--url', `https://${host}/workos/webhook`, '--insecure');
+        assert.equal(lax.code, 0, lax.output);
     });
 
     test('does not answer plain HTTP, and lives on after nonsense', async (t) => {
