@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import net from 'node:net';
 
 import { WorkOS } from '@workos-inc/node';
 
@@ -493,6 +494,23 @@ describe('an interrupted backfill', () => {
             assert.deepEqual(server.rows("SELECT id FROM workos_events WHERE status <> 'done'"), []);
             assertNothingLeft(server);
         });
+
+    test('that was cut off at its start tells that it may have begun, and goes on', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await startServer(t, { handlers: COUNTING, env: envOf(api) });
+        const deaf = net.createServer((socket) => socket.once('data', () => socket.destroy()));
+
+        deaf.listen(0, '127.0.0.1');
+        await once(deaf, 'listening');
+        t.after(() => deaf.close());
+        const { code, output } = await backfill(server, [
+            '--admin-listen',
+            `127.0.0.1:${deaf.address().port}`,
+        ]);
+        assert.equal(code, 1, output);
+        assert.match(output, /no answer from the server/);
+        assert.match(output, /authkitd backfill goes on where this one has come to/);
+    });
 
     test('goes on from its last page, not from the beginning', async (t) => {
         const api = await startFakeApi(t);
