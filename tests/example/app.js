@@ -104,8 +104,7 @@ export class App {
         const target = new URL(request.url, 'http://x');
         const query = target.searchParams;
 
-        if (request.headers.host !== new URL(this.url).host)
-            return redirect(response, this.url); // by another name it would have another origin
+        if (request.headers.host !== new URL(this.url).host) return redirect(response, this.url); // by another name it would have another origin
         switch (`${request.method} ${target.pathname}`) {
             case 'GET /':
                 return this.#sendPage(response);

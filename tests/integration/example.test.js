@@ -169,7 +169,11 @@ describe('the example app', () => {
         const ask = (where, headers) =>
             fetch(app.url + where, { method: 'POST', headers, redirect: 'manual' });
         assert.equal((await ask('/token', { cookie, origin: app.url })).status, 200);
-        for (const headers of [{ cookie }, { cookie, origin: 'null' }, { cookie, origin: 'http://evil.example' }]) {
+        for (const headers of [
+            { cookie },
+            { cookie, origin: 'null' },
+            { cookie, origin: 'http://evil.example' },
+        ]) {
             assert.equal((await ask('/token', headers)).status, 403);
             assert.equal((await ask('/sign-out', headers)).status, 403);
         }
@@ -191,7 +195,9 @@ describe('the example app', () => {
         const { app, browser } = await setUp(t);
         const victim = await newPage(browser);
         // An attacker begins to sign in, and makes somebody else's browser end it.
-        const begun = await fetch(`${app.url}/sign-in?email=ada%40example.com`, { redirect: 'manual' });
+        const begun = await fetch(`${app.url}/sign-in?email=ada%40example.com`, {
+            redirect: 'manual',
+        });
         const answer = await fetch(begun.headers.get('location'), { redirect: 'manual' });
 
         assert.match(answer.headers.get('location'), /\/callback\?code=/);
@@ -251,7 +257,11 @@ describe('the example app', () => {
         await itemOf(page, 'Buy tea').waitFor();
         await page.route(/\/token/, (route) =>
             route.fulfill({
-                json: { access_token: 'broken', ends_at: Date.now() + 3_600_000, authkitd: app.authkitd },
+                json: {
+                    access_token: 'broken',
+                    ends_at: Date.now() + 3_600_000,
+                    authkitd: app.authkitd,
+                },
             }),
         );
         await page.reload();
@@ -286,7 +296,9 @@ describe('the example app', () => {
         await page.getByText('Nothing to do.').waitFor();
 
         // A function that fails: the number in the page is the one in the log.
-        await server.reload(handlers.replace('return 201, ', 'error("the secret of the script") return 201, '));
+        await server.reload(
+            handlers.replace('return 201, ', 'error("the secret of the script") return 201, '),
+        );
         const text = page.getByRole('textbox', { name: 'What is to be done?' });
         await text.fill('Buy milk');
         await text.press('Enter');
@@ -374,7 +386,8 @@ describe('the example app', () => {
 
         for (const [name, look] of Object.entries(looks)) {
             const page = await newPage(browser, look);
-            const shoot = (what) => page.screenshot({ path: path.join(folder, `${name}-${what}.png`) });
+            const shoot = (what) =>
+                page.screenshot({ path: path.join(folder, `${name}-${what}.png`) });
             await page.goto(app.url);
             await welcome(page).waitFor();
             await shoot('welcome');
