@@ -119,10 +119,9 @@ static int check_script(const struct config *config)
     say("script", config->handlers);
     say("events", *script_event_names(script) ? script_event_names(script) : "none");
     say("actions", *script_action_names(script) ? script_action_names(script) : "none");
+    say("routes", *script_route_names(script) ? script_route_names(script) : "none");
     if (*script_action_names(script) && !config->action_secret)
         say("warning", "the script has action functions, but WORKOS_ACTION_SECRET isn't set");
-    if (script_has_routes(script))
-        say("warning", "the script declares routes, which this version doesn't serve yet");
     return check_schema(config, script);
 }
 

@@ -10,6 +10,7 @@ int handlers_load(struct script **out, const struct config *config, struct err *
         .memory_bytes = (size_t)config->handler_memory,
         .event_timeout_ms = (int)config->handler_timeout_ms,
         .action_timeout_ms = (int)config->action_timeout_ms,
+        .route_timeout_ms = (int)config->handler_timeout_ms,
     };
     int rc;
 
