@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -64,19 +65,42 @@ int http_response_header(struct http_response *response, const char *name, const
     return buf_ok(&response->headers) ? 0 : ERR_LIMIT;
 }
 
-bool http_response_has_header(const struct http_response *response, const char *name)
+/* Where the value of the header stands, and how long it is; NULL when there is none. */
+static const char *find_value(const struct http_response *response, const char *name,
+                              size_t *out_len)
 {
-    const char *line = buf_text(&response->headers);
-    size_t len = strlen(name);
+    size_t name_len = strlen(name);
 
-    while (*line) {
+    for (const char *line = buf_text(&response->headers); *line;) {
         const char *end = strstr(line, "\r\n");
 
-        if (strncasecmp(line, name, len) == 0 && line[len] == ':')
-            return true;
-        line = end ? end + 2 : "";
+        if (strncasecmp(line, name, name_len) == 0 && line[name_len] == ':') {
+            const char *value = line + name_len + strspn(line + name_len, ": ");
+
+            *out_len = (size_t)(end - value);
+            return value;
+        }
+        line = end + 2;
     }
-    return false;
+    return NULL;
+}
+
+bool http_response_find_header(const struct http_response *response, const char *name, char *out,
+                               size_t size)
+{
+    size_t len;
+    const char *value = find_value(response, name, &len);
+
+    if (value)
+        snprintf(out, size, "%.*s", (int)len, value);
+    return value != NULL;
+}
+
+bool http_response_has_header(const struct http_response *response, const char *name)
+{
+    size_t len;
+
+    return find_value(response, name, &len) != NULL;
 }
 
 int http_response_set_type(struct http_response *response, const char *type)

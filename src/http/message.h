@@ -38,12 +38,12 @@ struct http_request {
 };
 
 struct http_response {
-    int status;               /* starts as 200 */
-    const char *content_type; /* static or borrowed until the callback returns; NULL: JSON;
+    int status;                   /* starts as 200 */
+    const char *content_type;     /* static or borrowed until the callback returns; NULL: JSON;
                                  "": none, for a response with nothing in it */
     char own_type[HTTP_TYPE_MAX]; /* one that was made up, by http_response_set_type; "": there is
                                      none. It goes before content_type */
-    struct buf body; /* isn't sent in the answer to a HEAD, nor with the statuses 204 and 304 */
+    struct buf body;    /* isn't sent in the answer to a HEAD, nor with the statuses 204 and 304 */
     struct buf headers; /* further header lines, each ended by "\r\n"; usually empty */
 };
 
@@ -64,7 +64,10 @@ void http_response_error(struct http_response *response, int status, const char 
 int http_response_header(struct http_response *response, const char *name, const char *value)
     MUST_CHECK;
 
-/* Whether a header line of that name was added, whatever its case. */
+/* The value of the header that was added first under that name, cut at size - 1 bytes; false when there
+ * is none. */
+bool http_response_find_header(const struct http_response *response, const char *name, char *out,
+                               size_t size);
 bool http_response_has_header(const struct http_response *response, const char *name);
 
 /* Copy a content type. ERR_INVALID: empty, or with a control character; ERR_LIMIT: too long. */

@@ -64,6 +64,15 @@ void put_refusal(const struct refusal *refusal, struct http_response *response)
         set_header(response, "Retry-After", "1");
 }
 
+void script_refuse_caller(const struct script_caller *caller, struct http_response *response)
+{
+    struct refusal refusal = {.status = caller->status};
+
+    snprintf(refusal.code, sizeof(refusal.code), "%s", caller->code);
+    snprintf(refusal.message, sizeof(refusal.message), "%s", caller->message);
+    put_refusal(&refusal, response);
+}
+
 void refusal_open(lua_State *L)
 {
     static const luaL_Reg meta[] = {{"__tostring", l_refusal_tostring}, {NULL, NULL}};
