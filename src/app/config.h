@@ -64,6 +64,14 @@ struct config {
     int64_t poll_s; /* 0: off; -1: not said, which is 60 with an API key */
     int64_t ordered;
 
+    /* access tokens and routes; lists are joined by commas, without blanks. NULL: not given. What is
+     * used then, tokens.h knows. */
+    char *client_id;
+    char *jwks_url;
+    char *issuers;
+    char *audiences;
+    char *cors_origins; /* "*", or scheme://host[:port] */
+
     /* send */
     char *data;
     char *url;

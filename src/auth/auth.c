@@ -135,8 +135,7 @@ static void log_refusal(const struct token *token, enum token_status status)
     if (status == TOKEN_OK)
         return;
     if (token->mend && log_may(&limit))
-        log_warn("a genuine access token was refused; if it was meant for this server, mend the "
-                 "option",
+        log_warn("a genuine access token isn't for this server, as it is configured",
                  log_str("reason", token->reason), found, log_str("option", token->mend));
     else
         log_debug("an access token was refused", log_str("reason", token->reason), found,

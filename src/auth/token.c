@@ -157,7 +157,10 @@ enum token_status token_verify(struct token *token, const struct key_set *set)
 static enum token_status foreign(struct token *token, uint32_t claim, const char *reason,
                                  const char *mend)
 {
-    token->found = json_raw(&token->claims, claim, &token->found_len);
+    const struct json_node *node = &token->claims.nodes[claim];
+
+    token->found = token->claims.text + node->start; /* of a string, without its quotes */
+    token->found_len = node->len;
     token->mend = mend;
     return refuse(token, TOKEN_NOT_OURS, reason);
 }

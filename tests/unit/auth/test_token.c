@@ -655,9 +655,9 @@ static void token__what_to_mend(void **state)
     static const struct {
         const char *claims, *mend, *found;
     } cases[] = {
-        {"{" EXP SUBJECT ",\"iss\":\"https://x\"}", "--issuer", "\"https://x\""},
+        {"{" EXP SUBJECT ",\"iss\":\"https://x\"}", "--issuer", "https://x"},
         {"{" EXP "\"aud\":[\"x\"]," REST, "--audience", "[\"x\"]"},
-        {"{" EXP "\"client_id\":\"x\"," REST, "WORKOS_CLIENT_ID", "\"x\""},
+        {"{" EXP "\"client_id\":\"x\"," REST, "WORKOS_CLIENT_ID", "x"},
         {"{\"exp\":1," REST, NULL, NULL},
         {"{" EXP "\"iss\":\"" ISSUER "\"}", NULL, NULL},
     };
