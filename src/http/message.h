@@ -38,12 +38,12 @@ struct http_request {
 };
 
 struct http_response {
-    int status;               /* starts as 200 */
-    const char *content_type; /* static or borrowed until the callback returns; NULL: JSON;
+    int status;                   /* starts as 200 */
+    const char *content_type;     /* static or borrowed until the callback returns; NULL: JSON;
                                  "": none, for a response with nothing in it */
     char own_type[HTTP_TYPE_MAX]; /* one that was made up, by http_response_set_type; "": there is
                                      none. It goes before content_type */
-    struct buf body; /* isn't sent in the answer to a HEAD, nor with the statuses 204 and 304 */
+    struct buf body;    /* isn't sent in the answer to a HEAD, nor with the statuses 204 and 304 */
     struct buf headers; /* further header lines, each ended by "\r\n"; usually empty */
 };
 

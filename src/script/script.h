@@ -143,7 +143,7 @@ struct script_route_call {
     const struct http_request *request;
     const struct script_caller *caller;
     bool read_only; /* ctx.db raises on what writes: what is written now is not kept */
-    bool refused;   /* out: the answer is what ctx.auth.require() and the like made: it goes out, but
+    bool refused; /* out: the answer is what ctx.auth.require() and the like made: it goes out, but
                        what was written must be undone */
 };
 
