@@ -228,14 +228,12 @@ static int l_request_next(lua_State *L)
     return 1;
 }
 
-/* __pairs: all of them (json, a function, only if it has been looked at) */
+/* __pairs: all fields, which looking at them makes, and what the function has put there */
 static int l_request_pairs(lua_State *L)
 {
     lua_settop(L, 1);
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
-        bool is_there = lua_getfield(L, 1, fields[i].name) != LUA_TNIL;
-
-        (void)is_there; /* looking at it has made it */
+        lua_getfield(L, 1, fields[i].name);
         lua_pop(L, 1);
     }
     lua_pushcfunction(L, l_request_next);

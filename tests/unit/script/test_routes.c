@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* authkit.routes: what may be declared, what a function gets, and what its results become. */
 #include "asking.h"
+#include "embedded_lua.h"
 
 #define TEXT "200 text/plain; charset=utf-8||"
 #define JSON "200 application/json||"
@@ -546,6 +547,68 @@ static void read_only__reader_is_enough(void **state)
     db_close(reader);
 }
 
+/* ------------------------------------------------------------------------- the example */
+
+static const char two_users[] =
+    "INSERT INTO workos_users VALUES ('user_2', 'bob@x.com', NULL, '{}', '2026')";
+
+static const char *todo(const char *what, const char *body, const char *user)
+{
+    char claims[64];
+
+    snprintf(claims, sizeof(claims), "{\"sub\":\"%s\"}", user ? user : "");
+    asking_as(&a, user ? claims : NULL);
+    a.body = body;
+    a.read_only = strncmp(what, "GET", 3) == 0;
+    return asking_for(&a, what);
+}
+
+static void tells(const char *told, const char *start, const char *part)
+{
+    if (strncmp(told, start, strlen(start)) != 0 || !strstr(told, part))
+        fail_msg("%s (%s)", told, a.b.err.text);
+}
+
+static void example__everybody_has_todos_of_their_own(void **state)
+{
+    static const char deleted[] = "{\"event\":\"user.deleted\",\"data\":{\"id\":\"user_1\"}}";
+    struct json event = {0};
+
+    (void)state;
+    bench_load(&a.b, (const char *)embedded_lua_example.text);
+    bench_ok(&a.b);
+    bench_schema(&a.b, true);
+    bench_ok(&a.b);
+    assert_int_equal(db_exec(a.b.db, two_users, NULL), 0);
+    tells(todo("GET /todos", "", NULL), "refused 401", "token_missing");
+    tells(todo("POST /todos", "{\"text\":\"x\"}", "user_3"), "refused 401", "user_not_found");
+    assert_string_equal(todo("GET /todos", "", "user_1"), JSON "[]");
+    tells(todo("POST /todos", "{\"text\":\"milk\"}", "user_1"),
+          "201 application/json|location: /todos/1\r\n|", "\"text\":\"milk\"");
+    tells(a.told, "201", "\"done\":false");
+    tells(todo("POST /todos", "{\"text\":\"b\"}", "user_2"), "201", "\"user_id\":\"user_2\"");
+    tells(todo("PATCH /todos/1", "{\"done\":true}", "user_1"), "200", "\"done\":true");
+    tells(a.told, "200", "\"text\":\"milk\"");
+    for (int i = 0; i < 2; i++) {
+        tells(todo("PATCH /todos/2", "{\"done\":true}", "user_1"), "404", "not_found");
+        tells(todo("DELETE /todos/2", "", "user_1"), "404", "not_found");
+        tells(todo("DELETE /todos/x", "", "user_1"), "404", "not_found");
+        tells(todo("DELETE /todos/1.5", "", "user_1"), "404", "not_found");
+        tells(todo("POST /todos", i ? "5" : "{}", "user_1"), "400", "invalid_todo");
+        tells(todo("PATCH /todos/1", i ? "{\"text\":5}" : "{\"done\":1}", "user_1"), "400",
+              "invalid_todo");
+    }
+    tells(todo("GET /todos", "", "user_1"), "200 application/json||[{", "milk");
+    assert_string_equal(bench_value(&a.b, "SELECT count(*) FROM todos"), "2");
+    assert_int_equal(json_read(&event, deleted, strlen(deleted), NULL), 0);
+    assert_int_equal(script_run_event(a.b.script, a.b.db, "user.deleted", &event, false, &a.b.err),
+                     0);
+    json_release(&event);
+    assert_string_equal(bench_value(&a.b, "SELECT group_concat(user_id) FROM todos"), "user_2");
+    assert_string_equal(todo("DELETE /todos/2", "", "user_2"), "204 -||");
+    assert_string_equal(todo("GET /todos", "", "user_2"), JSON "[]");
+}
+
 /* ------------------------------------------------------------------------- memory that runs out */
 
 static void routes__every_memory_limit_fails_cleanly(void **state)
@@ -608,6 +671,7 @@ int main(void)
         WITH_ASKING(routes__our_own_tables_are_no_answer),
         WITH_ASKING(read_only__what_writes_raises),
         WITH_ASKING(read_only__reader_is_enough),
+        WITH_ASKING(example__everybody_has_todos_of_their_own),
         WITH_ASKING(routes__every_memory_limit_fails_cleanly),
     };
 
