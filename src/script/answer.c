@@ -160,6 +160,8 @@ void check_answer(lua_State *L, int first, struct http_response *out)
     if (count > 3)
         script_raise(L, "a route returns status, body, headers and no more, not %d values", count);
     out->status = count == 0 ? 204 : 200;
+    if (count == 0)
+        out->content_type = "";
     if (count == 1)
         put_value(L, first, out);
     if (count < 2)

@@ -111,8 +111,8 @@ static int l_claim_has(lua_State *L)
 void bind_auth_open(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"claims", l_claims},       {"user_id", l_user_id}, {"check_caller", l_check_caller},
-        {"refuse", l_refuse},       {"claim", l_claim},     {"claim_has", l_claim_has},
+        {"claims", l_claims}, {"user_id", l_user_id}, {"check_caller", l_check_caller},
+        {"refuse", l_refuse}, {"claim", l_claim},     {"claim_has", l_claim_has},
         {NULL, NULL},
     };
 

@@ -156,14 +156,18 @@ static int l_request_json(lua_State *L)
 {
     const struct http_request *request = check_current(L, lua_upvalueindex(1), "json");
     struct json *scratch = &script_of(L)->scratch;
-    char message[512];
+    char message[200];
     struct err err;
+    int rc;
 
     if (lua_isnil(L, lua_upvalueindex(2))) {
-        if (json_read(scratch, request->body, request->body_len, &err) < 0) {
-            snprintf(message, sizeof(message), "the body isn't JSON: %.400s", err.text);
+        rc = json_read(scratch, request->body, request->body_len, &err);
+        if (rc == ERR_INVALID) {
+            snprintf(message, sizeof(message), "the body is %.150s", err.text);
             raise_refusal(L, 400, "invalid_json", request->body_len ? message : "there is no body");
         }
+        if (rc < 0)
+            script_raise(L, "request.json: %s", err.text);
         push_json(L, scratch, 0);
         lua_replace(L, lua_upvalueindex(2));
     }
@@ -183,15 +187,9 @@ static const struct field {
     const char *name;
     void (*push)(lua_State *L, const struct http_request *request);
 } fields[] = {
-    {"params", push_params},
-    {"json", push_json_function},
-    {"body", push_body},
-    {"query", push_query},
-    {"headers", push_headers},
-    {"method", push_method},
-    {"path", push_path},
-    {"query_string", push_query_string},
-    {"remote_addr", push_remote_addr},
+    {"params", push_params}, {"json", push_json_function},        {"body", push_body},
+    {"query", push_query},   {"headers", push_headers},           {"method", push_method},
+    {"path", push_path},     {"query_string", push_query_string}, {"remote_addr", push_remote_addr},
 };
 
 /* Make the field and leave it in the request, which is at index 1. [-0, +1, v] */
@@ -230,14 +228,12 @@ static int l_request_next(lua_State *L)
     return 1;
 }
 
-/* __pairs: all of them (json, a function, only if it has been looked at) */
+/* __pairs: all fields, which looking at them makes, and what the function has put there */
 static int l_request_pairs(lua_State *L)
 {
     lua_settop(L, 1);
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
-        bool is_there = lua_getfield(L, 1, fields[i].name) != LUA_TNIL;
-
-        (void)is_there; /* looking at it has made it */
+        lua_getfield(L, 1, fields[i].name);
         lua_pop(L, 1);
     }
     lua_pushcfunction(L, l_request_next);

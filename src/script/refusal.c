@@ -79,6 +79,8 @@ void refusal_open(lua_State *L)
 
     luaL_newmetatable(L, TYPE_REFUSAL);
     luaL_setfuncs(L, meta, 0);
+    lua_pushliteral(L, "refusal");
+    lua_setfield(L, -2, "__name");
     lua_pushboolean(L, 0);
     lua_setfield(L, -2, "__metatable");
     lua_pop(L, 1);

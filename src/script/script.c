@@ -58,9 +58,9 @@ void check_may_write(lua_State *L)
     const struct script *script = script_of(L);
 
     if (script->read_only)
-        script_raise(L,
-                     "a %s route can't write: nothing of it is kept; use POST, PUT, PATCH or DELETE",
-                     route_method_names[script->run->route->method]);
+        script_raise(
+            L, "a %s route can't write: nothing of it is kept; use POST, PUT, PATCH or DELETE",
+            route_method_names[script->run->route->method]);
 }
 
 /* native.raise(text) */
@@ -663,8 +663,8 @@ static int bring_schema(struct script *script, struct db *db, bool apply, struct
 {
     struct migration migration = {
         .apply = apply, .report = report, .problems = BUF_INIT(ERR_TEXT_MAX * 4)};
-    int rc = script_call(script, db, 0, l_migrate, &migration, MIGRATE_TIMEOUT_MS, l_traced_error,
-                         err);
+    int rc =
+        script_call(script, db, 0, l_migrate, &migration, MIGRATE_TIMEOUT_MS, l_traced_error, err);
 
     if (rc == 0 && migration.refused)
         rc = err_set(err, ERR_INVALID, "%s", buf_text(&migration.problems));

@@ -237,6 +237,15 @@ static void put_members(lua_State *L, int index, const struct encoder *e, int de
     buf_putc(e->out, '}');
 }
 
+/* A table that is in itself many times over, at many levels, has no end to speak of: once the text is
+ * too long, or the time is up, no further one is begun. */
+static void check_may_go_on(lua_State *L, const struct encoder *e)
+{
+    if (!buf_ok(e->out))
+        script_raise(L, "%sthe JSON text would be longer than %zu bytes", e->label, e->out->max);
+    budget_check(L);
+}
+
 /* A list is a table marked by authkit.json.array (or decoded from one), or one with a [1]. */
 static bool is_list(lua_State *L, int index)
 {
@@ -263,6 +272,7 @@ static void put_value(lua_State *L, int index, const struct encoder *e, int dept
         put_string(L, index, e);
         break;
     case LUA_TTABLE:
+        check_may_go_on(L, e);
         check_is_data(L, index, e);
         if (is_list(L, index))
             put_list(L, index, e, depth + 1);
