@@ -6,9 +6,11 @@
 #include "auth/key_source.h"
 #include "base/text.h"
 #include "crypto/hmac.h"
+#include "routes/routes.h"
 #include "workos/retention.h"
 #include "workos/workos.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -627,24 +629,39 @@ static void warn_of_unknown_variables(struct config *config, const struct env_fi
     }
 }
 
+/* What is served at a path that nobody chooses. */
+static const char *const fixed_paths[] = {"/healthz", ROUTES_USER_PATH};
+
+static void check_path_is_free(const char *option, const char *path, struct buf *problems)
+{
+    for (size_t i = 0; i < ARRAY_LEN(fixed_paths); i++)
+        if (path && strcmp(path, fixed_paths[i]) == 0)
+            buf_printf(problems, "%s: '%s' is taken; choose another path\n", option, path);
+}
+
 /* One path leads to one place; where two want it, one of them would never be reached. */
 static void check_paths(const struct config *config, struct buf *problems)
 {
-    const struct {
-        const char *option, *path;
-    } endpoints[] = {
-        {"--webhook-path", config->webhook_path},
-        {"--action-path", config->action_path},
-    };
-
-    for (size_t i = 0; i < ARRAY_LEN(endpoints); i++)
-        if (endpoints[i].path && strcmp(endpoints[i].path, "/healthz") == 0)
-            buf_printf(problems, "%s: '/healthz' is taken; choose another path\n",
-                       endpoints[i].option);
+    check_path_is_free("--webhook-path", config->webhook_path, problems);
+    check_path_is_free("--action-path", config->action_path, problems);
     if (config->webhook_path && config->action_path &&
         strcmp(config->webhook_path, config->action_path) == 0)
         buf_printf(problems, "--webhook-path and --action-path are both '%.200s': choose two\n",
                    config->webhook_path);
+}
+
+/* Those that aren't options of the command are left out. */
+static void list_own_paths(struct config *config)
+{
+    const char *const chosen[] = {config->webhook_path, config->action_path};
+    size_t count = 0;
+
+    static_assert(ARRAY_LEN(chosen) + ARRAY_LEN(fixed_paths) <= CONFIG_OWN_PATHS, "no room");
+    for (size_t i = 0; i < ARRAY_LEN(fixed_paths); i++)
+        config->own_paths[count++] = fixed_paths[i];
+    for (size_t i = 0; i < ARRAY_LEN(chosen); i++)
+        if (chosen[i])
+            config->own_paths[count++] = chosen[i];
 }
 
 int config_read(struct config *config, int command, int argc, char **argv, struct err *err)
@@ -671,6 +688,7 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
         buf_puts(&problems, "--tls-cert and --tls-key go together: one of them is missing\n");
     if (command & SERVER)
         check_paths(config, &problems);
+    list_own_paths(config);
     if ((command & SERVER) && config->ordered && (!config->api_key || config->poll_s == 0))
         buf_puts(&problems, "--ordered takes events from the Events API: it needs WORKOS_API_KEY, "
                             "and --poll can't be off\n");

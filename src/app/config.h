@@ -35,6 +35,8 @@ enum {
     FOR_SETUP = 256,
 };
 
+enum { CONFIG_OWN_PATHS = 4 };
+
 struct config {
     /* serve and check */
     char *handlers;
@@ -97,6 +99,9 @@ struct config {
     int64_t yes;
     int64_t pages_per_s;
     int64_t give_up_s;
+
+    /* Where something of ours is served: no route of a script can be there. Borrowed from above. */
+    const char *own_paths[CONFIG_OWN_PATHS];
 
     /* what was given, with default or not */
     bool admin_listen_given;
