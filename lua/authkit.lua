@@ -60,10 +60,20 @@ function authkit.actions(functions)
    register("actions", functions, "action", check_action)
 end
 
+local shapes = {} -- "GET /todos/:" -> the route that has it
+
+-- Two routes that differ in nothing but the names of their parameters take the same requests.
 local function check_route(name)
-   if type(name) ~= "string" or not name:find("^[A-Z]+ /") then
+   if type(name) ~= "string" then
       raise(("authkit.routes: '%s' isn't a route; they look like \"GET /todos\""):format(tostring(name)))
    end
+   local shape = native.route(name)
+   local other = shapes[shape]
+   if other and other ~= name then
+      raise(("authkit.routes: '%s' and '%s' take the same requests; only one of them can be there")
+         :format(other, name))
+   end
+   shapes[shape] = name
 end
 
 function authkit.routes(functions)
@@ -116,7 +126,82 @@ local function decide(fn, ctx, action)
    return "deny", message or nil
 end
 
-local ctx = read_only("ctx", { db = db.db, users = db.users, log = read_only("ctx.log", native.log), now = native.now })
+-- ctx.auth: who calls a route. What it refuses is answered by itself: native.refuse ends the
+-- function, as an error that no script can make.
+local auth = {}
+
+function auth.user()
+   local id = native.user_id()
+   return id and db.find("workos_users", id)
+end
+
+function auth.organization()
+   local id = native.claim("org_id")
+   return id and db.find("workos_organizations", id)
+end
+
+function auth.require()
+   native.check_caller()
+   local user = auth.user()
+   if not user then
+      native.refuse(401, "user_not_found", "the token is good, but its user isn't here")
+   end
+   return user
+end
+
+local require_caller = auth.require
+
+local function check_names(called, ...)
+   local names = table.pack(...)
+   for i = 1, math.max(names.n, 1) do
+      if type(names[i]) ~= "string" then
+         raise(("ctx.auth.%s wants names, such as ctx.auth.%s(\"admin\"), not a %s")
+            :format(called, called, type(names[i])))
+      end
+   end
+   return names
+end
+
+function auth.require_role(...)
+   local names = check_names("require_role", ...)
+   local user = require_caller()
+   for _, name in ipairs(names) do
+      if native.claim_has("role", name) or native.claim_has("roles", name) then
+         return user
+      end
+   end
+   native.refuse(403, "role_required", "the role of this user doesn't allow that")
+end
+
+function auth.require_permission(...)
+   local names = check_names("require_permission", ...)
+   local user = require_caller()
+   for _, name in ipairs(names) do
+      if not native.claim_has("permissions", name) then
+         native.refuse(403, "permission_required", "the permissions of this user don't allow that")
+      end
+   end
+   return user
+end
+
+-- What is no function differs from call to call.
+setmetatable(auth, {
+   __index = function(_, name)
+      if name == "claims" then
+         return native.claims()
+      elseif name == "user_id" then
+         return native.user_id()
+      end
+   end,
+})
+
+local ctx = read_only("ctx", {
+   auth = read_only("ctx.auth", auth),
+   db = db.db,
+   users = db.users,
+   log = read_only("ctx.log", native.log),
+   now = native.now,
+})
 
 return {
    authkit = read_only("authkit", authkit),

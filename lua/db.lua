@@ -527,6 +527,12 @@ local function user_by(column, value, collate)
       { column }, { value }, 1, 1)[1]
 end
 
+-- The row of one of the mirror's tables, by WorkOS's id.
+local function find(name, id)
+   local t = handle(name)
+   return native.select(t.native, t.select .. ' WHERE "id" = ? LIMIT ?', { "id" }, { id }, 1, 1)[1]
+end
+
 local row = native.row_functions(natives, function(name)
    return handle(name).native
 end)
@@ -558,4 +564,4 @@ local ctx_users = read_only("ctx.users", {
    end,
 })
 
-return { declare = declare, declared = declared, db = ctx_db, users = ctx_users, quote = quote }
+return { declare = declare, declared = declared, db = ctx_db, users = ctx_users, find = find, quote = quote }

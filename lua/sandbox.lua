@@ -48,6 +48,7 @@ local function read_only(name, library)
          end
       end,
       __metatable = false,
+      __name = name, -- "ctx can't be JSON"
    })
    protected[proxy] = name
    return proxy

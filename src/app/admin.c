@@ -2,8 +2,8 @@
 #include "app/admin.h"
 
 #include "app/admin_backfill.h"
+#include "app/endpoints.h"
 #include "app/ready.h"
-#include "app/routes.h"
 #include "app/server.h"
 #include "base/json.h"
 #include "workos/backfill.h"
@@ -217,9 +217,9 @@ static admin_fn *choose(const struct admin_route *route, const struct http_reque
     if (route->show && is_get)
         return route->show;
     if (!route->change || !is_post) {
-        routes_refuse_method(response, !route->change ? "GET, HEAD"
-                                       : route->show  ? "GET, HEAD, POST"
-                                                      : "POST");
+        endpoints_refuse_method(response, !route->change ? "GET, HEAD"
+                                          : route->show  ? "GET, HEAD, POST"
+                                                         : "POST");
         return NULL;
     }
     if (!header || strcmp(header, "1") != 0) {
@@ -234,7 +234,7 @@ void admin_handle(void *arg, const struct http_request *request, struct http_res
 {
     struct admin *admin = arg;
 
-    if (routes_health(request, response))
+    if (endpoints_health(request, response))
         return;
     for (size_t i = 0; i < ARRAY_LEN(admin_routes); i++) {
         admin_fn *answer;

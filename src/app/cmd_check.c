@@ -2,6 +2,8 @@
 #include "app/command.h"
 
 #include "app/handlers.h"
+#include "app/tokens.h"
+#include "auth/key_source.h"
 #include "crypto/tls.h"
 #include "script/script.h"
 #include "store/db.h"
@@ -12,7 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { REPORT_MAX = 65536 };
+enum { REPORT_MAX = 65536, URL_SHOWN_MAX = 1024 };
 
 static void say(const char *label, const char *text)
 {
@@ -73,6 +75,61 @@ static int check_certificate(const struct config *config)
     return 0;
 }
 
+/* A key set in a file is read, so that what serve would stumble over is found now. One of WorkOS's is
+ * serve's to fetch, again and again: whether it can be reached now tells nothing of then. */
+static int check_keys(const struct auth_opts *opts)
+{
+    const struct key_source_opts source_opts = {
+        .url = opts->jwks_url,
+        .user_agent = opts->user_agent,
+    };
+    struct key_source *source = NULL;
+    struct key_set *set = NULL;
+    struct err err;
+    int64_t later_ms;
+    int rc;
+
+    if (key_source_is_open_to_others(opts->jwks_url))
+        say("warning", "the keys of access tokens come over plain HTTP: whoever can change them on "
+                       "their way can sign tokens");
+    if (!key_source_is_file(opts->jwks_url))
+        return 0;
+    rc = key_source_open(&source, &source_opts, &err);
+    if (rc == 0)
+        rc = key_source_read(source, &set, &later_ms, &err);
+    key_set_release(set);
+    key_source_close(source);
+    if (rc < 0)
+        err_prefix(&err, "--jwks-url: ");
+    return rc < 0 ? problem(&err) : 0;
+}
+
+static int check_tokens(const struct config *config)
+{
+    struct tokens tokens = {0};
+    struct err err;
+    char text[URL_SHOWN_MAX];
+    int problems;
+
+    if (config->cors_origins)
+        say("cors", config->cors_origins);
+    if (!tokens_are_on(config)) {
+        say("tokens", "are off: set WORKOS_CLIENT_ID");
+        if (config->issuers || config->audiences)
+            say("warning", "--issuer and --audience are for access tokens, which are off");
+        return 0;
+    }
+    if (tokens_fill(&tokens, config, &err) < 0)
+        return problem(&err);
+    snprintf(text, sizeof(text), "are on, with the keys of %.*s",
+             (int)strcspn(tokens.opts.jwks_url, "?"), tokens.opts.jwks_url);
+    say("tokens", text);
+    say("issuers", tokens.opts.issuers);
+    problems = check_keys(&tokens.opts);
+    tokens_release(&tokens);
+    return problems;
+}
+
 static bool is_in_a_folder(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -119,10 +176,9 @@ static int check_script(const struct config *config)
     say("script", config->handlers);
     say("events", *script_event_names(script) ? script_event_names(script) : "none");
     say("actions", *script_action_names(script) ? script_action_names(script) : "none");
+    say("routes", *script_route_names(script) ? script_route_names(script) : "none");
     if (*script_action_names(script) && !config->action_secret)
         say("warning", "the script has action functions, but WORKOS_ACTION_SECRET isn't set");
-    if (script_has_routes(script))
-        say("warning", "the script declares routes, which this version doesn't serve yet");
     return check_schema(config, script);
 }
 
@@ -137,6 +193,7 @@ static int check(const struct config *config)
     if (!config->webhook_secret && !config->action_secret)
         say("warning", "serve refuses to start without any secret");
     problems += check_certificate(config);
+    problems += check_tokens(config);
     problems += check_script(config);
     if (problems > 0)
         return EXIT_FAILED;

@@ -2,11 +2,15 @@
 #include "app/config.h"
 
 #include "app/env_file.h"
+#include "app/value.h"
+#include "auth/key_source.h"
 #include "base/text.h"
 #include "crypto/hmac.h"
+#include "routes/routes.h"
 #include "workos/retention.h"
 #include "workos/workos.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -17,7 +21,23 @@
 
 enum { SECRET_MAX_BYTES = 65536, PROBLEMS_MAX = 1024 * 1024 };
 
-enum kind { TEXT, ADDRESS, URL_PATH, COUNT, SECONDS, BYTES, CHOICE, FLAG, SECRET };
+enum kind {
+    TEXT,
+    ADDRESS,
+    URL_PATH,
+    KEYS_URL,
+    CLIENT_ID,
+    COUNT,
+    SECONDS,
+    BYTES,
+    CHOICE,
+    FLAG,
+    SECRET,
+    /* Lists: several by commas, or by giving the option several times. */
+    ISSUERS,
+    AUDIENCES,
+    ORIGINS,
+};
 
 struct option {
     const char *name;     /* "--listen"; NULL: environment only */
@@ -81,6 +101,14 @@ static const struct option options[] = {
      "key]"},
     {"--ordered", "AUTHKITD_ORDERED", NULL, FLAG, AT(ordered), NULL, SERVER, 0, 0, NULL,
      "take events from the Events API alone, in WorkOS's own order; webhooks only wake it"},
+    {"--jwks-url", "AUTHKITD_JWKS_URL", "URL", KEYS_URL, AT(jwks_url), NULL, SERVER, 0, 0, NULL,
+     "where the keys of access tokens are; file:///… for a file [WorkOS, for the client id]"},
+    {"--issuer", "AUTHKITD_ISSUERS", "URL", ISSUERS, AT(issuers), NULL, SERVER, 0, 0, NULL,
+     "an \"iss\" of access tokens that are taken; repeatable [those of WorkOS]"},
+    {"--audience", "AUTHKITD_AUDIENCES", "TEXT", AUDIENCES, AT(audiences), NULL, SERVER, 0, 0, NULL,
+     "an \"aud\" that is ours, in tokens that have one; repeatable [the client id]"},
+    {"--cors-origin", "AUTHKITD_CORS_ORIGINS", "ORIGIN", ORIGINS, AT(cors_origins), NULL, SERVER, 0,
+     0, NULL, "an origin whose pages may call the routes, or * for any; repeatable [none]"},
     {"--log-level", "AUTHKITD_LOG_LEVEL", "LEVEL", CHOICE, AT(log_level), "info", SERVER, 0, 0,
      log_levels, "debug, info, warn or error"},
     {"--log-format", "AUTHKITD_LOG_FORMAT", "text|json", CHOICE, AT(log_format), "text", SERVER, 0,
@@ -124,6 +152,8 @@ static const struct option options[] = {
      NULL, "secret of the webhook endpoint, or several by commas"},
     {NULL, "WORKOS_ACTION_SECRET", NULL, SECRET, AT(action_secret), NULL, SERVER | FOR_SEND, 0, 0,
      NULL, "secret of the action endpoint, or several by commas"},
+    {NULL, "WORKOS_CLIENT_ID", "ID", CLIENT_ID, AT(client_id), NULL, SERVER, 0, 0, NULL,
+     "the app's client id at WorkOS (client_…): access tokens"},
     {NULL, "WORKOS_API_KEY", NULL, SECRET, AT(api_key), NULL, API, 0, 0, NULL,
      "key for WorkOS's API (sk_…): missed events, backfill, setup"},
     {NULL, "WORKOS_API_HOSTNAME", "HOST", TEXT, AT(api_hostname), "api.workos.com", API, 0, 0, NULL,
@@ -148,6 +178,11 @@ static int64_t *number_slot(struct config *config, const struct option *option)
 static bool is_number(enum kind kind)
 {
     return kind == COUNT || kind == SECONDS || kind == BYTES || kind == CHOICE || kind == FLAG;
+}
+
+static bool is_list(enum kind kind)
+{
+    return kind == ISSUERS || kind == AUDIENCES || kind == ORIGINS;
 }
 
 static int64_t unit_bytes(const char *unit)
@@ -237,7 +272,65 @@ static const char *check_path(const char *value)
     return value[0] == '/' ? NULL : "a path that begins with '/'";
 }
 
-/* Where a value came from, for people: "--max-body", "AUTHKITD_MAX_BODY", "prod.env:3: …". */
+static const char *item_fault(enum kind kind, const char *item)
+{
+    switch (kind) {
+    case ISSUERS:
+        return value_issuer_fault(item);
+    case ORIGINS:
+        return value_origin_fault(item);
+    default:
+        return value_audience_fault(item);
+    }
+}
+
+/* Where a value came from, the origin, is for people: "--max-body", "AUTHKITD_MAX_BODY",
+ * "prod.env:3: …". What may be a secret isn't shown. */
+static void complain(const struct option *option, const char *value, const char *origin,
+                     const char *wanted, struct buf *problems)
+{
+    bool is_secret = option->kind == SECRET || value_is_api_key(value);
+
+    buf_printf(problems, "%s: '%.200s' won't do: it must be %s\n", origin, is_secret ? "" : value,
+               wanted);
+}
+
+/* Blanks around the items don't count, nor does a comma too many. */
+static void set_list(struct config *config, const struct option *option, const char *value,
+                     const char *origin, struct buf *problems)
+{
+    struct buf list = BUF_INIT(strlen(value) + 1);
+    char *copy = strdup(value), *rest = NULL;
+    bool is_wrong = false;
+
+    for (char *item = copy ? strtok_r(copy, ",", &rest) : NULL; item;
+         item = strtok_r(NULL, ",", &rest)) {
+        const char *wanted;
+        size_t len;
+
+        item += strspn(item, " \t");
+        len = strlen(item);
+        while (len > 0 && strchr(" \t", item[len - 1]))
+            item[--len] = '\0';
+        if (len == 0)
+            continue;
+        wanted = item_fault(option->kind, item);
+        if (wanted)
+            complain(option, item, origin, wanted, problems);
+        is_wrong = is_wrong || wanted;
+        buf_puts(&list, list.len ? "," : "");
+        buf_puts(&list, item);
+    }
+    if (list.len == 0)
+        complain(option, value, origin, "not empty", problems);
+    if (list.len > 0 && !is_wrong) {
+        free(*text_slot(config, option));
+        *text_slot(config, option) = buf_take(&list, NULL);
+    }
+    buf_release(&list);
+    free(copy);
+}
+
 static void set_value(struct config *config, const struct option *option, const char *value,
                       const char *origin, struct buf *problems)
 {
@@ -269,14 +362,24 @@ static void set_value(struct config *config, const struct option *option, const 
     case URL_PATH:
         wanted = check_path(value);
         break;
+    case KEYS_URL:
+        wanted = key_source_fault(value);
+        break;
+    case CLIENT_ID:
+        wanted = value_client_id_fault(value);
+        break;
     case TEXT:
     case SECRET:
         wanted = value[0] == '\0' ? "not empty" : NULL;
         break;
+    case ISSUERS:
+    case AUDIENCES:
+    case ORIGINS:
+        set_list(config, option, value, origin, problems);
+        return;
     }
     if (wanted) {
-        buf_printf(problems, "%s: '%.200s' won't do: it must be %s\n", origin,
-                   option->kind == SECRET ? "" : value, wanted);
+        complain(option, value, origin, wanted, problems);
         return;
     }
     if (is_number(option->kind)) {
@@ -316,10 +419,32 @@ static void unknown_option(const char *name, size_t len, int command, struct buf
                closest ? closest : "", closest ? "?)" : "");
 }
 
-/* Values given on the command line are remembered by option, to be set last. */
+/* Values given on the command line are remembered by option, to be set last: of a list all of them, of
+ * anything else the last one. */
 struct given {
     const char *values[ARRAY_LEN(options)];
+    struct buf lists[ARRAY_LEN(options)]; /* what the values of lists are in */
 };
+
+static void give(struct given *given, size_t option, const char *value)
+{
+    struct buf *list = &given->lists[option];
+
+    if (!is_list(options[option].kind)) {
+        given->values[option] = value;
+        return;
+    }
+    list->max = PROBLEMS_MAX;
+    buf_puts(list, list->len ? "," : "");
+    buf_puts(list, value);
+    given->values[option] = buf_text(list);
+}
+
+static void given_release(struct given *given)
+{
+    for (size_t i = 0; i < ARRAY_LEN(options); i++)
+        buf_release(&given->lists[i]);
+}
 
 /* How many words without a dash a command takes. */
 static size_t operands_max(int command)
@@ -359,7 +484,7 @@ static void read_arguments(struct config *config, int command, int argc, char **
         else if (is_env_file)
             config->env_file = (free(config->env_file), strdup(value));
         else
-            given->values[option - options] = value;
+            give(given, (size_t)(option - options), value);
     }
 }
 
@@ -504,30 +629,45 @@ static void warn_of_unknown_variables(struct config *config, const struct env_fi
     }
 }
 
+/* What is served at a path that nobody chooses. */
+static const char *const fixed_paths[] = {"/healthz", ROUTES_USER_PATH};
+
+static void check_path_is_free(const char *option, const char *path, struct buf *problems)
+{
+    for (size_t i = 0; i < ARRAY_LEN(fixed_paths); i++)
+        if (path && strcmp(path, fixed_paths[i]) == 0)
+            buf_printf(problems, "%s: '%s' is taken; choose another path\n", option, path);
+}
+
 /* One path leads to one place; where two want it, one of them would never be reached. */
 static void check_paths(const struct config *config, struct buf *problems)
 {
-    const struct {
-        const char *option, *path;
-    } endpoints[] = {
-        {"--webhook-path", config->webhook_path},
-        {"--action-path", config->action_path},
-    };
-
-    for (size_t i = 0; i < ARRAY_LEN(endpoints); i++)
-        if (endpoints[i].path && strcmp(endpoints[i].path, "/healthz") == 0)
-            buf_printf(problems, "%s: '/healthz' is taken; choose another path\n",
-                       endpoints[i].option);
+    check_path_is_free("--webhook-path", config->webhook_path, problems);
+    check_path_is_free("--action-path", config->action_path, problems);
     if (config->webhook_path && config->action_path &&
         strcmp(config->webhook_path, config->action_path) == 0)
         buf_printf(problems, "--webhook-path and --action-path are both '%.200s': choose two\n",
                    config->webhook_path);
 }
 
+/* Those that aren't options of the command are left out. */
+static void list_own_paths(struct config *config)
+{
+    const char *const chosen[] = {config->webhook_path, config->action_path};
+    size_t count = 0;
+
+    static_assert(ARRAY_LEN(chosen) + ARRAY_LEN(fixed_paths) <= CONFIG_OWN_PATHS, "no room");
+    for (size_t i = 0; i < ARRAY_LEN(fixed_paths); i++)
+        config->own_paths[count++] = fixed_paths[i];
+    for (size_t i = 0; i < ARRAY_LEN(chosen); i++)
+        if (chosen[i])
+            config->own_paths[count++] = chosen[i];
+}
+
 int config_read(struct config *config, int command, int argc, char **argv, struct err *err)
 {
     struct buf problems = BUF_INIT(PROBLEMS_MAX);
-    struct given given = {{NULL}};
+    struct given given = {0};
     struct env_file *file = NULL;
     int rc = 0;
 
@@ -548,6 +688,7 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
         buf_puts(&problems, "--tls-cert and --tls-key go together: one of them is missing\n");
     if (command & SERVER)
         check_paths(config, &problems);
+    list_own_paths(config);
     if ((command & SERVER) && config->ordered && (!config->api_key || config->poll_s == 0))
         buf_puts(&problems, "--ordered takes events from the Events API: it needs WORKOS_API_KEY, "
                             "and --poll can't be off\n");
@@ -561,6 +702,7 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
     }
 out:
     env_file_free(file);
+    given_release(&given);
     buf_release(&problems);
     return rc;
 }

@@ -35,6 +35,8 @@ enum {
     FOR_SETUP = 256,
 };
 
+enum { CONFIG_OWN_PATHS = 4 };
+
 struct config {
     /* serve and check */
     char *handlers;
@@ -64,6 +66,14 @@ struct config {
     int64_t poll_s; /* 0: off; -1: not said, which is 60 with an API key */
     int64_t ordered;
 
+    /* access tokens and routes; lists are joined by commas, without blanks. NULL: not given. What is
+     * used then, tokens.h knows. */
+    char *client_id;
+    char *jwks_url;
+    char *issuers;
+    char *audiences;
+    char *cors_origins; /* "*", or scheme://host[:port] */
+
     /* send */
     char *data;
     char *url;
@@ -89,6 +99,9 @@ struct config {
     int64_t yes;
     int64_t pages_per_s;
     int64_t give_up_s;
+
+    /* Where something of ours is served: no route of a script can be there. Borrowed from above. */
+    const char *own_paths[CONFIG_OWN_PATHS];
 
     /* what was given, with default or not */
     bool admin_listen_given;

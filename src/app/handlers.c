@@ -10,9 +10,13 @@ int handlers_load(struct script **out, const struct config *config, struct err *
         .memory_bytes = (size_t)config->handler_memory,
         .event_timeout_ms = (int)config->handler_timeout_ms,
         .action_timeout_ms = (int)config->action_timeout_ms,
+        .route_timeout_ms = (int)config->handler_timeout_ms,
+        .taken_paths = config->own_paths,
     };
     int rc;
 
+    while (opts.taken_count < CONFIG_OWN_PATHS && config->own_paths[opts.taken_count])
+        opts.taken_count++;
     opts.tables = mirror_script_tables(&opts.table_count);
     rc = script_load(out, &opts, err);
     if (rc == ERR_ABSENT)

@@ -74,15 +74,13 @@ static void log_report(const struct buf *report)
 }
 
 static void log_script(const struct config *config, const char *events, const char *actions,
-                       bool has_routes)
+                       const char *routes)
 {
     log_info("script loaded", log_str("file", config->handlers), log_str("events", events),
-             log_str("actions", actions));
+             log_str("actions", actions), log_str("routes", routes));
     if (!config->action_secret && strcmp(actions, "none") != 0)
         log_warn("the script has action functions, but the action endpoint is off: set "
                  "WORKOS_ACTION_SECRET");
-    if (has_routes)
-        log_warn("the script declares routes, which this version doesn't serve yet");
 }
 
 static void tell_outcome(const struct reloader_opts *opts, int rc, const struct err *err)
@@ -103,20 +101,20 @@ static void tell_outcome(const struct reloader_opts *opts, int rc, const struct 
 static int install(const struct reloader_opts *opts, struct script *script, struct buf *report,
                    struct err *err)
 {
-    char events[4096], actions[256];
-    bool has_routes = script_has_routes(script);
+    char events[4096], actions[256], routes[4096];
     int rc;
 
     /* Copied before it is installed: from then on it is the writer's, and may be freed. */
     snprintf(events, sizeof(events), "%s", or_none(script_event_names(script)));
     snprintf(actions, sizeof(actions), "%s", or_none(script_action_names(script)));
+    snprintf(routes, sizeof(routes), "%s", or_none(script_route_names(script)));
     rc = workos_install(opts->workos, script, report, err);
     if (rc < 0) {
         script_free(script);
         return rc;
     }
     log_report(report);
-    log_script(opts->config, events, actions, has_routes);
+    log_script(opts->config, events, actions, routes);
     return 0;
 }
 

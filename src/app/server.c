@@ -2,13 +2,16 @@
 #include "app/server.h"
 
 #include "app/admin.h"
+#include "app/endpoints.h"
 #include "app/reloader.h"
-#include "app/routes.h"
 #include "app/service.h"
+#include "app/tokens.h"
+#include "auth/auth.h"
 #include "base/clock.h"
 #include "crypto/tls.h"
 #include "fetch/fetch.h"
 #include "http/server.h"
+#include "routes/routes.h"
 #include "store/db.h"
 #include "store/lock.h"
 #include "workos/backfill.h"
@@ -42,7 +45,9 @@ struct server {
     struct tls_server *tls;
     struct reloader *reloader;
     struct backfill *backfill;
-    struct routes routes;
+    struct auth *auth; /* NULL: no tokens are taken */
+    struct routes *routes;
+    struct endpoints endpoints;
     struct admin admin;
     struct http_server *admin_http;
     struct http_server *http;
@@ -89,6 +94,21 @@ static void on_fatal(void *arg, const struct err *err)
     kill(getpid(), SIGTERM);
 }
 
+/* Writer thread, as the next. */
+static void on_installing(void *arg)
+{
+    struct server *server = arg;
+
+    routes_installing(server->routes);
+}
+
+static void on_installed(void *arg, const struct script *script)
+{
+    struct server *server = arg;
+
+    routes_installed(server->routes, script);
+}
+
 static int open_service(struct server *server, struct err *err)
 {
     const struct config *config = server->config;
@@ -103,10 +123,34 @@ static int open_service(struct server *server, struct err *err)
     opts.crowd = THREADS * 3 / 4;
     opts.ordered = config->ordered;
     opts.on_fatal = on_fatal;
+    opts.installing = on_installing;
+    opts.installed = on_installed;
     opts.arg = server;
     if (rc == 0)
         rc = workos_open(&server->workos, &opts, err);
     return rc;
+}
+
+/* Before the first script is installed, since that is told to them. */
+static int open_routes(struct server *server, struct err *err)
+{
+    const struct config *config = server->config;
+    struct tokens tokens;
+    struct routes_opts opts = {
+        .workos = server->workos,
+        .db_path = config->db,
+        .cors_origins = config->cors_origins,
+    };
+    int rc = 0;
+
+    if (tokens_are_on(config)) {
+        rc = tokens_fill(&tokens, config, err);
+        if (rc == 0)
+            rc = auth_start(&server->auth, &tokens.opts, err);
+        tokens_release(&tokens);
+    }
+    opts.auth = server->auth;
+    return rc < 0 ? rc : routes_new(&server->routes, &opts, err);
 }
 
 static int open_certificate(struct server *server, struct err *err)
@@ -185,15 +229,16 @@ static int start_http(struct server *server, struct err *err)
         .idle_timeout_ms = IDLE_TIMEOUT_MS,
         .max_connections = MAX_CONNECTIONS,
         .urgent_path = config->action_path,
-        .handle = routes_handle,
-        .arg = &server->routes,
+        .handle = endpoints_handle,
+        .arg = &server->endpoints,
     };
     int rc;
 
     if (server->tls)
         opts.tls_ctx = tls_server_ctx(server->tls);
-    server->routes = (struct routes){
+    server->endpoints = (struct endpoints){
         .workos = server->workos,
+        .routes = server->routes,
         .webhook_path = config->webhook_path,
         .action_path = config->action_path,
     };
@@ -213,6 +258,18 @@ static void log_endpoint(const char *name, const char *secret, const char *varia
         log_warn("endpoint is off", log_str("name", name), log_str("set", variable));
 }
 
+/* Not a warning where it is off: many have no pages that call. */
+static void log_user_endpoint(const struct server *server, const char *base)
+{
+    char url[512];
+
+    snprintf(url, sizeof(url), "%s%s", base, ROUTES_USER_PATH);
+    if (server->auth)
+        log_info("endpoint", log_str("name", "user"), log_str("url", url));
+    else
+        log_info("endpoint is off", log_str("name", "user"), log_str("set", "WORKOS_CLIENT_ID"));
+}
+
 static void tell_start(const struct server *server)
 {
     const struct config *config = server->config;
@@ -227,6 +284,7 @@ static void tell_start(const struct server *server)
     log_endpoint("webhook", config->webhook_secret, "WORKOS_WEBHOOK_SECRET", url,
                  config->webhook_path);
     log_endpoint("action", config->action_secret, "WORKOS_ACTION_SECRET", url, config->action_path);
+    log_user_endpoint(server, url);
     log_info("listening", log_str("url", url));
     snprintf(status, sizeof(status), "serving %s", url);
     notify_ready(server->notify, status);
@@ -248,6 +306,8 @@ int server_start(struct server **out, const struct config *config, struct notify
     rc = fetch_set_up(err);
     if (rc == 0)
         rc = open_service(server, err);
+    if (rc == 0)
+        rc = open_routes(server, err);
     if (rc == 0)
         rc = open_certificate(server, err);
     if (rc == 0)
@@ -317,6 +377,8 @@ static void take_down(struct server *server)
     tls_server_free(server->tls);
     backfill_free(server->backfill);
     workos_close(server->workos);
+    routes_free(server->routes); /* its connections, before the last one checkpoints */
+    auth_stop(server->auth);
     close_database(server);
     lock_release(server->lock);
 }
@@ -332,6 +394,7 @@ int server_stop(struct server *server, bool *out_left)
     if (server->workos)
         poller_refuse(workos_poller(server->workos));
     backfill_refuse(server->backfill);
+    auth_refuse(server->auth);
     if (!drain_requests(server, deadline_ms))
         return has_failed(server) ? ERR_FATAL : 0;
     end = reloader_stop(server->reloader, ms_until(deadline_ms));

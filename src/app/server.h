@@ -2,11 +2,11 @@
 /*
  * server - everything that runs, in the order in which it starts, reloads and stops.
  *
- *   start   lock -> database -> service -> certificate -> script -> poller -> backfill ->
- *           admin listener -> listener
+ *   start   lock -> database -> service -> tokens, routes -> certificate -> script -> poller ->
+ *           backfill -> admin listener -> listener
  *   reload  certificate -> script (loaded beside the old one, installed in a transaction)
  *   stop    no reloads and readings any more, backfill ends -> listeners drained -> reloader -> backfill ->
- *           service (what was accepted is committed) -> checkpoint -> lock
+ *           service (what was accepted is committed) -> routes, tokens -> checkpoint -> lock
  *
  * Threads    server_start, _stop: main. server_ask_reload, _reload: any.
  * Ownership  config and notify must outlive the server.

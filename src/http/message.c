@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -28,6 +29,7 @@ void http_response_error(struct http_response *response, int status, const char 
 {
     response->status = status;
     response->content_type = NULL;
+    response->own_type[0] = '\0';
     buf_reset(&response->body);
     buf_puts(&response->body, "{\"error\":{\"code\":");
     buf_put_json_string(&response->body, code, strlen(code));
@@ -36,12 +38,12 @@ void http_response_error(struct http_response *response, int status, const char 
     buf_puts(&response->body, "}}");
 }
 
-static bool is_token(const char *text)
+bool http_is_token(const char *name)
 {
     static const char allowed[] = "!#$%&'*+-.^_`|~0123456789"
                                   "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
-    return *text && text[strspn(text, allowed)] == '\0';
+    return *name && name[strspn(name, allowed)] == '\0';
 }
 
 static bool has_control(const char *text)
@@ -54,11 +56,75 @@ static bool has_control(const char *text)
 
 int http_response_header(struct http_response *response, const char *name, const char *value)
 {
-    if (!is_token(name) || has_control(value))
+    if (!http_is_token(name) || has_control(value))
         return ERR_INVALID;
     buf_puts(&response->headers, name);
     buf_puts(&response->headers, ": ");
     buf_puts(&response->headers, value);
     buf_puts(&response->headers, "\r\n");
     return buf_ok(&response->headers) ? 0 : ERR_LIMIT;
+}
+
+/* Where the value of the header stands, and how long it is; NULL when there is none. */
+static const char *find_value(const struct http_response *response, const char *name,
+                              size_t *out_len)
+{
+    size_t name_len = strlen(name);
+
+    for (const char *line = buf_text(&response->headers); *line;) {
+        const char *end = strstr(line, "\r\n");
+
+        if (strncasecmp(line, name, name_len) == 0 && line[name_len] == ':') {
+            const char *value = line + name_len + strspn(line + name_len, ": ");
+
+            *out_len = (size_t)(end - value);
+            return value;
+        }
+        line = end + 2;
+    }
+    return NULL;
+}
+
+bool http_response_find_header(const struct http_response *response, const char *name, char *out,
+                               size_t size)
+{
+    size_t len;
+    const char *value = find_value(response, name, &len);
+
+    if (value)
+        snprintf(out, size, "%.*s", (int)len, value);
+    return value != NULL;
+}
+
+bool http_response_has_header(const struct http_response *response, const char *name)
+{
+    size_t len;
+
+    return find_value(response, name, &len) != NULL;
+}
+
+int http_response_set_type(struct http_response *response, const char *type)
+{
+    size_t len = strlen(type);
+
+    if (len == 0 || has_control(type))
+        return ERR_INVALID;
+    if (len >= sizeof(response->own_type))
+        return ERR_LIMIT;
+    memcpy(response->own_type, type, len + 1);
+    return 0;
+}
+
+const char *http_response_type(const struct http_response *response)
+{
+    if (response->own_type[0])
+        return response->own_type;
+    if (!response->content_type)
+        return "application/json";
+    return response->content_type[0] ? response->content_type : NULL;
+}
+
+bool http_status_has_body(int status)
+{
+    return status >= 200 && status != 204 && status != 304;
 }

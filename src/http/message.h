@@ -12,9 +12,14 @@
 
 #include "base/buf.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
-enum { HTTP_HEADERS_MAX = 64, HTTP_RESPONSE_MAX_BYTES = 16 * 1024 * 1024 };
+enum {
+    HTTP_HEADERS_MAX = 64,
+    HTTP_RESPONSE_MAX_BYTES = 16 * 1024 * 1024,
+    HTTP_TYPE_MAX = 128, /* a content type, with the '\0' */
+};
 
 struct http_header {
     const char *name; /* as it was sent */
@@ -33,9 +38,12 @@ struct http_request {
 };
 
 struct http_response {
-    int status;               /* starts as 200 */
-    const char *content_type; /* static or borrowed until the callback returns; NULL: JSON */
-    struct buf body;
+    int status;                   /* starts as 200 */
+    const char *content_type;     /* static or borrowed until the callback returns; NULL: JSON;
+                                 "": none, for a response with nothing in it */
+    char own_type[HTTP_TYPE_MAX]; /* one that was made up, by http_response_set_type; "": there is
+                                     none. It goes before content_type */
+    struct buf body;    /* isn't sent in the answer to a HEAD, nor with the statuses 204 and 304 */
     struct buf headers; /* further header lines, each ended by "\r\n"; usually empty */
 };
 
@@ -55,5 +63,23 @@ void http_response_error(struct http_response *response, int status, const char 
 /* Add "name: value\r\n". A value with a control character in it is refused: returns ERR_INVALID. */
 int http_response_header(struct http_response *response, const char *name, const char *value)
     MUST_CHECK;
+
+/* The value of the header that was added first under that name, cut at size - 1 bytes; false when there
+ * is none. */
+bool http_response_find_header(const struct http_response *response, const char *name, char *out,
+                               size_t size);
+bool http_response_has_header(const struct http_response *response, const char *name);
+
+/* Copy a content type. ERR_INVALID: empty, or with a control character; ERR_LIMIT: too long. */
+int http_response_set_type(struct http_response *response, const char *type) MUST_CHECK;
+
+/* What the Content-Type header is to say; NULL: there is to be none. */
+const char *http_response_type(const struct http_response *response);
+
+/* Whether an answer of that status has a body, and so a Content-Type and a Content-Length. */
+bool http_status_has_body(int status);
+
+/* Whether name may be a header's name at all. */
+bool http_is_token(const char *name);
 
 #endif

@@ -122,19 +122,25 @@ static bool write_all(struct patience *p, const char *bytes, size_t len)
 /* --- the answer ------------------------------------------------------------------------------- */
 
 static void put_head(struct buf *out, const struct http_server *server,
-                     const struct mg_connection *conn, const struct http_response *r, bool keep)
+                     const struct http_response *r, bool keep)
 {
     int keep_s = server->opts.idle_timeout_ms / 1000;
-    bool has_content = r->status != 204 && r->status != 304;
+    bool has_body = http_status_has_body(r->status);
+    const char *type = http_response_type(r);
 
-    buf_printf(out, "HTTP/1.1 %d %s\r\n", r->status, mg_get_response_code_text(conn, r->status));
-    if (has_content)
-        buf_printf(out, "Content-Type: %s\r\nContent-Length: %zu\r\n",
-                   r->content_type ? r->content_type : "application/json", r->body.len);
+    /* NULL: civetweb shall not complain of statuses that it doesn't know. */
+    buf_printf(out, "HTTP/1.1 %d %s\r\n", r->status, mg_get_response_code_text(NULL, r->status));
+    if (has_body && type)
+        buf_printf(out, "Content-Type: %s\r\n", type);
+    if (has_body)
+        buf_printf(out, "Content-Length: %zu\r\n", r->body.len);
     buf_puts(out, keep ? "Connection: keep-alive\r\n" : "Connection: close\r\n");
     if (keep && keep_s > 0)
         buf_printf(out, "Keep-Alive: timeout=%d\r\n", keep_s);
-    buf_puts(out, "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
+    if (!http_response_has_header(r, "Cache-Control"))
+        buf_puts(out, "Cache-Control: no-store\r\n");
+    if (!http_response_has_header(r, "X-Content-Type-Options"))
+        buf_puts(out, "X-Content-Type-Options: nosniff\r\n");
     buf_put(out, buf_text(&r->headers), r->headers.len);
     buf_puts(out, "\r\n");
 }
@@ -145,12 +151,12 @@ static bool send_response(struct mg_connection *conn, const struct http_response
     struct http_server *server = server_of(conn);
     const struct mg_request_info *ri = mg_get_request_info(conn);
     bool is_head = ri->request_method && strcmp(ri->request_method, "HEAD") == 0;
-    bool has_body = !is_head && r->status != 204 && r->status != 304;
+    bool has_body = !is_head && http_status_has_body(r->status);
     struct patience patience = patience_for(server);
     struct buf *out = &worker.out;
 
     buf_reset(out);
-    put_head(out, server, conn, r, keep);
+    put_head(out, server, r, keep);
     if (has_body && r->body.len <= ONE_WRITE_MAX) {
         buf_put(out, buf_text(&r->body), r->body.len);
         has_body = false;

@@ -31,7 +31,7 @@
  *            request_timeout_ms, but for half a second only while others wait for one. When all
  *            workers are busy, whole requests for urgent_path go first (plain HTTP only: over TLS
  *            it takes a worker to see what a request is for).
- * Not here   which path does what (app/routes.c).
+ * Not here   which path does what (app/endpoints.c).
  */
 #ifndef HTTP_SERVER_H
 #define HTTP_SERVER_H

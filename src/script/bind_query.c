@@ -132,6 +132,8 @@ int l_sql(lua_State *L)
         push_parameter(L, 2 + i);
     lua_pushvalue(L, 1);
     stmt = check_guarded_statement(L);
+    if (!stmt_is_readonly(stmt))
+        check_may_write(L);
     if (stmt_param_count(stmt) != given)
         script_raise(L, "ctx.db.sql: the statement has %d parameter%s, and %d value%s given",
                      stmt_param_count(stmt), stmt_param_count(stmt) == 1 ? "" : "s", given,

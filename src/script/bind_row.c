@@ -32,6 +32,7 @@ static struct table *check_named(lua_State *L)
 static void check_writable(lua_State *L, const struct table *t)
 {
     check_db(L);
+    check_may_write(L);
     if (!t->writable)
         script_raise(L,
                      "%s is kept by authkitd and can't be written; keep what is yours in a table "

@@ -49,8 +49,18 @@ struct db *check_db(lua_State *L)
     struct db *db = script_of(L)->db;
 
     if (!db)
-        script_raise(L, "ctx.db and ctx.users work only while an event or action function runs");
+        script_raise(L, "ctx.db and ctx.users work only while a function of the script runs");
     return db;
+}
+
+void check_may_write(lua_State *L)
+{
+    const struct script *script = script_of(L);
+
+    if (script->read_only)
+        script_raise(
+            L, "a %s route can't write: nothing of it is kept; use POST, PUT, PATCH or DELETE",
+            route_method_names[script->run->route->method]);
 }
 
 /* native.raise(text) */
@@ -83,7 +93,7 @@ static int l_module(lua_State *L)
 
     if (strlen(name) != len)
         script_raise(L, "'%s…' can't be a module: a file's name has no byte 0", name);
-    if (source_module(script_of(L)->source, name, &module, &err) < 0) {
+    if (source_module(script_of(L)->origin->source, name, &module, &err) < 0) {
         lua_pushnil(L);
         lua_pushstring(L, err.text);
         return 2;
@@ -133,6 +143,10 @@ static void push_native(lua_State *L)
     luaL_setfuncs(L, functions, 0);
     values_open(L);
     bind_db_open(L);
+    refusal_open(L);
+    bind_request_open(L);
+    bind_route_open(L);
+    bind_auth_open(L);
     push_log(L);
     lua_setfield(L, -2, "log");
 }
@@ -230,7 +244,7 @@ static void open_sandbox(lua_State *L, const struct script_opts *opts)
 static int l_open_state(lua_State *L)
 {
     struct script *script = script_of(L);
-    struct source_text text = source_main(script->source);
+    struct source_text text = source_main(script->origin->source);
     char chunk_name[300];
 
     luaL_checkversion(L);
@@ -273,7 +287,7 @@ static bool is_own_frame(const char *line, size_t len)
            (len == sizeof(unnamed) - 1 && memcmp(line, unnamed, len) == 0);
 }
 
-static int l_traced_error(lua_State *L)
+int l_traced_error(lua_State *L)
 {
     luaL_Buffer kept;
     const char *line;
@@ -317,8 +331,13 @@ static int call_error(struct script *script, int status, struct err *err)
 
     if (!text)
         text = "an error without a text";
-    if (!budget_is_used_up(&script->budget))
+    if (!budget_is_used_up(&script->budget)) {
+        script->refused = script->raised && lua_touserdata(script->L, -1) == script->raised;
+        if (script->refused)
+            return err_set(err, ERR_SCRIPT, "%d %s: %s", script->refusal.status,
+                           script->refusal.code, script->refusal.message);
         return err_set(err, ERR_SCRIPT, "%s", text);
+    }
     budget_describe(&script->budget, limit, sizeof(limit));
     if (status == LUA_ERRMEM && !script->budget.out_of_memory)
         text = ""; /* "not enough memory": it was refused because the time was up */
@@ -337,6 +356,8 @@ static int call_protected(struct script *script, lua_CFunction function, void *a
     lua_State *L = script->L;
     int status, rc = 0;
 
+    script->raised = NULL;
+    script->refused = false;
     budget_start(&script->budget, timeout_ms);
     lua_pushcfunction(L, on_error);
     lua_pushcfunction(L, function);
@@ -390,9 +411,8 @@ static int check_transaction(struct db *db, int trouble_before, int rc, struct e
     return rc;
 }
 
-/* A call of the script's functions, on db. sql_bytes is what SQLite may use for it, 0: no limit. */
-static int call_script(struct script *script, struct db *db, size_t sql_bytes,
-                       lua_CFunction function, void *arg, int timeout_ms, struct err *err)
+int script_call(struct script *script, struct db *db, size_t sql_bytes, lua_CFunction function,
+                void *arg, int timeout_ms, lua_CFunction on_error, struct err *err)
 {
     int trouble_before = db ? db_trouble(db) : 0;
     int rc = 0;
@@ -406,7 +426,7 @@ static int call_script(struct script *script, struct db *db, size_t sql_bytes,
     if (db)
         db_set_interrupt(db, budget_interrupts, &script->budget);
     memory_limit(sql_bytes);
-    rc = call_protected(script, function, arg, timeout_ms, l_traced_error, err);
+    rc = call_protected(script, function, arg, timeout_ms, on_error, err);
     if (db) {
         db_set_interrupt(db, NULL, NULL);
         rc = check_transaction(db, trouble_before, rc, err);
@@ -435,7 +455,7 @@ static void release_names(struct names *names)
 }
 
 /* The keys of registered[kind], sorted. What was copied when this raises is the script's already. */
-static void copy_names(lua_State *L, const char *kind, struct names *names)
+static void copy_names(lua_State *L, const char *kind, const char *separator, struct names *names)
 {
     struct buf joined = BUF_INIT(NAMES_MAX);
     lua_Integer count = 0;
@@ -455,19 +475,36 @@ static void copy_names(lua_State *L, const char *kind, struct names *names)
     lua_pop(L, 1);
     qsort(names->items, names->count, sizeof(*names->items), compare_names);
     for (size_t i = 0; i < names->count; i++)
-        buf_printf(&joined, "%s%s", i ? " " : "", names->items[i]);
+        buf_printf(&joined, "%s%s", i ? separator : "", names->items[i]);
     names->joined = buf_take(&joined, NULL);
+}
+
+/* The routes of those names: each was read once before, when the script declared it. */
+static void copy_routes(lua_State *L, const struct names *names, struct routes *routes)
+{
+    struct err err;
+
+    routes->items = calloc(names->count + 1, sizeof(*routes->items));
+    if (!routes->items)
+        luaL_error(L, "no memory for the script's routes");
+    for (size_t i = 0; i < names->count; i++) {
+        if (route_read(&routes->items[i], names->items[i], strlen(names->items[i]), &err) < 0)
+            luaL_error(L, "%s", err.text);
+        routes->count++;
+    }
+    routes_sort(routes);
 }
 
 static int l_copy_declarations(lua_State *L)
 {
-    struct script *script = script_of(L);
+    struct origin *origin = script_of(L)->origin;
 
     lua_settop(L, 0);
     lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_REGISTERED);
-    copy_names(L, "events", &script->events);
-    copy_names(L, "actions", &script->actions);
-    copy_names(L, "routes", &script->routes);
+    copy_names(L, "events", " ", &origin->events);
+    copy_names(L, "actions", " ", &origin->actions);
+    copy_names(L, "routes", ", ", &origin->route_names);
+    copy_routes(L, &origin->route_names, &origin->routes);
     return 0;
 }
 
@@ -482,6 +519,37 @@ static const char *joined(const struct names *names)
     return names->joined ? names->joined : "";
 }
 
+static void let_go_of_origin(struct origin *origin)
+{
+    if (!origin || atomic_fetch_sub(&origin->twins, 1) > 1)
+        return;
+    source_free(origin->source);
+    release_names(&origin->events);
+    release_names(&origin->actions);
+    release_names(&origin->route_names);
+    routes_release(&origin->routes);
+    free(origin->path);
+    free(origin);
+}
+
+static int new_origin(struct origin **out, const char *path, struct err *err)
+{
+    struct origin *origin = calloc(1, sizeof(*origin));
+    int rc;
+
+    if (!origin)
+        return err_set(err, ERR_NOMEM, "no memory for a script");
+    atomic_init(&origin->twins, 1);
+    origin->path = strdup(path);
+    rc = origin->path ? source_new(&origin->source, path, err)
+                      : err_set(err, ERR_NOMEM, "no memory for a script");
+    if (rc < 0)
+        let_go_of_origin(origin);
+    else
+        *out = origin;
+    return rc;
+}
+
 int script_load(struct script **out, const struct script_opts *opts, struct err *err)
 {
     struct script *script = calloc(1, sizeof(*script));
@@ -490,12 +558,13 @@ int script_load(struct script **out, const struct script_opts *opts, struct err 
     if (!script)
         return err_set(err, ERR_NOMEM, "no memory for a script");
     script->opts = *opts;
-    script->path = strdup(opts->path);
-    script->opts.path = script->path;
-    rc = script->path ? source_new(&script->source, opts->path, err)
-                      : err_set(err, ERR_NOMEM, "no memory for a script");
-    if (rc == 0)
+    if (script->opts.route_timeout_ms == 0)
+        script->opts.route_timeout_ms = opts->event_timeout_ms;
+    rc = new_origin(&script->origin, opts->path, err);
+    if (rc == 0) {
+        script->opts.path = script->origin->path;
         rc = open_state(script, err);
+    }
     if (rc == 0)
         rc = call_protected(script, l_copy_declarations, NULL, SCRIPT_LOAD_TIMEOUT_MS,
                             l_plain_error, err);
@@ -507,17 +576,26 @@ int script_load(struct script **out, const struct script_opts *opts, struct err 
     return 0;
 }
 
+int script_twin(struct script **out, const struct script *of, struct err *err)
+{
+    struct script *script = calloc(1, sizeof(*script));
+
+    if (!script)
+        return err_set(err, ERR_NOMEM, "no memory for a script");
+    script->opts = of->opts;
+    script->origin = of->origin;
+    atomic_fetch_add(&script->origin->twins, 1);
+    *out = script;
+    return 0;
+}
+
 void script_free(struct script *script)
 {
     if (!script)
         return;
     close_state(script);
-    source_free(script->source);
     json_release(&script->scratch);
-    release_names(&script->events);
-    release_names(&script->actions);
-    release_names(&script->routes);
-    free(script->path);
+    let_go_of_origin(script->origin);
     free(script);
 }
 
@@ -528,27 +606,32 @@ void script_detach(struct script *script)
 
 bool script_handles_event(const struct script *script, const char *type)
 {
-    return has_name(&script->events, type);
+    return has_name(&script->origin->events, type);
 }
 
 bool script_handles_action(const struct script *script, const char *name)
 {
-    return has_name(&script->actions, name);
+    return has_name(&script->origin->actions, name);
 }
 
 bool script_has_routes(const struct script *script)
 {
-    return script->routes.count > 0;
+    return script->origin->routes.count > 0;
 }
 
 const char *script_event_names(const struct script *script)
 {
-    return joined(&script->events);
+    return joined(&script->origin->events);
 }
 
 const char *script_action_names(const struct script *script)
 {
-    return joined(&script->actions);
+    return joined(&script->origin->actions);
+}
+
+const char *script_route_names(const struct script *script)
+{
+    return joined(&script->origin->route_names);
 }
 
 /* ------------------------------------------------------------------------- schema */
@@ -580,7 +663,8 @@ static int bring_schema(struct script *script, struct db *db, bool apply, struct
 {
     struct migration migration = {
         .apply = apply, .report = report, .problems = BUF_INIT(ERR_TEXT_MAX * 4)};
-    int rc = call_script(script, db, 0, l_migrate, &migration, MIGRATE_TIMEOUT_MS, err);
+    int rc =
+        script_call(script, db, 0, l_migrate, &migration, MIGRATE_TIMEOUT_MS, l_traced_error, err);
 
     if (rc == 0 && migration.refused)
         rc = err_set(err, ERR_INVALID, "%s", buf_text(&migration.problems));
@@ -607,8 +691,7 @@ struct function_call {
     struct script_verdict *verdict;
 };
 
-/* Push registered[kind][name]. [-0, +1, e] */
-static void push_function(lua_State *L, const char *kind, const char *name)
+void push_function(lua_State *L, const char *kind, const char *name)
 {
     lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_REGISTERED);
     lua_getfield(L, -1, kind);
@@ -636,8 +719,8 @@ int script_run_event(struct script *script, struct db *db, const char *type,
 {
     struct function_call call = {.name = type, .json = event, .late = late};
 
-    return call_script(script, db, script->opts.memory_bytes, l_run_event, &call,
-                       script->opts.event_timeout_ms, err);
+    return script_call(script, db, script->opts.memory_bytes, l_run_event, &call,
+                       script->opts.event_timeout_ms, l_traced_error, err);
 }
 
 static int l_run_action(lua_State *L)
@@ -668,6 +751,6 @@ int script_run_action(struct script *script, struct db *db, const char *name,
     out->allow = out->has_message = false;
     out->message.max = DENY_MESSAGE_MAX;
     buf_reset(&out->message);
-    return call_script(script, db, script->opts.memory_bytes, l_run_action, &call,
-                       script->opts.action_timeout_ms, err);
+    return script_call(script, db, script->opts.memory_bytes, l_run_action, &call,
+                       script->opts.action_timeout_ms, l_traced_error, err);
 }

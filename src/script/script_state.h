@@ -14,11 +14,13 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "script/budget.h"
+#include "script/route.h"
 #include "script/script.h"
 #include "script/source.h"
 
 #include <lauxlib.h>
 #include <lua.h>
+#include <stdatomic.h>
 
 /* Names in the registry. */
 #define REGISTRY_REGISTERED "authkitd.registered" /* { events = …, actions = … } */
@@ -33,27 +35,59 @@
 #define TYPE_STATEMENT "authkitd.statement"
 #define TYPE_TABLE "authkitd.table"
 #define TYPE_BUFFER "authkitd.buffer"
+#define TYPE_REFUSAL "authkitd.refusal"
+#define TYPE_REQUEST "authkitd.request"
 
 /* Names of functions, sorted. */
 struct names {
     char **items;
     size_t count;
-    char *joined; /* by spaces; NULL when there are none */
+    char *joined; /* by spaces or ", "; NULL when there are none */
+};
+
+/* What a script and its twins have in common: but for the count, and the source that has a lock of
+ * its own, none of it changes once the first of them is loaded. */
+struct origin {
+    atomic_size_t twins;
+    struct source *source;
+    char *path;
+    struct names events, actions, route_names;
+    struct routes routes;
+};
+
+/* An answer that a function was ended with: what ctx.auth.require() raises. */
+struct refusal {
+    int status;
+    char code[64];
+    char message[512];
+};
+
+/* The call of a route's function that runs now. */
+struct route_run {
+    struct script_route_call *call;
+    const struct route *route;
+    const void *request;         /* the address of the table that the function got */
+    struct http_response answer; /* what its results have become */
 };
 
 struct script {
     lua_State *L; /* NULL after a limit was hit; the next call makes another */
     struct budget budget;
-    struct source *source;
+    struct origin *origin;
     struct script_opts opts;
-    char *path;
-
-    /* Found when it was loaded; the same for every state made of the same text. */
-    struct names events, actions, routes;
 
     /* The call that runs now. */
-    struct db *db;       /* NULL while none runs: ctx.db raises then */
-    struct stmt *active; /* stepped and not reset yet; reset when the call ends */
+    struct db *db;         /* NULL while none runs: ctx.db raises then */
+    struct stmt *active;   /* stepped and not reset yet; reset when the call ends */
+    struct route_run *run; /* NULL when it isn't a route's */
+    bool read_only;        /* ctx.db raises on what writes */
+
+    /* How it ended: with a refusal or not. raised is the one that its message handler has seen, as an
+     * address on the stack of Lua. */
+    const void *raised;
+    bool refused;
+    struct refusal refusal;
+
     struct json scratch; /* for JSON columns */
     size_t statement_count;
 };
@@ -69,6 +103,20 @@ int script_raise(lua_State *L, const char *fmt, ...) PRINTF_LIKE(2, 3) __attribu
 
 /* The connection of the call that runs; raises when none does. */
 struct db *check_db(lua_State *L);
+
+/* Raises when what the call writes would not be kept. [-0, +0, v] */
+void check_may_write(lua_State *L);
+
+/* Run a C function in the script's state, on db, with arg as its light userdata: what all calls have
+ * in common. sql_bytes is what SQLite may use for it, 0: no limit. on_error is the message handler. */
+int script_call(struct script *script, struct db *db, size_t sql_bytes, lua_CFunction function,
+                void *arg, int timeout_ms, lua_CFunction on_error, struct err *err);
+
+/* The message handler that makes a text with the traceback of any error. */
+int l_traced_error(lua_State *L);
+
+/* Push registered[kind][name]. [-0, +1, v] */
+void push_function(lua_State *L, const char *kind, const char *name);
 
 /* values.c: JSON to Lua and back. */
 
@@ -97,6 +145,29 @@ void bind_pattern_open(lua_State *L);
 
 /* bind_bounds.c: for the table of libraries on top. [-0, +0, m] */
 void bind_bounds_open(lua_State *L);
+
+/* refusal.c: an answer as an error, which ends the function unless it is caught. Scripts can't make
+ * one. [-0, +0, v] */
+int raise_refusal(lua_State *L, int status, const char *code, const char *message)
+    __attribute__((noreturn));
+int l_route_error(lua_State *L); /* a message handler that lets refusals pass as they are */
+void put_refusal(const struct refusal *refusal, struct http_response *response);
+
+/* bind_request.c: the request that a route's function gets. [-0, +1, v] */
+void push_request(lua_State *L);
+
+/* answer.c: what a route's function has returned, from index first on, as its answer. Looks at
+ * tables raw. [-0, +0, v] */
+void check_answer(lua_State *L, int first, struct http_response *out);
+
+/* Each adds what it has to the native table on top. [-0, +0, m] */
+void bind_auth_open(lua_State *L);
+void bind_request_open(lua_State *L);
+void bind_route_open(lua_State *L);
+void refusal_open(lua_State *L);
+
+/* bind_auth.c: forget what belongs to the call that has ended. Never raises. [-0, +0, -] */
+void forget_claims(lua_State *L);
 
 /* bind_log.c */
 int l_print(lua_State *L);

@@ -6,6 +6,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,9 +21,12 @@ struct file {
 };
 
 struct source {
-    char *folder;       /* with the '/' at its end, or "" */
-    struct file *files; /* the script itself is the last of the list, the first one read */
+    char *folder; /* with the '/' at its end, or "" */
     struct file *main;
+
+    pthread_mutex_t lock;
+    struct file *files; /* guarded by lock: the list, not what is in it, which stays as it is. The
+                           script itself is the last one, the first one read */
 };
 
 static int read_all(int fd, const char *path, struct buf *out, struct err *err)
@@ -122,6 +126,7 @@ int source_new(struct source **out, const char *path, struct err *err)
 
     if (!source)
         return err_set(err, ERR_NOMEM, "no memory for '%s'", path);
+    pthread_mutex_init(&source->lock, NULL);
     source->folder = slash ? strndup(path, (size_t)(slash + 1 - path)) : strdup("");
     if (!source->folder) {
         err_set(err, ERR_NOMEM, "no memory for '%s'", path);
@@ -149,6 +154,7 @@ void source_free(struct source *source)
         free(file->text);
         free(file);
     }
+    pthread_mutex_destroy(&source->lock);
     free(source->folder);
     free(source);
 }
@@ -180,15 +186,21 @@ static bool is_module_name(const char *name)
     return !part_begins;
 }
 
+/* The lock is held while a file is read: who asks for the same one gets the same text. */
 static int find_or_add(struct source *source, const char *name, struct file **out, struct err *err)
 {
-    for (struct file *file = source->files; file; file = file->next) {
-        if (strcmp(file->name, name) == 0) {
-            *out = file;
-            return 0;
-        }
-    }
-    return add_file(source, name, out, err);
+    struct file *file;
+    int rc = 0;
+
+    pthread_mutex_lock(&source->lock);
+    for (file = source->files; file && strcmp(file->name, name) != 0;)
+        file = file->next;
+    if (file)
+        *out = file;
+    else
+        rc = add_file(source, name, out, err);
+    pthread_mutex_unlock(&source->lock);
+    return rc;
 }
 
 int source_module(struct source *source, const char *name, struct source_text *out, struct err *err)

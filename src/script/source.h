@@ -3,9 +3,10 @@
  * source - the text of a script and of the modules that it requires, read once.
  *
  * A state that hit a limit is closed and made anew from the text that was loaded, not from files
- * that somebody may be editing by now. So texts are read on first use and kept.
+ * that somebody may be editing by now. So texts are read on first use and kept; twins of a script
+ * share them.
  *
- * Threads    whoever owns the script.
+ * Threads    source_main, source_module: any, several at once.
  * Ownership  texts are borrowed until source_free.
  * Errors     ERR_ABSENT: no such file. ERR_IO: cannot be read. ERR_INVALID: a module name that
  *            can't be a file beside the script, or a file above SOURCE_MAX_BYTES.

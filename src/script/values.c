@@ -34,7 +34,10 @@ struct buf *push_buffer(lua_State *L, size_t max_bytes)
     return buf;
 }
 
-static void push_string(lua_State *L, const struct json *json, uint32_t node)
+/* Not to be inlined: push_json calls itself up to JSON_DEPTH_MAX times, and the threads of the server
+ * have small stacks. */
+static __attribute__((noinline)) void push_string(lua_State *L, const struct json *json,
+                                                  uint32_t node)
 {
     const struct json_node *n = &json->nodes[node];
     luaL_Buffer buffer;
@@ -159,6 +162,21 @@ static bool is_marked_array(lua_State *L, int index)
     return marked;
 }
 
+/* What we hand out as a table that isn't one, ctx and the like, would look empty: refused by its
+ * name. A script's own metatables say nothing here. */
+static void check_is_data(lua_State *L, int index, const struct encoder *e)
+{
+    if (!lua_getmetatable(L, index))
+        return;
+    lua_pushliteral(L, "__metatable");
+    lua_rawget(L, -2);
+    lua_pushliteral(L, "__name");
+    lua_rawget(L, -3);
+    if (lua_isboolean(L, -2) && lua_type(L, -1) == LUA_TSTRING)
+        script_raise(L, "%s%s can't be JSON", e->label, lua_tostring(L, -1));
+    lua_pop(L, 3);
+}
+
 /*
  * How long the list is: up to its last element, with null where there is none. What would be lost
  * without a word is refused: names (but the cursor of a page), odd keys, and more holes than values.
@@ -219,6 +237,15 @@ static void put_members(lua_State *L, int index, const struct encoder *e, int de
     buf_putc(e->out, '}');
 }
 
+/* A table that is in itself many times over, at many levels, has no end to speak of: once the text is
+ * too long, or the time is up, no further one is begun. */
+static void check_may_go_on(lua_State *L, const struct encoder *e)
+{
+    if (!buf_ok(e->out))
+        script_raise(L, "%sthe JSON text would be longer than %zu bytes", e->label, e->out->max);
+    budget_check(L);
+}
+
 /* A list is a table marked by authkit.json.array (or decoded from one), or one with a [1]. */
 static bool is_list(lua_State *L, int index)
 {
@@ -245,6 +272,8 @@ static void put_value(lua_State *L, int index, const struct encoder *e, int dept
         put_string(L, index, e);
         break;
     case LUA_TTABLE:
+        check_may_go_on(L, e);
+        check_is_data(L, index, e);
         if (is_list(L, index))
             put_list(L, index, e, depth + 1);
         else
@@ -263,7 +292,7 @@ void put_json(lua_State *L, int index, struct buf *out, const char *label)
 
     put_value(L, lua_absindex(L, index), &encoder, 0);
     if (!buf_ok(out))
-        script_raise(L, "%sthe JSON text would be longer than %d bytes", label, ENCODE_MAX_BYTES);
+        script_raise(L, "%sthe JSON text would be longer than %zu bytes", label, out->max);
 }
 
 /* authkit.json.encode(value) -> text  [-1, +1, v] */

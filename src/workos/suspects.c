@@ -88,7 +88,7 @@ static int act_on_note(struct db *db, struct event_log *events, const char *path
                  log_str("reason", note.reason));
         rc = record(db, events, &note, err);
     } else {
-        log_warn("an action took the last process down", log_str("action", note.type),
+        log_warn("a function took the last process down", log_str("function", note.type),
                  log_str("reason", note.reason));
     }
     return rc < 0 ? rc : watchdog_clear_note(path, err);

@@ -23,7 +23,7 @@ enum {
     SIGNAL_STACK_BYTES = 65536,
 };
 
-static const char *const kind_names[WATCHDOG_KINDS] = {"event", "action"};
+static const char *const kind_names[WATCHDOG_KINDS] = {"event", "action", "route"};
 
 static const int fatal_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 

@@ -33,7 +33,7 @@
 
 enum { WATCHDOG_FACTOR = 10, WATCHDOG_NAME_MAX = 256, WATCHDOG_REASON_MAX = 256 };
 
-enum watchdog_kind { WATCHDOG_EVENT, WATCHDOG_ACTION, WATCHDOG_KINDS };
+enum watchdog_kind { WATCHDOG_EVENT, WATCHDOG_ACTION, WATCHDOG_ROUTE, WATCHDOG_KINDS };
 
 struct watchdog_opts {
     const char *note_path;        /* NULL: no note */
@@ -47,7 +47,7 @@ int watchdog_start(struct watchdog **out, const struct watchdog_opts *opts, stru
     MUST_CHECK;
 void watchdog_stop(struct watchdog *watchdog); /* NULL is fine, here and below */
 
-/* type: "user.created"; id: the event's, or "" */
+/* type: "user.created", "authentication", "POST /todos"; id: the event's, or "" */
 void watchdog_enter(struct watchdog *watchdog, enum watchdog_kind kind, const char *type,
                     const char *id);
 void watchdog_leave(struct watchdog *watchdog);
@@ -55,7 +55,7 @@ void watchdog_leave(struct watchdog *watchdog);
 /* What the last process left behind. found is false when there is no note. */
 struct watchdog_note {
     bool found;
-    char id[WATCHDOG_NAME_MAX]; /* "" for an action */
+    char id[WATCHDOG_NAME_MAX]; /* "" for what is no event */
     char type[WATCHDOG_NAME_MAX];
     char reason[WATCHDOG_REASON_MAX];
 };

@@ -50,7 +50,8 @@ static int start_watchdog(struct workos *workos, struct err *err)
     const struct watchdog_opts watchdog_opts = {
         .note_path = opts->note_path,
         .limit_ms = {[WATCHDOG_EVENT] = opts->handler_timeout_ms,
-                     [WATCHDOG_ACTION] = opts->action_timeout_ms},
+                     [WATCHDOG_ACTION] = opts->action_timeout_ms,
+                     [WATCHDOG_ROUTE] = opts->handler_timeout_ms},
         .catch_signals = true,
     };
 
@@ -149,9 +150,12 @@ struct install_job {
 static int run_install(struct writer_job *job, struct db *db, struct err *err)
 {
     struct install_job *install = (struct install_job *)job;
+    const struct workos_opts *opts = &install->workos->opts;
     int64_t renewed;
     int rc;
 
+    if (opts->installing)
+        opts->installing(opts->arg);
     buf_reset(install->report); /* the writer may run a job again */
     rc = script_migrate(install->script, db, install->report, err);
     if (rc < 0)
@@ -166,6 +170,7 @@ static int run_install(struct writer_job *job, struct db *db, struct err *err)
 static void finish_install(struct writer_job *job, int rc, const struct err *err)
 {
     struct install_job *install = (struct install_job *)job;
+    const struct workos_opts *opts = &install->workos->opts;
 
     install->rc = rc;
     if (rc < 0) {
@@ -177,6 +182,8 @@ static void finish_install(struct writer_job *job, int rc, const struct err *err
         install->workos->script_number++;
         upkeep_start_anew(install->workos->upkeep);
     }
+    if (opts->installed)
+        opts->installed(opts->arg, rc < 0 ? NULL : install->script);
     sem_post(&install->done);
 }
 
@@ -201,4 +208,31 @@ int workos_install(struct workos *workos, struct script *script, struct buf *rep
     }
     sem_destroy(&install.done);
     return rc;
+}
+
+/* ------------------------------------------------------------------------- other calls */
+
+struct call_job {
+    struct writer_job job; /* first: it is cast back */
+    struct workos *workos;
+    struct workos_call *call;
+};
+
+static int run_call(struct writer_job *job, struct db *db, struct err *err)
+{
+    struct call_job *own = (struct call_job *)job;
+    struct workos *workos = own->workos;
+    int rc;
+
+    watchdog_enter(workos->watchdog, WATCHDOG_ROUTE, own->call->name, "");
+    rc = own->call->run(own->call, workos->script, db, err);
+    watchdog_leave(workos->watchdog);
+    return rc;
+}
+
+int workos_run(struct workos *workos, struct workos_call *call, struct err *err)
+{
+    struct call_job own = {.job = {.run = run_call}, .workos = workos, .call = call};
+
+    return writer_run(workos->writer, &own.job, err);
 }

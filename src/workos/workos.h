@@ -4,6 +4,7 @@
  *
  *    webhook_receive  --> verify, read (caller's thread) --> writer: log, mirror, function --> 200
  *    action_decide    --> verify, read (caller's thread) --> writer, urgent: function --> signed
+ *    workos_run       --> somebody else's call of the script --> writer
  *    poller (thread)  --> the Events API: what no webhook brought --> writer, as webhooks are
  *    upkeep (thread)  --> what is due: failed events again, retention --> writer
  *    watchdog (thread)    looks at the writer: a function that hangs ends the process
@@ -12,11 +13,11 @@
  * its two doors, put_back.h and backfill.h are the operator's.
  *
  * Threads    workos_open, _start_poller, _close: main. workos_poller: any. workos_install: any, one at
- *            a time. The doors: any thread, several at once.
+ *            a time. The doors and workos_run: any thread, several at once.
  * Ownership  workos owns the writer and the script; the database connection is the caller's, to be
  *            closed after workos_close.
  * Errors     ERR_INVALID for secrets and scripts; those of store/ otherwise.
- * Not here   HTTP (app/routes.c), configuration (app/config.c).
+ * Not here   HTTP (app/endpoints.c), configuration (app/config.c).
  */
 #ifndef WORKOS_WORKOS_H
 #define WORKOS_WORKOS_H
@@ -53,7 +54,15 @@ struct workos_opts {
     const char *note_path; /* the watchdog's note (watchdog.h); NULL: no watchdog */
     bool ordered;          /* webhooks only wake the poller */
     void (*on_fatal)(void *arg, const struct err *err); /* writer thread: the disk failed */
-    void *arg;
+
+    /*
+     * For who keeps twins of the script (script.h). Writer thread. installing: before a new schema is
+     * committed, perhaps several times; installed: afterwards, with the script that is the service's
+     * now, or NULL when nothing has changed. Both may be NULL.
+     */
+    void (*installing)(void *arg);
+    void (*installed)(void *arg, const struct script *script);
+    void *arg; /* of all three */
 };
 
 struct workos;
@@ -69,6 +78,19 @@ int workos_open(struct workos **out, const struct workos_opts *opts, struct err 
  */
 int workos_install(struct workos *workos, struct script *script, struct buf *report,
                    struct err *err) MUST_CHECK;
+
+/*
+ * Something of the script that is neither an event nor an action. run is called on the writer with the
+ * script that is installed then (NULL: none yet), inside a savepoint: an error of its undoes what it
+ * wrote. It may be called again when the batch was lost. Embed the struct as a first member.
+ */
+struct workos_call {
+    const char *name; /* "POST /todos": for the watchdog */
+    int (*run)(struct workos_call *call, struct script *script, struct db *db, struct err *err);
+};
+
+/* Blocks until what run wrote is on disk. Errors: run's and the writer's. */
+int workos_run(struct workos *workos, struct workos_call *call, struct err *err) MUST_CHECK;
 
 /* Begin to read the Events API, every so often. After the first script is installed: its functions say
  * which events to ask for. */

@@ -277,6 +277,88 @@ static void config__wrong_secret_files(void **state)
     refuses(FOR_SERVE, "", "WORKOS_WEBHOOK_SECRET and WORKOS_WEBHOOK_SECRET_FILE are both set");
 }
 
+static void config__lists(void **state)
+{
+    struct config c;
+
+    (void)state;
+    reads(&c, FOR_SERVE, "");
+    assert_null(c.client_id);
+    assert_null(c.jwks_url);
+    assert_null(c.issuers);
+    assert_null(c.audiences);
+    assert_null(c.cors_origins);
+    config_release(&c);
+    reads(&c, FOR_SERVE,
+          "--issuer https://a --cors-origin https://x --issuer=https://b/,https://c --audience y");
+    assert_string_equal(c.issuers, "https://a,https://b/,https://c");
+    assert_string_equal(c.audiences, "y");
+    assert_string_equal(c.cors_origins, "https://x");
+    config_release(&c);
+    /* What is given replaces what the environment has. */
+    setenv("AUTHKITD_ISSUERS", "https://a, https://b\t,, ", 1);
+    setenv("AUTHKITD_AUDIENCES", "one two,three", 1);
+    write_file("test.env", "AUTHKITD_CORS_ORIGINS=*,https://x\nAUTHKITD_ISSUERS=https://file\n"
+                           "WORKOS_CLIENT_ID=client_1\n"
+                           "AUTHKITD_JWKS_URL=file:///etc/keys.json\n");
+    reads(&c, FOR_CHECK, "--env-file test.env");
+    assert_string_equal(c.issuers, "https://a,https://b");
+    assert_string_equal(c.audiences, "one two,three");
+    assert_string_equal(c.cors_origins, "*,https://x");
+    assert_string_equal(c.client_id, "client_1");
+    assert_string_equal(c.jwks_url, "file:///etc/keys.json");
+    config_release(&c);
+    reads(&c, FOR_CHECK, "--issuer https://d --env-file test.env --issuer https://e");
+    assert_string_equal(c.issuers, "https://d,https://e");
+    config_release(&c);
+    setenv("AUTHKITD_ISSUERS", "", 1); /* not set; nor is the file asked then */
+    reads(&c, FOR_CHECK, "--env-file test.env");
+    assert_null(c.issuers);
+    config_release(&c);
+}
+
+static void config__wrong_lists(void **state)
+{
+    (void)state;
+    refuses(FOR_SERVE, "--issuer=", "--issuer: '' won't do: it must be not empty");
+    refuses(FOR_SERVE, "--issuer ,", "--issuer: ',' won't do: it must be not empty");
+    refuses(FOR_SERVE, "--issuer https://a,b", "--issuer: 'b' won't do: it must be a URL");
+    refuses(FOR_SERVE, "--issuer https://a --issuer b", "--issuer: 'b' won't do");
+    refuses(FOR_SERVE, "--issuer", "--issuer wants a value behind it");
+    refuses(FOR_SERVE, "--jwks-url keys.json", "begins with https://, http:// or file:");
+    refuses(FOR_SERVE, "--jwks-url file:keys.json", "whole path");
+    refuses(FOR_SEND, "user.created --issuer https://a", "unknown option --issuer");
+    refuses(FOR_SERVE, "--issuers https://a", "did you mean --issuer?");
+    refuses(FOR_SERVE, "--cors-origin https://a/,https://B",
+            "'https://a/' won't do: it must be an "
+            "origin without a path: leave out");
+    refuses(FOR_SERVE, "--cors-origin https://a/,https://B",
+            "'https://B' won't do: it must be an "
+            "origin in lower case");
+    setenv("AUTHKITD_AUDIENCES", "a\001b", 1);
+    refuses(FOR_SERVE, "", "AUTHKITD_AUDIENCES: 'a\001b' won't do");
+}
+
+/* Both are in the same file: who takes one for the other shall not see it in a log. */
+static void config__an_api_key_is_no_client_id(void **state)
+{
+    struct config c;
+    struct err err;
+
+    (void)state;
+    setenv("WORKOS_CLIENT_ID", "sk_test_hidden", 1);
+    assert_int_equal(read_words(&c, FOR_SERVE, "", &err), ERR_INVALID);
+    assert_non_null(strstr(err.text, "WORKOS_CLIENT_ID: '' won't do: it must be the client id"));
+    assert_null(strstr(err.text, "hidden"));
+    config_release(&c);
+    setenv("WORKOS_CLIENT_ID", "client 1", 1);
+    refuses(FOR_SERVE, "", "WORKOS_CLIENT_ID: 'client 1' won't do");
+    setenv("WORKOS_CLIENT_ID", "", 1);
+    reads(&c, FOR_SERVE, "");
+    assert_null(c.client_id);
+    config_release(&c);
+}
+
 static void config__secret_is_never_shown(void **state)
 {
     struct config c;
@@ -298,12 +380,15 @@ static void config__misspelt_variable_is_a_warning(void **state)
     (void)state;
     setenv("AUTHKITD_LISTN", "x", 1);
     setenv("AUTHKITD", "x", 1);
+    setenv("AUTHKITD_AUDIENCE", "x", 1);
     write_file("test.env", "AUTHKITD_ZZZZZZ=1\nOTHER=2\n");
     reads(&c, FOR_SERVE, "--env-file test.env");
-    assert_string_equal(buf_text(&c.warnings),
-                        "AUTHKITD_LISTN isn't a variable of authkitd (did you mean "
-                        "AUTHKITD_LISTEN?)\ntest.env:1: AUTHKITD_ZZZZZZ isn't a variable of "
-                        "authkitd\n");
+    assert_string_equal(
+        buf_text(&c.warnings),
+        "AUTHKITD_LISTN isn't a variable of authkitd (did you mean "
+        "AUTHKITD_LISTEN?)\nAUTHKITD_AUDIENCE isn't a variable of authkitd (did "
+        "you mean AUTHKITD_AUDIENCES?)\ntest.env:1: AUTHKITD_ZZZZZZ isn't a variable of "
+        "authkitd\n");
     config_release(&c);
 }
 
@@ -335,6 +420,9 @@ int main(void)
         IN_TEMP_DIR(config__very_long_wrong_value_is_refused),
         IN_TEMP_DIR(config__secrets),
         IN_TEMP_DIR(config__wrong_secret_files),
+        IN_TEMP_DIR(config__lists),
+        IN_TEMP_DIR(config__wrong_lists),
+        IN_TEMP_DIR(config__an_api_key_is_no_client_id),
         IN_TEMP_DIR(config__secret_is_never_shown),
         IN_TEMP_DIR(config__misspelt_variable_is_a_warning),
         IN_TEMP_DIR(config__help_lists_the_options_of_the_command),

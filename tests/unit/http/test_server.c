@@ -67,6 +67,50 @@ static void server__no_content_has_no_length(void **state)
     assert_null(wire_header(&answer, "Content-Type"));
 }
 
+static void server__answer_can_have_a_type_of_its_own(void **state)
+{
+    (void)state;
+    assert_int_equal(wire_ask(&wire, "GET /typed HTTP/1.1\r\nHost: x\r\n\r\n", &answer, NULL), 200);
+    assert_string_equal(answer.head, "HTTP/1.1 200 OK\r\n"
+                                     "Content-Type: text/x-own\r\n"
+                                     "Content-Length: 5\r\n"
+                                     "Connection: keep-alive\r\n"
+                                     "Keep-Alive: timeout=30\r\n"
+                                     "X-Content-Type-Options: nosniff\r\n"
+                                     "cache-control: max-age=5\r\n\r\n");
+    assert_string_equal(answer.body, "typed");
+    assert_int_equal(wire_ask(&wire, "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", &answer, NULL),
+                     200);
+    assert_null(wire_header(&answer, "Content-Type"));
+    assert_string_equal(wire_header(&answer, "Content-Length"), "0");
+}
+
+/* Whatever stands in the body: the next answer on the connection must be found. */
+static void server__statuses_without_a_body_go_out_without(void **state)
+{
+    static const int statuses[] = {204, 304};
+    char request[128];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(statuses); i++) {
+        int fd = wire_connect(&wire);
+
+        snprintf(request, sizeof(request), "GET /typed?%d HTTP/1.1\r\nHost: x\r\n\r\n%s",
+                 statuses[i], WIRE_GET);
+        wire_send(fd, request);
+        assert_true(wire_receive_for(fd, "HEAD", &answer));
+        assert_int_equal(answer.status, statuses[i]);
+        assert_null(wire_header(&answer, "Content-Type"));
+        assert_null(wire_header(&answer, "Content-Length"));
+        assert_true(wire_receive(fd, &answer));
+        assert_int_equal(answer.status, 200);
+        close(fd);
+    }
+    assert_int_equal(wire_ask(&wire, "GET /typed?299 HTTP/1.1\r\nHost: x\r\n\r\n", &answer, NULL),
+                     299);
+    assert_string_equal(answer.body, "typed");
+}
+
 static void server__large_answer_arrives_whole(void **state)
 {
     (void)state;
@@ -418,6 +462,8 @@ int main(void)
         cmocka_unit_test(server__answer_has_our_headers_and_no_others),
         cmocka_unit_test(server__head_gets_the_length_but_no_body),
         cmocka_unit_test(server__no_content_has_no_length),
+        cmocka_unit_test(server__answer_can_have_a_type_of_its_own),
+        cmocka_unit_test(server__statuses_without_a_body_go_out_without),
         cmocka_unit_test(server__large_answer_arrives_whole),
         cmocka_unit_test(server__framing_is_checked),
         cmocka_unit_test(server__headers_have_a_limit),

@@ -77,6 +77,13 @@ static inline void wire_handle(void *arg, const struct http_request *request,
 
         memset(room, 'x', 100 * 1024);
         buf_added(&response->body, 100 * 1024);
+    } else if (strcmp(request->path, "/typed") == 0) {
+        assert_int_equal(http_response_set_type(response, "text/x-own"), 0);
+        assert_int_equal(http_response_header(response, "cache-control", "max-age=5"), 0);
+        response->status = request->query ? atoi(request->query) : 200;
+        buf_puts(&response->body, "typed");
+    } else if (strcmp(request->path, "/nothing") == 0) {
+        response->content_type = "";
     } else if (strcmp(request->path, "/header") == 0) {
         assert_int_equal(http_response_header(response, "X-One", "1"), 0);
     } else {

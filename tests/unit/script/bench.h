@@ -65,7 +65,12 @@ static inline int bench_load(struct bench *b, const char *text)
         {"id", SCRIPT_TEXT},       {"email", SCRIPT_TEXT},      {"external_id", SCRIPT_TEXT},
         {"metadata", SCRIPT_JSON}, {"created_at", SCRIPT_TEXT},
     };
-    static const struct script_table tables[] = {{"workos_users", columns, ARRAY_LEN(columns)}};
+    static const struct script_column organization_columns[] = {{"id", SCRIPT_TEXT},
+                                                                {"name", SCRIPT_TEXT}};
+    static const struct script_table tables[] = {
+        {"workos_users", columns, ARRAY_LEN(columns)},
+        {"workos_organizations", organization_columns, ARRAY_LEN(organization_columns)}};
+    static const char *const taken_paths[] = {"/healthz", "/workos/user"};
     const struct script_opts opts = {
         .path = "handlers.lua",
         .memory_bytes = b->memory_bytes,
@@ -73,6 +78,8 @@ static inline int bench_load(struct bench *b, const char *text)
         .action_timeout_ms = b->timeout_ms,
         .tables = tables,
         .table_count = ARRAY_LEN(tables),
+        .taken_paths = taken_paths,
+        .taken_count = ARRAY_LEN(taken_paths),
     };
 
     script_free(b->script);

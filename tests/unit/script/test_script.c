@@ -534,6 +534,25 @@ static void limits__error_without_a_limit_keeps_the_state(void **state)
     bench_close(&b);
 }
 
+/* A table of 2^60 tables is made in no time. To encode it ran for years, with no limit that would end
+ * it. */
+static void limits__encoding_ends(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    b.timeout_ms = 20000;
+    bench_raises(&b, "",
+                 "local t = { 'x' } for _ = 1, 60 do t = { t, t } end\n"
+                 "require 'authkit'.json.encode(t)",
+                 "handlers.lua:5: the JSON text would be longer than 16777216 bytes");
+    bench_close(&b);
+    hits_limit("local t = { ('x'):rep(9) } for _ = 1, 60 do t = { t, t } end\n"
+               "while true do pcall(require('authkit').json.encode, t) end",
+               "ran longer than 50 ms");
+}
+
 static void limits__deep_recursion_is_an_error(void **state)
 {
     struct bench b;
@@ -803,6 +822,7 @@ int main(void)
         IN_TEMP_DIR(limits__memory_of_sql),
         IN_TEMP_DIR(limits__loading_has_them_too),
         IN_TEMP_DIR(limits__error_without_a_limit_keeps_the_state),
+        IN_TEMP_DIR(limits__encoding_ends),
         IN_TEMP_DIR(limits__deep_recursion_is_an_error),
         IN_TEMP_DIR(limits__every_memory_limit_fails_cleanly),
         IN_TEMP_DIR(values__json_becomes_lua),

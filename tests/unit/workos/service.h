@@ -36,12 +36,14 @@ struct service {
     struct signing_keys *keys;
 };
 
-static inline void start_service(struct service *s)
+/* opts may say more than what every service needs. */
+static inline void start_service_with(struct service *s, struct workos_opts opts)
 {
-    struct workos_opts opts = {
-        .webhook_secret = SERVICE_SECRET, .max_queue = 100, .retention_days = 30};
     struct err err;
 
+    opts.webhook_secret = SERVICE_SECRET;
+    opts.max_queue = 100;
+    opts.retention_days = 30;
     log_setup(LOG_LEVEL_ERROR + 1, LOG_FORMAT_TEXT);
     if (db_open(&s->db, "test.db", DB_WRITER, &err) < 0)
         fail_msg("%s", err.text);
@@ -49,6 +51,11 @@ static inline void start_service(struct service *s)
     if (workos_open(&s->workos, &opts, &err) < 0 ||
         signing_keys_new(&s->keys, SERVICE_SECRET, &err) < 0)
         fail_msg("%s", err.text);
+}
+
+static inline void start_service(struct service *s)
+{
+    start_service_with(s, (struct workos_opts){0});
 }
 
 static inline void stop_service(struct service *s)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "app/routes.h"
+#include "app/endpoints.h"
 
 #include "workos/action.h"
 #include "workos/webhook.h"
@@ -20,18 +20,18 @@ static void unavailable(struct http_response *response, const char *code, const 
     set_header(response, "Retry-After", "1");
 }
 
-void routes_refuse_method(struct http_response *response, const char *allowed)
+void endpoints_refuse_method(struct http_response *response, const char *allowed)
 {
     http_response_error(response, 405, "method_not_allowed", "this path takes another method");
     set_header(response, "Allow", allowed);
 }
 
-bool routes_health(const struct http_request *request, struct http_response *response)
+bool endpoints_health(const struct http_request *request, struct http_response *response)
 {
     if (strcmp(request->path, "/healthz") != 0)
         return false;
     if (strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0)
-        routes_refuse_method(response, "GET, HEAD");
+        endpoints_refuse_method(response, "GET, HEAD");
     else
         buf_puts(&response->body, "{\"status\":\"ok\"}");
     return true;
@@ -64,7 +64,7 @@ static bool check_signed_request(const struct http_request *request, struct http
                                  const char **out_signature)
 {
     if (strcmp(request->method, "POST") != 0) {
-        routes_refuse_method(response, "POST");
+        endpoints_refuse_method(response, "POST");
         return false;
     }
     if (http_request_header_count(request, signature_header) > 1) {
@@ -143,14 +143,14 @@ static void answer_action(struct workos *workos, const struct http_request *requ
     }
 }
 
-void routes_handle(void *arg, const struct http_request *request, struct http_response *response)
+void endpoints_handle(void *arg, const struct http_request *request, struct http_response *response)
 {
-    const struct routes *routes = arg;
+    const struct endpoints *endpoints = arg;
 
-    if (strcmp(request->path, routes->webhook_path) == 0)
-        answer_webhook(routes->workos, request, response);
-    else if (strcmp(request->path, routes->action_path) == 0)
-        answer_action(routes->workos, request, response);
-    else if (!routes_health(request, response))
-        http_response_error(response, 404, "not_found", "there is nothing at this path");
+    if (strcmp(request->path, endpoints->webhook_path) == 0)
+        answer_webhook(endpoints->workos, request, response);
+    else if (strcmp(request->path, endpoints->action_path) == 0)
+        answer_action(endpoints->workos, request, response);
+    else if (!endpoints_health(request, response))
+        routes_answer(endpoints->routes, request, response);
 }

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * endpoints - which request is whose, and which status each outcome has (DESIGN section 3).
+ *
+ * WorkOS's own two, and /healthz; everything else is the routes' (routes/routes.h).
+ *
+ * Threads    endpoints_handle: the HTTP threads, several at once.
+ * Ownership  the struct endpoints must outlive the server.
+ */
+#ifndef APP_ENDPOINTS_H
+#define APP_ENDPOINTS_H
+
+#include "http/message.h"
+#include "routes/routes.h"
+#include "workos/workos.h"
+
+struct endpoints {
+    struct workos *workos;
+    struct routes *routes;
+    const char *webhook_path;
+    const char *action_path;
+};
+
+/* An http_handle_fn; arg is a struct endpoints. */
+void endpoints_handle(void *arg, const struct http_request *request,
+                      struct http_response *response);
+
+/* GET and HEAD of /healthz; false when the request isn't for it. */
+bool endpoints_health(const struct http_request *request, struct http_response *response);
+
+/* 405 with the Allow header. */
+void endpoints_refuse_method(struct http_response *response, const char *allowed);
+
+#endif

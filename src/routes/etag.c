@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+#include "routes/etag.h"
+
+#include "crypto/digest.h"
+#include "crypto/hmac.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { TAG_BYTES = 16, TAG_MAX = 256 };
+
+/* A strong tag: the same bytes. False when there is no memory for one. */
+static bool make_tag(const struct http_response *response, char out[TAG_MAX])
+{
+    unsigned char digest[SHA256_BYTES];
+    char hex[2 * TAG_BYTES + 1];
+    struct err err;
+
+    if (crypto_sha256(buf_text(&response->body), response->body.len, digest, &err) < 0)
+        return false;
+    crypto_hex(digest, TAG_BYTES, hex);
+    snprintf(out, TAG_MAX, "\"%s\"", hex);
+    return true;
+}
+
+/* Is the tag, weak or not, in the list "a", W/"b", or is that "*"? */
+static bool is_listed(const char *list, const char *tag)
+{
+    size_t len = strlen(tag);
+
+    for (;;) {
+        list += strspn(list, " \t,");
+        if (*list == '*')
+            return true;
+        if (strncmp(list, "W/", 2) == 0)
+            list += 2;
+        if (*list != '"')
+            return false;
+        if (strncmp(list, tag, len) == 0)
+            return true;
+        list = strchr(list + 1, '"');
+        if (!list)
+            return false;
+        list++;
+    }
+}
+
+/* The opaque part of a tag that the script has set: `W/"x"` is "x" when tags are compared weakly. */
+static const char *opaque(const char *tag)
+{
+    return strncmp(tag, "W/", 2) == 0 ? tag + 2 : tag;
+}
+
+void etag_apply(const struct http_request *request, struct http_response *response)
+{
+    const char *list = http_request_header(request, "If-None-Match");
+    char tag[TAG_MAX];
+
+    if (response->status != 200 ||
+        (strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0))
+        return;
+    if (!http_response_find_header(response, "ETag", tag, sizeof(tag))) {
+        if (!make_tag(response, tag) || http_response_header(response, "ETag", tag) < 0)
+            return;
+    }
+    if (!list || !is_listed(list, opaque(tag)))
+        return;
+    response->status = 304;
+    buf_reset(&response->body);
+}

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT */
+#include "routes/readers.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/thread.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A script that was installed once, for those who still use it. Its own state is never opened. */
+struct edition {
+    struct script *script;
+    uint64_t number;
+    atomic_int users;
+};
+
+struct readers {
+    char *db_path;
+    size_t usual;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* a place came back, or a swap has ended */
+
+    /* guarded by lock */
+    struct edition *edition; /* NULL before the first script */
+    uint64_t editions;       /* how many there have been */
+    bool installing;
+    struct reader *idle; /* the one that was used last comes first: its memory is warm */
+    size_t count;        /* idle, in use, or being made */
+    size_t waiting;
+};
+
+/* ------------------------------------------------------------------------- editions */
+
+void readers_put_edition(struct edition *edition)
+{
+    if (!edition || atomic_fetch_sub(&edition->users, 1) > 1)
+        return;
+    script_free(edition->script);
+    free(edition);
+}
+
+static struct edition *new_edition(const struct script *script)
+{
+    struct edition *edition = calloc(1, sizeof(*edition));
+    struct err err;
+
+    if (edition && script_twin(&edition->script, script, &err) == 0) {
+        atomic_init(&edition->users, 1);
+        return edition;
+    }
+    log_error("no memory for the routes of the new script: they are off until the next reload");
+    free(edition);
+    return NULL;
+}
+
+/* With the lock held. */
+static struct edition *use_edition(struct readers *readers)
+{
+    if (readers->edition)
+        atomic_fetch_add(&readers->edition->users, 1);
+    return readers->edition;
+}
+
+struct edition *readers_edition(struct readers *readers, const struct script **out_script)
+{
+    struct edition *edition;
+
+    pthread_mutex_lock(&readers->lock);
+    edition = use_edition(readers);
+    pthread_mutex_unlock(&readers->lock);
+    *out_script = edition ? edition->script : NULL;
+    return edition;
+}
+
+void readers_installing(struct readers *readers)
+{
+    pthread_mutex_lock(&readers->lock);
+    readers->installing = true;
+    pthread_mutex_unlock(&readers->lock);
+}
+
+void readers_installed(struct readers *readers, const struct script *script)
+{
+    struct edition *fresh = script ? new_edition(script) : NULL;
+    struct edition *former = NULL;
+
+    pthread_mutex_lock(&readers->lock);
+    if (script) {
+        former = readers->edition;
+        readers->edition = fresh;
+        readers->editions++;
+        if (fresh)
+            fresh->number = readers->editions;
+    }
+    readers->installing = false;
+    pthread_cond_broadcast(&readers->changed);
+    pthread_mutex_unlock(&readers->lock);
+    readers_put_edition(former);
+}
+
+bool readers_is_outdated(struct readers *readers, const struct reader *reader)
+{
+    bool is_outdated;
+
+    pthread_mutex_lock(&readers->lock);
+    while (readers->installing)
+        pthread_cond_wait(&readers->changed, &readers->lock);
+    is_outdated = reader->edition != readers->editions;
+    pthread_mutex_unlock(&readers->lock);
+    return is_outdated;
+}
+
+/* ------------------------------------------------------------------------- one place */
+
+static void free_reader(struct reader *reader)
+{
+    if (!reader)
+        return;
+    script_free(reader->script); /* its statements are on the connection */
+    stmt_free(reader->user);
+    stmt_free(reader->begin);
+    stmt_free(reader->end);
+    db_close(reader->db);
+    free(reader);
+}
+
+static int new_reader(struct reader **out, const char *db_path, struct err *err)
+{
+    struct reader *reader = calloc(1, sizeof(*reader));
+    int rc;
+
+    if (!reader)
+        return err_set(err, ERR_NOMEM, "no memory for a reader");
+    rc = db_open(&reader->db, db_path, DB_READER, err);
+    if (rc == 0)
+        rc = stmt_new(&reader->begin, reader->db, "BEGIN", err);
+    if (rc == 0)
+        rc = stmt_new(&reader->end, reader->db, "COMMIT", err);
+    if (rc < 0) {
+        free_reader(reader);
+        return rc;
+    }
+    *out = reader;
+    return 0;
+}
+
+/* Give it the script that is installed, if it doesn't have it yet. */
+static int bring_up_to_date(struct reader *reader, const struct edition *edition, struct err *err)
+{
+    int rc;
+
+    if (!edition)
+        return err_set(err, ERR_ABSENT, "there is no script");
+    if (reader->script && reader->edition == edition->number)
+        return 0;
+    script_free(reader->script);
+    reader->script = NULL;
+    rc = script_twin(&reader->script, edition->script, err);
+    reader->edition = edition->number;
+    return rc;
+}
+
+/* ------------------------------------------------------------------------- the pool */
+
+/* Called and left with the lock held; may give it up meanwhile. A place, or NULL: make one, it is
+ * counted already; or ERR_BUSY. */
+static int wait_for_place(struct readers *readers, struct reader **out, struct err *err)
+{
+    int64_t began_ms = clock_mono_ms(), waited_ms = 0;
+
+    for (;;) {
+        size_t limit = waited_ms >= READERS_GROW_MS ? READERS_MAX : readers->usual;
+        struct timespec until;
+
+        *out = readers->idle;
+        if (*out) {
+            readers->idle = (*out)->next;
+            return 0;
+        }
+        if (readers->count < limit) {
+            readers->count++;
+            return 0;
+        }
+        if (waited_ms >= READERS_WAIT_MS)
+            return err_set(err, ERR_BUSY, "all %d places for reading are taken", READERS_MAX);
+        until = thread_after_ms((waited_ms < READERS_GROW_MS ? READERS_GROW_MS : READERS_WAIT_MS) -
+                                waited_ms);
+        readers->waiting++;
+        pthread_cond_clockwait(&readers->changed, &readers->lock, CLOCK_MONOTONIC, &until);
+        readers->waiting--;
+        waited_ms = clock_mono_ms() - began_ms;
+    }
+}
+
+static void forget_place(struct readers *readers, struct reader *reader)
+{
+    free_reader(reader);
+    pthread_mutex_lock(&readers->lock);
+    readers->count--;
+    pthread_cond_signal(&readers->changed);
+    pthread_mutex_unlock(&readers->lock);
+}
+
+int readers_take(struct readers *readers, struct reader **out, struct err *err)
+{
+    struct edition *edition = NULL;
+    struct reader *reader = NULL;
+    int rc;
+
+    pthread_mutex_lock(&readers->lock);
+    rc = wait_for_place(readers, &reader, err);
+    if (rc == 0)
+        edition = use_edition(readers);
+    pthread_mutex_unlock(&readers->lock);
+    if (rc < 0)
+        return rc;
+    if (!reader)
+        rc = new_reader(&reader, readers->db_path, err);
+    if (rc == 0)
+        rc = bring_up_to_date(reader, edition, err);
+    readers_put_edition(edition);
+    if (rc < 0) {
+        forget_place(readers, reader);
+        return rc;
+    }
+    *out = reader;
+    return 0;
+}
+
+void readers_give_back(struct readers *readers, struct reader *reader)
+{
+    bool is_one_too_many;
+
+    pthread_mutex_lock(&readers->lock);
+    is_one_too_many =
+        (readers->count > readers->usual && !readers->waiting) || db_trouble(reader->db);
+    if (!is_one_too_many) {
+        reader->next = readers->idle;
+        readers->idle = reader;
+        pthread_cond_signal(&readers->changed);
+    }
+    pthread_mutex_unlock(&readers->lock);
+    if (is_one_too_many)
+        forget_place(readers, reader);
+}
+
+int readers_begin(struct reader *reader, struct err *err)
+{
+    int rc = stmt_run(reader->begin, err);
+
+    if (rc == 0)
+        db_hold_transaction(reader->db, true);
+    return rc;
+}
+
+void readers_end(struct reader *reader)
+{
+    struct err err;
+
+    db_hold_transaction(reader->db, false);
+    db_reset_statements(reader->db);
+    if (db_in_transaction(reader->db) && stmt_run(reader->end, &err) < 0)
+        log_warn("a reading transaction did not end", log_str("error", err.text));
+}
+
+/* ------------------------------------------------------------------------- start and end */
+
+/* Those that this process may use: fewer than the machine has, under taskset or in a container. */
+static size_t processors(void)
+{
+    cpu_set_t set;
+
+    return sched_getaffinity(0, sizeof(set), &set) == 0 ? (size_t)CPU_COUNT(&set) : 2;
+}
+
+int readers_new(struct readers **out, const char *db_path, struct err *err)
+{
+    struct readers *readers = calloc(1, sizeof(*readers));
+    size_t usual = processors();
+
+    if (!readers || !(readers->db_path = strdup(db_path))) {
+        free(readers);
+        return err_set(err, ERR_NOMEM, "no memory for the readers");
+    }
+    readers->usual = usual < 2 ? 2 : usual > READERS_MAX ? READERS_MAX : usual;
+    pthread_mutex_init(&readers->lock, NULL);
+    pthread_cond_init(&readers->changed, NULL);
+    *out = readers;
+    return 0;
+}
+
+void readers_free(struct readers *readers)
+{
+    if (!readers)
+        return;
+    while (readers->idle) {
+        struct reader *reader = readers->idle;
+
+        readers->idle = reader->next;
+        free_reader(reader);
+    }
+    readers_put_edition(readers->edition);
+    pthread_cond_destroy(&readers->changed);
+    pthread_mutex_destroy(&readers->lock);
+    free(readers->db_path);
+    free(readers);
+}

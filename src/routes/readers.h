@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * readers - places from which the database is read: a read-only connection and a Lua state each.
+ *
+ * GET routes change nothing, so they need not queue for the writer. Whoever has one to answer takes a
+ * place, runs the function on a snapshot of the database, and gives the place back:
+ *
+ *     readers_take --> readers_begin  [ function ]  readers_end --> readers_give_back
+ *
+ * There are as many places as processors, made when they are first needed. Only when somebody has
+ * waited READERS_GROW_MS, since functions are slow, more are made, up to max; those beyond the usual
+ * number go when nobody waits for them.
+ *
+ * A new script reaches the places before their next use. A snapshot may be of the new schema a moment
+ * before the script is swapped: whoever got an error asks readers_is_outdated, which waits for a swap
+ * that is under way, and runs the function of the new script instead.
+ *
+ * Threads    any, several at once; a reader belongs to the thread that took it. readers_installing,
+ *            _installed: writer. readers_new, _free: main.
+ * Ownership  readers keep twins of the script (script.h) and connections of their own.
+ * Errors     ERR_BUSY: no place in READERS_WAIT_MS; ERR_ABSENT: no script is installed; those of
+ *            store/ otherwise.
+ */
+#ifndef ROUTES_READERS_H
+#define ROUTES_READERS_H
+
+#include "base/err.h"
+#include "script/script.h"
+#include "store/db.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { READERS_GROW_MS = 20, READERS_WAIT_MS = 2000, READERS_MAX = 32 };
+
+struct readers;
+
+struct reader {
+    struct db *db;
+    struct script *script;
+    struct stmt *user; /* current_user.c's; NULL until it is needed */
+
+    /* the pool's own */
+    struct stmt *begin, *end;
+    uint64_t edition; /* of the script */
+    struct reader *next;
+};
+
+int readers_new(struct readers **out, const char *db_path, struct err *err) MUST_CHECK;
+void readers_free(struct readers *readers); /* every place is back; NULL is fine */
+
+void readers_installing(struct readers *readers);
+void readers_installed(struct readers *readers, const struct script *script); /* NULL: no swap */
+
+int readers_take(struct readers *readers, struct reader **out, struct err *err) MUST_CHECK;
+void readers_give_back(struct readers *readers, struct reader *reader);
+
+int readers_begin(struct reader *reader, struct err *err) MUST_CHECK;
+void readers_end(struct reader *reader);
+
+/* Whether another script has been installed since the reader was taken. */
+bool readers_is_outdated(struct readers *readers, const struct reader *reader);
+
+/*
+ * The script as it is installed, to be asked about its routes only (it may be asked by many at once).
+ * NULL when there is none. To be put back.
+ */
+struct edition;
+struct edition *readers_edition(struct readers *readers, const struct script **out_script);
+void readers_put_edition(struct edition *edition); /* NULL is fine */
+
+#endif

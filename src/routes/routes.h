@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * routes - what a script serves itself, and who calls: authkit.routes and GET /workos/user.
+ *
+ *     request --> which route?  whose token?          (the HTTP thread)
+ *                   GET, HEAD --> a reader: a snapshot of the database, in parallel (readers.h)
+ *                   others    --> the writer: a transaction, answered after the COMMIT
+ *             --> ETag, CORS --> answer
+ *
+ * A function that fails is answered with a 500 that shows nothing of it: its request_id is in the log,
+ * with the error and where it came from.
+ *
+ * Threads    routes_new, _free: main. routes_installing, _installed: writer. routes_answer: any,
+ *            several at once; it may block for as long as the function runs.
+ * Ownership  opts is copied; what it points to must outlive the routes.
+ * Errors     become answers.
+ */
+#ifndef ROUTES_ROUTES_H
+#define ROUTES_ROUTES_H
+
+#include "auth/auth.h"
+#include "base/err.h"
+#include "http/message.h"
+#include "workos/workos.h"
+
+#define ROUTES_USER_PATH "/workos/user"
+
+struct routes_opts {
+    struct workos *workos;
+    struct auth *auth; /* NULL: no tokens are taken */
+    const char *db_path;
+    const char *cors_origins; /* separated by commas; NULL: none */
+};
+
+struct routes;
+
+int routes_new(struct routes **out, const struct routes_opts *opts, struct err *err) MUST_CHECK;
+void routes_free(struct routes *routes); /* no request is running; NULL is fine */
+
+/* workos_opts.installing and .installed */
+void routes_installing(struct routes *routes);
+void routes_installed(struct routes *routes, const struct script *script);
+
+/* Also a 404 for what is nobody's. */
+void routes_answer(struct routes *routes, const struct http_request *request,
+                   struct http_response *response);
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+#include "app/value.h"
+
+#include "base/compiler.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+struct value_case {
+    const char *value, *wanted; /* NULL: fine */
+};
+
+static void expect(const char *(*fault_of)(const char *), const struct value_case *cases,
+                   size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const char *fault = fault_of(cases[i].value);
+
+        if (!fault != !cases[i].wanted || (fault && !strstr(fault, cases[i].wanted)))
+            fail_msg("'%s': %s, wanted %s", cases[i].value, fault, cases[i].wanted);
+    }
+}
+
+static void value__origins(void **state)
+{
+    static const struct value_case cases[] = {
+        {"*", NULL},
+        {"https://app.example.com", NULL},
+        {"http://localhost:3000", NULL},
+        {"http://127.0.0.1:65535", NULL},
+        {"http://[::1]:3000", NULL},
+        {"https://[2001:db8::1]", NULL},
+        {"https://xn--bcher-kva.example", NULL},
+        {"capacitor://localhost", NULL},
+        {"https://a:80", NULL},
+        {"http://a:443", NULL},
+        {"", "* or an origin"},
+        {"app.example.com", "* or an origin"},
+        {"//app.example.com", "* or an origin"},
+        {"https://", "* or an origin"},
+        {"https:/a", "* or an origin"},
+        {"null", "* or an origin"},
+        {"**", "* or an origin"},
+        {"https://*.example.com", "* or an origin"},
+        {"https://a b", "* or an origin"},
+        {"https://me@a", "* or an origin"},
+        {"https://b\xC3\xBC"
+         "cher.example",
+         "* or an origin"},
+        {"https://a:", "* or an origin"},
+        {"https://a:0", "* or an origin"},
+        {"https://a:080", "* or an origin"},
+        {"https://a:65536", "* or an origin"},
+        {"https://a:1:2", "* or an origin"},
+        {"https://:80", "* or an origin"},
+        {"https://[::1", "* or an origin"},
+        {"https://[]", "* or an origin"},
+        {"HTTPS://a", "* or an origin"},
+        {"https://App.example.com", "lower case"},
+        {"https://a/", "leave out the slash"},
+        {"https://a//", "leave out the slash"},
+        {"https://a/b", "without a path"},
+        {"https://a?b", "* or an origin"},
+        {"https://a:443", "without the port"},
+        {"http://a:80", "without the port"},
+    };
+
+    (void)state;
+    expect(value_origin_fault, cases, ARRAY_LEN(cases));
+}
+
+static void value__issuers(void **state)
+{
+    static const struct value_case cases[] = {
+        {"https://api.workos.com", NULL},
+        {"https://api.workos.com/user_management/client_1", NULL},
+        {"http://localhost:4100", NULL},
+        {"", "as it stands in the tokens"},
+        {"api.workos.com", "as it stands in the tokens"},
+        {"https://a b", "without spaces"},
+    };
+
+    (void)state;
+    expect(value_issuer_fault, cases, ARRAY_LEN(cases));
+}
+
+static void value__client_ids_and_audiences(void **state)
+{
+    static const struct value_case ids[] = {
+        {"client_01HXYZ", NULL},          {"project_01H-x.y", NULL}, {"", "not empty"},
+        {"client 1", "client id"},        {"a/b", "client id"},      {"a,b", "client id"},
+        {"sk_test_1", "not the API key"},
+    };
+    static const struct value_case audiences[] = {
+        {"api://mine", NULL},
+        {"any text", NULL},
+        {"a\nb", "control characters"},
+        {"\x7F", "control characters"},
+    };
+
+    (void)state;
+    expect(value_client_id_fault, ids, ARRAY_LEN(ids));
+    expect(value_audience_fault, audiences, ARRAY_LEN(audiences));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(value__origins),
+        cmocka_unit_test(value__issuers),
+        cmocka_unit_test(value__client_ids_and_audiences),
+    };
+
+    return cmocka_run_group_tests_name("value", tests, NULL, NULL);
+}

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+#include "unit/routes/site.h"
+
+#include "base/thread.h"
+#include "routes/current_user.h"
+#include "routes/readers.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+static const char script_text[] = "require('authkit').routes { ['GET /'] = function() end }\n";
+
+/* A pool beside the site's own, so that its inside can be seen. */
+static struct readers *pool;
+
+static void installed(void *arg, const struct script *script)
+{
+    (void)arg;
+    readers_installed(pool, script);
+}
+
+static void start(struct service *s)
+{
+    struct err err;
+
+    assert_int_equal(readers_new(&pool, "test.db", &err), 0);
+    start_service_with(s, (struct workos_opts){.installed = installed});
+    install_script(s, script_text, 1000);
+}
+
+static void stop(struct service *s)
+{
+    readers_free(pool);
+    stop_service(s);
+}
+
+static struct reader *take(void)
+{
+    struct reader *reader = NULL;
+    struct err err;
+
+    if (readers_take(pool, &reader, &err) < 0)
+        fail_msg("%s", err.text);
+    return reader;
+}
+
+static void readers__without_a_script_there_is_none(void **state)
+{
+    struct reader *reader;
+    struct service s;
+    struct err err;
+
+    (void)state;
+    assert_int_equal(readers_new(&pool, "test.db", &err), 0);
+    start_service(&s);
+    assert_int_equal(readers_take(pool, &reader, &err), ERR_ABSENT);
+    stop(&s);
+}
+
+static void readers__the_last_one_is_used_again(void **state)
+{
+    struct service s;
+    struct reader *a, *b;
+
+    (void)state;
+    start(&s);
+    a = take();
+    b = take();
+    assert_ptr_not_equal(a, b);
+    readers_give_back(pool, a);
+    readers_give_back(pool, b);
+    assert_ptr_equal(take(), b);
+    readers_give_back(pool, b);
+    stop(&s);
+}
+
+static void readers__more_are_made_for_who_has_waited(void **state)
+{
+    struct reader *taken[READERS_MAX], *reader;
+    struct service s;
+    struct err err;
+    int64_t began_ms;
+
+    (void)state;
+    start(&s);
+    for (int i = 0; i < READERS_MAX; i++)
+        taken[i] = take();
+    began_ms = clock_mono_ms();
+    assert_int_equal(readers_take(pool, &reader, &err), ERR_BUSY);
+    assert_true(clock_mono_ms() - began_ms >= READERS_WAIT_MS);
+    for (int i = 0; i < READERS_MAX; i++)
+        readers_give_back(pool, taken[i]);
+    reader = take();
+    readers_give_back(pool, reader);
+    stop(&s);
+}
+
+static void *give_back_soon(void *arg)
+{
+    const struct timespec pause = {.tv_nsec = 50000000};
+
+    nanosleep(&pause, NULL);
+    readers_give_back(pool, arg);
+    return NULL;
+}
+
+static void readers__who_waits_gets_what_comes_back(void **state)
+{
+    struct reader *taken[READERS_MAX], *reader;
+    struct service s;
+    pthread_t thread;
+    struct err err;
+
+    (void)state;
+    start(&s);
+    for (int i = 0; i < READERS_MAX; i++)
+        taken[i] = take();
+    assert_int_equal(thread_start(&thread, "giver", give_back_soon, taken[0], &err), 0);
+    reader = take();
+    assert_ptr_equal(reader, taken[0]);
+    pthread_join(thread, NULL);
+    for (int i = 0; i < READERS_MAX; i++)
+        readers_give_back(pool, taken[i]);
+    stop(&s);
+}
+
+static void readers__a_new_script_reaches_them(void **state)
+{
+    struct service s;
+    struct reader *reader;
+
+    (void)state;
+    start(&s);
+    reader = take();
+    assert_false(readers_is_outdated(pool, reader));
+    install_script(&s, "require('authkit').routes { ['GET /new'] = function() end }\n", 1000);
+    assert_true(readers_is_outdated(pool, reader));
+    assert_string_equal(script_route_names(reader->script), "GET /");
+    readers_give_back(pool, reader);
+    reader = take();
+    assert_string_equal(script_route_names(reader->script), "GET /new");
+    assert_false(readers_is_outdated(pool, reader));
+    readers_give_back(pool, reader);
+    stop(&s);
+}
+
+static void *install_soon(void *arg)
+{
+    const struct timespec pause = {.tv_nsec = 50000000};
+
+    (void)arg;
+    nanosleep(&pause, NULL);
+    readers_installed(pool, NULL);
+    return NULL;
+}
+
+static void readers__a_swap_that_comes_to_nothing_changes_nothing(void **state)
+{
+    struct service s;
+    struct reader *reader;
+    pthread_t thread;
+    struct err err;
+
+    (void)state;
+    start(&s);
+    reader = take();
+    readers_installing(pool);
+    assert_int_equal(thread_start(&thread, "installer", install_soon, NULL, &err), 0);
+    assert_false(readers_is_outdated(pool, reader)); /* waits for the outcome */
+    pthread_join(thread, NULL);
+    readers_give_back(pool, reader);
+    stop(&s);
+}
+
+static int64_t count_events(struct reader *reader)
+{
+    struct stmt *stmt = NULL;
+    struct err err;
+    int64_t count;
+
+    assert_int_equal(stmt_new(&stmt, reader->db, "SELECT count(*) FROM workos_events", &err), 0);
+    assert_int_equal(stmt_step(stmt, &err), 1);
+    count = stmt_int(stmt, 0);
+    stmt_free(stmt);
+    return count;
+}
+
+static void readers__what_is_read_is_of_one_moment(void **state)
+{
+    struct service s;
+    struct reader *reader;
+    struct err err;
+
+    (void)state;
+    start(&s);
+    reader = take();
+    assert_int_equal(readers_begin(reader, &err), 0);
+    assert_int_equal(count_events(reader), 0);
+    assert_int_equal(deliver_event(&s, "event_1", "user.created", "user_1"), WEBHOOK_RECEIVED);
+    assert_int_equal(count_events(reader), 0);
+    readers_end(reader);
+    assert_int_equal(count_events(reader), 1);
+    readers_give_back(pool, reader);
+    stop(&s);
+}
+
+static void readers__a_user_is_shown_with_every_column_but_raw(void **state)
+{
+    struct buf out = BUF_INIT(65536);
+    struct service s;
+    struct reader *reader;
+    struct err err;
+
+    (void)state;
+    start(&s);
+    assert_int_equal(deliver_event(&s, "event_1", "user.created", "user_1"), WEBHOOK_RECEIVED);
+    exec_sql("UPDATE workos_users SET first_name = 'Ada \"x\"', email_verified = 1,"
+             " metadata = '{\"a\":\"b\"}'");
+    reader = take();
+    for (int i = 0; i < 2; i++) {
+        buf_reset(&out);
+        assert_int_equal(current_user_put(reader, "user_1", &out, &err), 1);
+        assert_string_equal(buf_text(&out),
+                            "{\"id\":\"user_1\",\"email\":null,\"email_verified\":true,"
+                            "\"name\":null,\"first_name\":\"Ada \\\"x\\\"\",\"last_name\":null,"
+                            "\"profile_picture_url\":null,\"last_sign_in_at\":null,"
+                            "\"external_id\":null,\"locale\":null,\"metadata\":{\"a\":\"b\"},"
+                            "\"created_at\":null,\"updated_at\":null}");
+    }
+    buf_reset(&out);
+    assert_int_equal(current_user_put(reader, "user_2", &out, &err), 0);
+    assert_int_equal(out.len, 0);
+    readers_give_back(pool, reader);
+    buf_release(&out);
+    stop(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        IN_TEMP_DIR(readers__without_a_script_there_is_none),
+        IN_TEMP_DIR(readers__the_last_one_is_used_again),
+        IN_TEMP_DIR(readers__more_are_made_for_who_has_waited),
+        IN_TEMP_DIR(readers__who_waits_gets_what_comes_back),
+        IN_TEMP_DIR(readers__a_new_script_reaches_them),
+        IN_TEMP_DIR(readers__a_swap_that_comes_to_nothing_changes_nothing),
+        IN_TEMP_DIR(readers__what_is_read_is_of_one_moment),
+        IN_TEMP_DIR(readers__a_user_is_shown_with_every_column_but_raw),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+#include "unit/routes/site.h"
+
+#include "base/thread.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+static const char script_text[] =
+    "local authkit = require 'authkit'\n"
+    "authkit.schema { notes = { columns = { text = 'text' } } }\n"
+    "authkit.routes {\n"
+    "  ['GET /count'] = function(ctx) return ctx.db.query('notes'):count() end,\n"
+    "  ['POST /notes'] = function(ctx, request)\n"
+    "    return 201, { id = ctx.db.insert('notes', { text = request.body }) }\n"
+    "  end,\n"
+    "  ['PUT /broken'] = function(ctx)\n"
+    "    ctx.db.insert('notes', { text = 'lost' })\n"
+    "    error('secret words')\n"
+    "  end,\n"
+    "  ['DELETE /mine'] = function(ctx)\n"
+    "    ctx.db.insert('notes', { text = 'lost' })\n"
+    "    ctx.auth.require()\n"
+    "  end,\n"
+    "  ['GET /writes'] = function(ctx) ctx.db.insert('notes', { text = 'x' }) end,\n"
+    "  ['GET /loop'] = function() while true do end end,\n"
+    "}\n";
+
+static void start(struct site *site)
+{
+    site_start(site, script_text);
+}
+
+static void routes__what_is_nobodys_is_not_found(void **state)
+{
+    struct site site;
+
+    (void)state;
+    start(&site);
+    assert_non_null(strstr(site_ask(&site, "GET", "/", ""), "not_found"));
+    assert_int_equal(site_status(&site), 404);
+    (void)site_ask(&site, "GET", "/count/", "");
+    assert_int_equal(site_status(&site), 404);
+    site_stop(&site);
+}
+
+static void routes__another_method_is_told_which_ones_there_are(void **state)
+{
+    struct site site;
+
+    (void)state;
+    start(&site);
+    (void)site_ask(&site, "DELETE", "/count", "");
+    assert_int_equal(site_status(&site), 405);
+    assert_string_equal(exchange_header(&site.exchange, "Allow"), "GET, HEAD, OPTIONS");
+    (void)site_ask(&site, "OPTIONS", "/notes", "");
+    assert_int_equal(site_status(&site), 204);
+    assert_string_equal(exchange_header(&site.exchange, "Allow"), "POST, OPTIONS");
+    (void)site_ask(&site, "OPTIONS", "/nowhere", "");
+    assert_int_equal(site_status(&site), 404);
+    site_stop(&site);
+}
+
+static void routes__what_is_answered_is_committed(void **state)
+{
+    struct site site;
+
+    (void)state;
+    start(&site);
+    assert_string_equal(site_ask(&site, "POST", "/notes", "one"), "{\"id\":1}");
+    assert_int_equal(site_status(&site), 201);
+    assert_string_equal(value_of("SELECT text FROM notes"), "one");
+    assert_string_equal(site_ask(&site, "GET", "/count", ""), "1");
+    assert_string_equal(exchange_header(&site.exchange, "Cache-Control"), "private, no-cache");
+    site_stop(&site);
+}
+
+static void routes__a_failure_is_undone_and_shows_nothing(void **state)
+{
+    struct site site;
+    const char *id;
+
+    (void)state;
+    start(&site);
+    assert_null(strstr(site_ask(&site, "PUT", "/broken", ""), "secret"));
+    assert_int_equal(site_status(&site), 500);
+    id = exchange_header(&site.exchange, "X-Request-ID");
+    assert_int_equal(strlen(id), 16);
+    assert_non_null(strstr(buf_text(&site.exchange.response.body), id));
+    assert_string_equal(site_ask(&site, "GET", "/count", ""), "0");
+    site_stop(&site);
+}
+
+static void routes__who_is_refused_has_written_nothing(void **state)
+{
+    struct site site;
+
+    (void)state;
+    start(&site);
+    (void)site_ask(&site, "DELETE", "/mine", "");
+    assert_int_equal(site_status(&site), 503); /* no tokens are taken here */
+    assert_non_null(strstr(buf_text(&site.exchange.response.body), "tokens_off"));
+    assert_string_equal(site_ask(&site, "GET", "/count", ""), "0");
+    site_stop(&site);
+}
+
+static void routes__reading_cannot_write(void **state)
+{
+    struct site site;
+
+    (void)state;
+    start(&site);
+    (void)site_ask(&site, "GET", "/writes", "");
+    assert_int_equal(site_status(&site), 500);
+    assert_string_equal(site_ask(&site, "GET", "/count", ""), "0");
+    site_stop(&site);
+}
+
+static void routes__an_endless_loop_ends_and_the_place_is_good_again(void **state)
+{
+    struct site site;
+
+    (void)state;
+    start(&site);
+    for (int i = 0; i < 3; i++) {
+        (void)site_ask(&site, "GET", "/loop", "");
+        assert_int_equal(site_status(&site), 500);
+        assert_string_equal(site_ask(&site, "GET", "/count", ""), "0");
+        assert_int_equal(site_status(&site), 200);
+    }
+    site_stop(&site);
+}
+
+static void routes__the_user_path_takes_reading_only(void **state)
+{
+    struct site site;
+
+    (void)state;
+    start(&site);
+    (void)site_ask(&site, "POST", "/workos/user", "");
+    assert_int_equal(site_status(&site), 405);
+    (void)site_ask(&site, "GET", "/workos/user", "");
+    assert_int_equal(site_status(&site), 503);
+    assert_string_equal(exchange_header(&site.exchange, "Retry-After"), "1");
+    site_stop(&site);
+}
+
+/* --- a new script while requests come --------------------------------------------------------- */
+
+/* Each script asks for the column that only its own schema has: n rises with every script. */
+static void versioned_script(char *out, size_t size, int n)
+{
+    snprintf(out, size,
+             "local authkit = require 'authkit'\n"
+             "authkit.schema { notes_%d = { columns = { text = 'text' } } }\n"
+             "authkit.routes {\n"
+             "  ['GET /version'] = function(ctx)\n"
+             "    ctx.db.query('notes_%d'):all()\n"
+             "    return %d\n"
+             "  end,\n"
+             "  ['POST /version'] = function(ctx)\n"
+             "    ctx.db.insert('notes_%d', { text = 'x' })\n"
+             "    return %d\n"
+             "  end,\n"
+             "}\n",
+             n, n, n, n, n);
+}
+
+struct asker {
+    struct site *site;
+    const char *method;
+    atomic_bool *stop;
+    int answers, failures;
+    bool went_back;
+};
+
+static void *ask_on(void *arg)
+{
+    struct asker *asker = arg;
+    int newest = 0;
+
+    while (!atomic_load(asker->stop)) {
+        struct exchange x = exchange_new(asker->method, "/version");
+        int version;
+
+        site_serve(asker->site, &x);
+        version = atoi(buf_text(&x.response.body));
+        asker->answers++;
+        asker->failures += x.response.status != 200;
+        asker->went_back = asker->went_back || version < newest;
+        newest = version;
+        exchange_release(&x);
+    }
+    return NULL;
+}
+
+static void routes__a_reload_drops_no_request_and_never_goes_back(void **state)
+{
+    enum { ASKERS = 4, SCRIPTS = 20 };
+    struct asker askers[ASKERS];
+    pthread_t threads[ASKERS];
+    char text[2048];
+    atomic_bool stop = false;
+    struct site site;
+    struct err err;
+
+    (void)state;
+    versioned_script(text, sizeof(text), 1);
+    site_start(&site, text);
+    for (int i = 0; i < ASKERS; i++) {
+        askers[i] = (struct asker){.site = &site, .method = i == 0 ? "POST" : "GET", .stop = &stop};
+        assert_int_equal(thread_start(&threads[i], "asker", ask_on, &askers[i], &err), 0);
+    }
+    for (int n = 2; n <= SCRIPTS; n++) {
+        versioned_script(text, sizeof(text), n);
+        install_script(&site.service, text, 1000);
+    }
+    atomic_store(&stop, true);
+    for (int i = 0; i < ASKERS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_true(askers[i].answers > 0);
+        assert_int_equal(askers[i].failures, 0);
+        assert_false(askers[i].went_back);
+    }
+    snprintf(text, sizeof(text), "%d", SCRIPTS);
+    assert_string_equal(site_ask(&site, "GET", "/version", ""), text);
+    site_stop(&site);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        IN_TEMP_DIR(routes__what_is_nobodys_is_not_found),
+        IN_TEMP_DIR(routes__another_method_is_told_which_ones_there_are),
+        IN_TEMP_DIR(routes__what_is_answered_is_committed),
+        IN_TEMP_DIR(routes__a_failure_is_undone_and_shows_nothing),
+        IN_TEMP_DIR(routes__who_is_refused_has_written_nothing),
+        IN_TEMP_DIR(routes__reading_cannot_write),
+        IN_TEMP_DIR(routes__an_endless_loop_ends_and_the_place_is_good_again),
+        IN_TEMP_DIR(routes__the_user_path_takes_reading_only),
+        IN_TEMP_DIR(routes__a_reload_drops_no_request_and_never_goes_back),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
