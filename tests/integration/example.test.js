@@ -67,7 +67,7 @@ const boxOf = (page, text) => itemOf(page, text).getByRole('checkbox');
 const listOf = (page, name) => page.getByRole('heading', { name: `${name}'s Todo List` });
 const welcome = (page) => page.getByRole('button', { name: 'Sign in' });
 const alert = (page) => page.getByRole('alert');
-const texts = (page) => page.getByRole('listitem').allTextContents();
+const texts = (page) => page.locator('li span').allTextContents();
 
 /** The words in the alert, once they are there. */
 async function problem(page) {

@@ -254,7 +254,6 @@ const BAD = {
         return `${text}.${/[+/]/.test(signature) ? signature : `+${signature.slice(1)}`}`;
     },
     'a space in it': () => sign().replace('.', '. '),
-    'a tab in it': () => sign().replace('.', '\t.'),
     'a comma behind it': () => `${sign()},`,
     'two in one header': () => `${sign()} ${sign()}`,
     'quotes around it': () => `"${sign()}"`,
@@ -342,9 +341,7 @@ describe('an access token', () => {
 
     for (const [name, make] of Object.entries(BAD))
         test(`no good: ${name}`, async () => {
-            const answer = await whoIs(server, make());
-            // Node itself sends no header with such characters as bytes of their own.
-            assertRefused(answer);
+            assertRefused(await whoIs(server, make()));
         });
 
     for (const [name, make] of Object.entries(EXPIRED))
@@ -420,6 +417,7 @@ describe('an access token', () => {
         for (const value of [
             'Bearer \xff\xfe\xfd.\x80.\x81',
             `Bearer ${sign()}\xff`,
+            `Bearer ${sign().replace('.', '\t.')}`,
             `Bearer ${'.'.repeat(10_000)}`,
             `Bearer ${'a.'.repeat(5_000)}`,
             `Bearer ${'eyJ'.repeat(4_000)}`,
@@ -447,18 +445,19 @@ describe('an access token', () => {
         assertIs(await whoIs(server, sign()), USER);
     });
 
-    test('is never in the log, and what was wrong with it is there for the operator', async () => {
-        const signature = (token) => token.split('.')[2];
-        const seen = [
+    test('is never in the log, and what our configuration does not take is', async (t) => {
+        const own = await startServer(t, { env: keys.env, args: ['--log-level', 'debug'] });
+        const tokens = [
             sign(),
-            sign({ iss: 'https://moved.example' }),
             sign({}, { alg: 'none', by: 'RS256' }),
+            sign({ iss: 'https://moved.example' }),
         ];
-        for (const token of seen) await whoIs(server, token);
-        await server.waitForLog('https://moved.example', '--issuer');
-        for (const line of server.lines)
-            for (const token of seen)
-                assert.ok(!line.text.includes(signature(token).slice(0, 40)), line.text);
+        for (const token of tokens) await whoIs(own, token);
+        const line = await own.waitForLog('https://moved.example', '--issuer');
+        assert.equal(line.level, 'warn');
+        for (const { text } of own.lines)
+            for (const token of tokens)
+                assert.ok(!text.includes(token.split('.')[2].slice(0, 40)), text);
     });
 
     test('never makes the server call anybody but the place of its keys', () => {
@@ -844,7 +843,7 @@ describe('GET /workos/user', () => {
             headers: { ...(user ? bearer(tokenOf(user)) : {}), ...headers },
         });
 
-    test('is the row, as JSON: every column but raw', async () => {
+    test('is the row, as JSON: all that WorkOS says', async () => {
         const user = await addUser(server, {
             first_name: 'Ada "The" \\ Löwe 😀 \u2028',
             last_name: null,
@@ -855,7 +854,7 @@ describe('GET /workos/user', () => {
         assert.equal(answer.status, 200);
         assert.equal(answer.headers['content-type'], 'application/json');
         const row = server.userRow(user);
-        delete row.raw;
+        for (const name of ['raw', '_event_id', '_version_us']) delete row[name];
         assert.deepEqual(answer.json(), {
             ...row,
             email_verified: false,

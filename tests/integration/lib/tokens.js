@@ -128,7 +128,7 @@ export class KeyServer {
     }
 
     get set() {
-        return { keys: this.keys.map((key) => key.jwk ?? key) };
+        return { keys: this.keys.map((key) => key?.jwk ?? key) };
     }
 
     /** By the first key, unless told otherwise. */
