@@ -416,6 +416,27 @@ describe('check', () => {
         assert.match(output, /cert\.pem/);
     });
 
+    test('access tokens: from where their keys come, or what to set', async () => {
+        const off = await check(folderWith());
+        assert.match(off.output, /tokens +are off: set WORKOS_CLIENT_ID/);
+        const on = await runCommand(['check', '--audience', 'api://x', '--cors-origin', '*'], {
+            cwd: folderWith(),
+            env: { ...SECRETS, WORKOS_CLIENT_ID: 'client_1' },
+        });
+        assert.equal(on.code, 0, on.output);
+        assert.match(on.output, /with the keys of https:\/\/api\.workos\.com\/sso\/jwks\/client_1\n/);
+        assert.match(on.output, /issuer +https:\/\/api\.workos\.com\/user_management\/client_1\n/);
+        assert.match(on.output, /audience +api:\/\/x\n/);
+        assert.match(on.output, /cors +\*\n/);
+    });
+
+    test('a file of keys that serve could not use: exit 1, the file and the fault named', async () => {
+        const cwd = folderWith(undefined, { 'keys.json': '{"keys":[{"kty":"EC"}]}' });
+        const { code, output } = await check(cwd, ['--jwks-url', `file://${cwd}/keys.json`]);
+        assert.equal(code, 1, output);
+        assert.match(output, /--jwks-url: file:.*keys\.json: none of its keys can be used/);
+    });
+
     test('a database whose folder is not there: exit 1, since serve could not make it', async () => {
         const { code, output } = await check(folderWith(), ['--db', 'absent/authkitd.db']);
         assert.equal(code, 1, output);
