@@ -350,7 +350,22 @@ describe('check', () => {
         assert.deepEqual(fs.readdirSync(folder), ['handlers.lua']);
     });
 
+    test('routes are listed beside the rest', async () => {
+        const folder = folderWith(
+            'require "authkit".routes { ["GET /b/:id"] = print, ["DELETE /b/:id"] = print }\n',
+        );
+        const { code, output } = await check(folder);
+        assert.equal(code, 0, output);
+        assert.match(output, /^routes +DELETE \/b\/:id, GET \/b\/:id$/m);
+        assert.match((await check(folderWith())).output, /^routes +none$/m);
+    });
+
     for (const [what, handlers, where] of [
+        [
+            'two routes for the same requests',
+            'local authkit = require "authkit"\nauthkit.routes { ["GET /:a"] = print, ["GET /:b"] = print }\n',
+            /handlers\.lua:2: .*take the same requests/,
+        ],
         ['a syntax error', 'local authkit = require "authkit"\nlocal x = = 1\n', /handlers\.lua:2/],
         [
             'an error while loading',
