@@ -32,6 +32,17 @@ static void say_lines(const char *label, const char *text)
     }
 }
 
+/* A line for each item of the list. */
+static void say_items(const char *label, const char *list)
+{
+    while (*list) {
+        size_t len = strcspn(list, ",");
+
+        printf("%-10s %.*s\n", label, (int)len, list);
+        list += len + (list[len] == ',');
+    }
+}
+
 static int problem(const struct err *err)
 {
     fflush(stdout);
@@ -112,7 +123,7 @@ static int check_tokens(const struct config *config)
     int problems;
 
     if (config->cors_origins)
-        say("cors", config->cors_origins);
+        say_items("cors", config->cors_origins);
     if (!tokens_are_on(config)) {
         say("tokens", "are off: set WORKOS_CLIENT_ID");
         if (config->issuers || config->audiences)
@@ -124,7 +135,9 @@ static int check_tokens(const struct config *config)
     snprintf(text, sizeof(text), "are on, with the keys of %.*s",
              (int)strcspn(tokens.opts.jwks_url, "?"), tokens.opts.jwks_url);
     say("tokens", text);
-    say("issuers", tokens.opts.issuers);
+    say_items("issuer", tokens.opts.issuers);
+    if (tokens.opts.audiences)
+        say_items("audience", tokens.opts.audiences);
     problems = check_keys(&tokens.opts);
     tokens_release(&tokens);
     return problems;

@@ -181,15 +181,21 @@ size_t key_set_passed_over(const struct key_set *set)
     return set->passed_over;
 }
 
+static bool has_key(const struct key_set *set, const struct named_key *key)
+{
+    for (size_t i = 0; i < set->count; i++)
+        if (strcmp(set->keys[i].id, key->id) == 0 && rsa_key_equal(set->keys[i].key, key->key))
+            return true;
+    return false;
+}
+
 bool key_set_equal(const struct key_set *a, const struct key_set *b)
 {
-    if (a->count != b->count)
-        return false;
-    for (size_t i = 0; i < a->count; i++)
-        if (strcmp(a->keys[i].id, b->keys[i].id) != 0 ||
-            !rsa_key_equal(a->keys[i].key, b->keys[i].key))
-            return false;
-    return true;
+    bool same = a->count == b->count;
+
+    for (size_t i = 0; same && i < a->count; i++)
+        same = has_key(b, &a->keys[i]) && has_key(a, &b->keys[i]);
+    return same;
 }
 
 bool key_set_has(const struct key_set *set, const char *key_id)

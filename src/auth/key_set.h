@@ -34,7 +34,7 @@ void key_set_release(struct key_set *set);          /* NULL is fine */
 size_t key_set_count(const struct key_set *set);
 size_t key_set_passed_over(const struct key_set *set); /* keys of the list that it didn't take */
 
-/* The same keys under the same ids, in the same order. */
+/* The same keys under the same ids, in whatever order. */
 bool key_set_equal(const struct key_set *a, const struct key_set *b);
 
 bool key_set_has(const struct key_set *set, const char *key_id);

@@ -291,6 +291,7 @@ int l_traced_error(lua_State *L)
 {
     luaL_Buffer kept;
     const char *line;
+    int frames = -1; /* the first line is a heading */
 
     push_error_text(L);
     luaL_traceback(L, L, NULL, 1);
@@ -302,12 +303,16 @@ int l_traced_error(lua_State *L)
         if (!is_own_frame(line, len)) {
             luaL_addchar(&kept, '\n');
             luaL_addlstring(&kept, line, len);
+            frames++;
         }
         line += len + (line[len] == '\n');
     }
     luaL_pushresult(&kept);
     lua_remove(L, -2); /* the traceback as it was */
-    lua_concat(L, 2);
+    if (frames > 0)
+        lua_concat(L, 2);
+    else
+        lua_pop(L, 1); /* what a function returned is wrong: it isn't running any more */
     return 1;
 }
 

@@ -350,7 +350,22 @@ describe('check', () => {
         assert.deepEqual(fs.readdirSync(folder), ['handlers.lua']);
     });
 
+    test('routes are listed beside the rest', async () => {
+        const folder = folderWith(
+            'require "authkit".routes { ["GET /b/:id"] = print, ["DELETE /b/:id"] = print }\n',
+        );
+        const { code, output } = await check(folder);
+        assert.equal(code, 0, output);
+        assert.match(output, /^routes +DELETE \/b\/:id, GET \/b\/:id$/m);
+        assert.match((await check(folderWith())).output, /^routes +none$/m);
+    });
+
     for (const [what, handlers, where] of [
+        [
+            'two routes for the same requests',
+            'local authkit = require "authkit"\nauthkit.routes { ["GET /:a"] = print, ["GET /:b"] = print }\n',
+            /handlers\.lua:2: .*take the same requests/,
+        ],
         ['a syntax error', 'local authkit = require "authkit"\nlocal x = = 1\n', /handlers\.lua:2/],
         [
             'an error while loading',
@@ -414,6 +429,27 @@ describe('check', () => {
         const { code, output } = await check(cwd, args);
         assert.equal(code, 1, output);
         assert.match(output, /cert\.pem/);
+    });
+
+    test('access tokens: from where their keys come, or what to set', async () => {
+        const off = await check(folderWith());
+        assert.match(off.output, /tokens +are off: set WORKOS_CLIENT_ID/);
+        const on = await runCommand(['check', '--audience', 'api://x', '--cors-origin', '*'], {
+            cwd: folderWith(),
+            env: { ...SECRETS, WORKOS_CLIENT_ID: 'client_1' },
+        });
+        assert.equal(on.code, 0, on.output);
+        assert.match(on.output, /with the keys of https:\/\/api\.workos\.com\/sso\/jwks\/client_1\n/);
+        assert.match(on.output, /issuer +https:\/\/api\.workos\.com\/user_management\/client_1\n/);
+        assert.match(on.output, /audience +api:\/\/x\n/);
+        assert.match(on.output, /cors +\*\n/);
+    });
+
+    test('a file of keys that serve could not use: exit 1, the file and the fault named', async () => {
+        const cwd = folderWith(undefined, { 'keys.json': '{"keys":[{"kty":"EC"}]}' });
+        const { code, output } = await check(cwd, ['--jwks-url', `file://${cwd}/keys.json`]);
+        assert.equal(code, 1, output);
+        assert.match(output, /--jwks-url: file:.*keys\.json: none of its keys can be used/);
     });
 
     test('a database whose folder is not there: exit 1, since serve could not make it', async () => {

@@ -241,6 +241,30 @@ static void key_set__equal_is_the_same_keys_under_the_same_ids(void **state)
     key_set_release(other_key);
 }
 
+/* A server that lists its keys in another order each time shall not be news each time. */
+static void key_set__the_order_does_not_count(void **state)
+{
+    struct key_set *sets[3];
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct buf text = BUF_INIT(JWT_MAX);
+
+        buf_puts(&text, "{\"keys\":[");
+        jwt_put_key(&text, i == 0 ? &one : &two, "k", "");
+        buf_puts(&text, ",");
+        jwt_put_key(&text, i == 1 ? &one : &two, "k", "");
+        buf_puts(&text, "]}");
+        sets[i] = reads(&text);
+        buf_release(&text);
+    }
+    assert_true(key_set_equal(sets[0], sets[1]));
+    assert_false(key_set_equal(sets[0], sets[2])); /* two of the same are no replacement */
+    assert_false(key_set_equal(sets[2], sets[0]));
+    for (int i = 0; i < 3; i++)
+        key_set_release(sets[i]);
+}
+
 static int make_pairs(void **state)
 {
     (void)state;
@@ -270,6 +294,7 @@ int main(void)
         cmocka_unit_test(key_set__what_is_no_key_set),
         cmocka_unit_test(key_set__a_number_without_end),
         cmocka_unit_test(key_set__equal_is_the_same_keys_under_the_same_ids),
+        cmocka_unit_test(key_set__the_order_does_not_count),
     };
 
     return cmocka_run_group_tests_name("key_set", tests, make_pairs, free_pairs);

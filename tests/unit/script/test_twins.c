@@ -95,14 +95,14 @@ static void twin__limit_closes_its_own_state_only(void **state)
 
     (void)state;
     asking_open(&a);
-    a.b.timeout_ms = 50;
+    a.b.timeout_ms = 200;
     asking_load(&a, "n = 0\nauthkit.routes { ['GET /'] = function(ctx, request)\n"
                     "  n = n + 1\n  while request.query.loop do end\n  return tostring(n) end }");
     must(script_twin(&twin, a.b.script, &a.b.err), &a.b.err);
     assert_string_equal(asking_for(&a, "GET /"), TEXT "1");
     assert_string_equal(asking_on(&a, twin, a.b.db, "GET /"), TEXT "1");
     asking_on(&a, twin, a.b.db, "GET /?loop");
-    bench_says(&a.b, ERR_LIMIT, "ran longer than 50 ms");
+    bench_says(&a.b, ERR_LIMIT, "ran longer than 200 ms");
     assert_string_equal(asking_on(&a, twin, a.b.db, "GET /"), TEXT "1");
     assert_string_equal(asking_for(&a, "GET /"), TEXT "2");
     script_free(twin);
@@ -133,9 +133,9 @@ static void read_once(struct reader *r, struct script *twin, struct db *db, int 
     struct http_response response = {.body = BUF_INIT(1 << 20), .headers = BUF_INIT(16384)};
     struct buf methods = BUF_INIT(100);
     struct err err = {0};
-    const char *wanted = i % 5 ? "{\"id\":\"user_1\"}" : "loop";
+    const char *wanted = "{\"id\":\"user_1\"}";
 
-    snprintf(path, sizeof(path), i % 5 ? "/user/user_%%31" : "/loop");
+    snprintf(path, sizeof(path), i % 5 ? "/user/user_%%31" : "/grow");
     if (script_find_route(r->of, request.method, path) != SCRIPT_ROUTE_FOUND)
         complain(r, "not found", &err);
     script_put_route_methods(r->of, path, &methods);
@@ -176,7 +176,8 @@ static void twins__run_at_the_same_time(void **state)
 
     (void)state;
     asking_open(&a);
-    a.b.timeout_ms = 20;
+    a.b.timeout_ms = 60000;
+    a.b.memory_bytes = 1 << 20; /* so that states are closed and made anew, too */
     bench_file("m.lua", "return { id = 'user_1' }");
     asking_load(&a,
                 "authkit.schema { notes = { columns = { text = 'text' } } }\n"
@@ -186,7 +187,7 @@ static void twins__run_at_the_same_time(void **state)
                 "    assert(not ctx.auth.claims and not pcall(ctx.auth.require))\n"
                 "    return { id = user.id == require('m').id and user.id or nil }\n"
                 "  end,\n"
-                "  ['GET /loop'] = function() while true do end end,\n"
+                "  ['GET /grow'] = function() local t = {} while true do t[#t + 1] = {} end end,\n"
                 "  ['POST /'] = function(ctx) ctx.db.insert('notes', { text = 'x' }) end }\n"
                 "authkit.events { t = function(ctx) ctx.db.insert('notes', { text = 'y' }) end }");
     pthread_barrier_init(&begin, NULL, THREADS + 1);
