@@ -417,6 +417,17 @@ describe('the request', () => {
         assert.deepEqual(plain.json().value, { a: 1 });
     });
 
+    test('says from where it came, by IPv6 as well', async (t) => {
+        const six = await startRoutes(
+            t,
+            '["GET /from"] = function(c, r) return r.remote_addr end,',
+            {
+                listen: '[::1]:0',
+            },
+        );
+        assert.equal((await ask(six, '/from')).text, '::1');
+    });
+
     test('does not last longer than its call', async () => {
         await ask(server, '/keep');
         // Another state may answer; in the end the first one does again.

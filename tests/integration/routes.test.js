@@ -19,11 +19,17 @@ import {
 } from './lib/routes.js';
 import { startServer } from './lib/server.js';
 import { KeyServer, bearer, newKey, signToken } from './lib/tokens.js';
-import { newEvent, registrationAction, userCreated } from './lib/workos.js';
+import { registrationAction, userCreated } from './lib/workos.js';
 
 const key = newKey();
 const keys = await new KeyServer([key]).listen();
 after(() => keys.close());
+
+async function addUser(server) {
+    const event = userCreated();
+    await server.deliver(event);
+    return event;
+}
 
 describe('what a route writes', () => {
     test('is on disk when it is answered: the power may fail then', async (t) => {
@@ -259,7 +265,12 @@ describe('what a route costs the others', () => {
         ["GET /memory"] = function() local t = {} while true do t[#t + 1] = ("x"):rep(1000) .. #t end end,`;
 
     test('an endless loop in a GET delays no GET, no webhook, no action, no POST', async (t) => {
-        const server = await startRoutes(t, SLOW, { args: ['--handler-timeout', '1500'] });
+        const server = await startRoutes(t, SLOW, {
+            args: ['--handler-timeout', '1500'],
+            env: keys.env,
+        });
+        const { data: user } = await addUser(server);
+        const token = bearer(signToken(key, { sub: user.id }));
         const crowd = server.newClient({ connections: 6 });
         const loops = Promise.all(
             ['/loop', '/loop', '/caught-loop', '/pattern', '/sql', '/loop'].map((target) =>
@@ -270,12 +281,20 @@ describe('what a route costs the others', () => {
         const results = await Promise.all([
             timesOf(() => ask(server, '/version'), loops),
             timesOf(() => ask(server, '/count'), loops),
+            timesOf(() => ask(server, '/workos/user', { headers: token }), loops),
             timesOf(() => server.post(newRun()), loops),
             timesOf(() => server.act(registrationAction()), loops),
             timesOf(() => post(server, '/notes', { key: 'x' }), loops, 201),
         ]);
         for (const answer of await loops) await assertFailed(server, answer, /longer than|pattern/);
-        for (const [i, what] of ['GET', 'GET of rows', 'webhook', 'action', 'POST'].entries()) {
+        for (const [i, what] of [
+            'GET',
+            'GET of rows',
+            'GET of the user',
+            'webhook',
+            'action',
+            'POST',
+        ].entries()) {
             t.diagnostic(`${what}: ${show(results[i])}`);
             assert.ok(results[i].length >= 3, `${what}: only ${results[i].length}`);
             assert.ok(results[i].at(-1) < patience(1000), `${what}: ${show(results[i])}`);
@@ -313,6 +332,55 @@ describe('what a route costs the others', () => {
             assert.equal((await ask(server, '/version')).text, '1');
         }
         assert.ok(server.residentBytes() < 1024 ** 3);
+    });
+
+    /** Comparing equal long strings, inside one C function that never comes back to the interpreter. */
+    const HANG = `
+        local s = ("a"):rep(1000000)
+        local t = {}
+        for i = 1, 100000 do t[i] = s end
+        print("hanging")
+        table.sort(t)`;
+
+    test('a GET that hangs where Lua can’t interrupt it delays nobody, no reload and no end', async (t) => {
+        const server = await startRoutes(t, `${NOTES}["GET /hang"] = function() ${HANG} end,`);
+        const hanging = ask(server, '/hang').catch(() => undefined);
+        await server.waitForLog('hanging');
+        for (let i = 0; i < 10; i++) {
+            const begun = Date.now();
+            assert.equal((await ask(server, '/count')).status, 200);
+            assert.equal((await post(server, '/notes', { key: 'x' })).status, 201);
+            assert.ok(Date.now() - begun < patience(1000));
+        }
+        assert.equal((await server.reload(withRoutes(NOTES))).outcome, 'loaded');
+        assertError(await ask(server, '/hang'), 404, 'not_found');
+        assert.equal((await ask(server, '/count')).json().count, 10);
+        await server.stop();
+        assert.equal(await hanging, undefined);
+    });
+
+    test('a POST that hangs there ends the process, and the next one is as if it had never been', async (t) => {
+        const server = await startRoutes(
+            t,
+            `${NOTES}["POST /hang"] = function(ctx)
+                ctx.db.insert("notes", { key = "lost" })
+                ${HANG}
+            end,`,
+            { args: ['--handler-timeout', String(patience(100))] },
+        );
+        await post(server, '/notes', { key: 'kept' });
+        const hanging = post(server, '/hang').catch(() => undefined);
+        await server.waitForLog('hanging');
+        assert.equal((await ask(server, '/count')).json().count, 1);
+        await until('the process to end', () => !server.isRunning, patience(30_000));
+        assert.equal((await server.ended).signal, 'SIGABRT');
+        assert.equal(await hanging, undefined);
+        await server.waitForLog("can't interrupt it", 'POST /hang');
+
+        await server.start();
+        assert.deepEqual(keysOf(server), ['kept']);
+        assert.equal((await post(server, '/notes', { key: 'again' })).status, 201);
+        await server.deliver(newRun());
     });
 
     test('many GETs and many webhooks at the same time', async (t) => {
@@ -486,8 +554,7 @@ describe('everything at once', () => {
             ["GET /big"] = function() return ("x"):rep(300000) end,`,
             );
         const server = await startServer(t, { handlers: handlers(0), env: keys.env });
-        const { data: user } = userCreated();
-        await server.deliver(newEvent('user.created', user));
+        const { data: user } = await addUser(server);
         const client = server.newClient({ connections: 24 });
         const token = signToken(key, { sub: user.id });
         let posted = 0;

@@ -720,6 +720,24 @@ describeTogether('the keys', () => {
         assert.ok(Date.now() - begun < patience(1500), 'nobody waits');
         assertRefused(await whoIs(server, signToken(newKey())));
 
+        // Those who have an unknown key may wait, however many they are; nobody else does for them.
+        const crowd = server.newClient({ connections: 200 });
+        const stray = signToken(newKey());
+        let refused = 0;
+        const waiting = inParallel(200, Array(400).fill(), async () => {
+            const answer = await crowd.request('GET', '/workos/user', { headers: bearer(stray) });
+            assertRefused(answer);
+            refused += 1;
+        });
+        for (let i = 0; i < 20; i++) {
+            const asked = Date.now();
+            assertIs(await whoIs(server, mine()), user);
+            await server.deliver(userCreated());
+            assert.ok(Date.now() - asked < patience(1500), `${Date.now() - asked} ms`);
+        }
+        await waiting;
+        assert.equal(refused, 400);
+
         await place.close();
         assertIs(await whoIs(server, mine()), user);
         assertRefused(await whoIs(server, signToken(newKey())));
