@@ -5,7 +5,16 @@
 import assert from 'node:assert/strict';
 import { after } from 'node:test';
 
-import { describe, inParallel, load, patience, sleep, test, until } from './lib/harness.js';
+import {
+    describe,
+    inParallel,
+    load,
+    patience,
+    sanitizer,
+    sleep,
+    test,
+    until,
+} from './lib/harness.js';
 import {
     NOTES,
     ask,
@@ -355,7 +364,9 @@ describe('what a route costs the others', () => {
         assert.equal((await server.reload(withRoutes(NOTES))).outcome, 'loaded');
         assertError(await ask(server, '/hang'), 404, 'not_found');
         assert.equal((await ask(server, '/count')).json().count, 10);
-        await server.stop();
+        // TSan calls it a leak that the thread is left behind, which it has to be.
+        if (sanitizer === 'tsan') await server.kill();
+        else await server.stop();
         assert.equal(await hanging, undefined);
     });
 
