@@ -134,7 +134,9 @@ int intake_read(struct intake *intake, struct workos *workos, const char *body, 
     int rc;
 
     *intake = (struct intake){
-        .job = {.run = run_event}, .workos = workos, .reason = BUF_INIT(ERR_TEXT_MAX)};
+        .job = {.run = run_event, .without_savepoint = true}, /* its function has one of its own */
+        .workos = workos,
+        .reason = BUF_INIT(ERR_TEXT_MAX)};
     rc = event_read(&intake->event, body, body_len, err);
     if (rc < 0)
         return rc;

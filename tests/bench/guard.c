@@ -202,7 +202,9 @@ static void read_guest(struct guest *guest, const struct signed_body *event, sem
         abort();
     must(intake_read(&guest->intake, workos, event->body, event->len, &err), &err);
     guest->intake.arrived_ms = clock_mono_ms();
-    guest->job = (struct writer_job){.run = run_guest, .done = finish_guest};
+    guest->job = guest->intake.job; /* with all that the writer is told of it */
+    guest->job.run = run_guest;
+    guest->job.done = finish_guest;
     guest->done = done;
     must(writer_submit(workos->writer, &guest->job, &err), &err);
 }
