@@ -105,6 +105,7 @@ static void open_service(const char *folder, const char *handlers, struct db **o
                                      .webhook_secret = TRAFFIC_WEBHOOK_SECRET,
                                      .action_secret = TRAFFIC_ACTION_SECRET,
                                      .max_queue = 1024,
+                                     .max_batch_ms = 600000, /* valgrind takes its time */
                                      .crowd = 96,
                                      .retention_days = 30,
                                      .handler_timeout_ms = 60000,
