@@ -82,8 +82,8 @@ static int check_remains(const char *file, struct err *err)
         snprintf(name, sizeof(name), "%s%s", file, ends[i]);
         if (stat(name, &st) == 0 && st.st_size > 0)
             return err_set(err, ERR_CONFLICT,
-                           "'%s' is there, of a database that is or was called '%s': remove it, or "
-                           "take another name",
+                           "'%s' is there: it belongs to a database called '%s', and would be taken for "
+                           "the copy's\ntake another name",
                            name, file);
     }
     return 0;
@@ -99,15 +99,11 @@ static int check_file(const struct backup *backup, struct err *err)
                        "'%s' is the database itself, or a file of its own: take "
                        "another name",
                        backup->file);
-    rc = check_existing(backup->file, err);
-    if (rc == 0)
-        rc = check_remains(backup->file, err);
-    if (rc < 0)
-        return rc;
     if (lock_peek(backup->file, &holder, NULL) == 0)
         return err_set(err, ERR_BUSY, "'%s' is the database of an authkitd that runs (pid %ld)",
                        backup->file, holder.pid);
-    return 0;
+    rc = check_existing(backup->file, err);
+    return rc < 0 ? rc : check_remains(backup->file, err);
 }
 
 /* ------------------------------------------------------------------------- how far it is */

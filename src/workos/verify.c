@@ -24,13 +24,13 @@ static void tell(struct finding *finding, const char *text)
         finding->tell(finding->arg, text);
 }
 
-static void tell_rest(struct finding *finding, const char *what)
+static void tell_rest(struct finding *finding)
 {
     char text[PROBLEM_MAX];
 
     if (finding->count <= VERIFY_SHOWN_MAX)
         return;
-    snprintf(text, sizeof(text), "%s: %" PRId64 " more", what, finding->count - VERIFY_SHOWN_MAX);
+    snprintf(text, sizeof(text), "and %" PRId64 " more like these", finding->count - VERIFY_SHOWN_MAX);
     finding->tell(finding->arg, text);
 }
 
@@ -79,7 +79,7 @@ int verify_file(struct db *db, verify_tell_fn *tell_fn, void *arg, int64_t *out_
             tell_lines(&finding, column_text(stmt, 0));
     stmt_free(stmt);
     rc = judge(&finding, rc, err);
-    tell_rest(&finding, "of the file");
+    tell_rest(&finding);
     *out_problems = finding.count;
     return rc;
 }
@@ -103,7 +103,7 @@ static int check_references(struct db *db, struct finding *finding, struct err *
         tell(finding, err->text);
         rc = 0;
     }
-    tell_rest(finding, "references");
+    tell_rest(finding);
     return judge(finding, rc, err);
 }
 
@@ -191,7 +191,7 @@ static int check_rule(struct db *db, const struct rule *rule, struct finding *fi
         tell(finding, err->text);
         rc = 0;
     }
-    tell_rest(finding, rule->words);
+    tell_rest(finding);
     return judge(finding, rc, err);
 }
 
