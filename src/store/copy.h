@@ -23,7 +23,7 @@
  *
  * Threads    the source's, which is a DB_READER outside a transaction.
  * Errors     ERR_FULL: no room for the copy. ERR_CLOSED: tell said to stop. Else those of db.h. The
- *            new file is then left as far as it came: remove it, and what copy_remove does beside it.
+ *            new file is then left as far as it came: copy_remove clears it away.
  * Not here   names and permissions, and whether what was copied is sound (workos/verify.h).
  */
 #ifndef STORE_COPY_H
