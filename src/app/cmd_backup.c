@@ -81,10 +81,11 @@ static int check_remains(const char *file, struct err *err)
     for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
         snprintf(name, sizeof(name), "%s%s", file, ends[i]);
         if (stat(name, &st) == 0 && st.st_size > 0)
-            return err_set(err, ERR_CONFLICT,
-                           "'%s' is there: it belongs to a database called '%s', and would be taken for "
-                           "the copy's\ntake another name",
-                           name, file);
+            return err_set(
+                err, ERR_CONFLICT,
+                "'%s' is there: it belongs to a database called '%s', and would be taken for "
+                "the copy's\ntake another name",
+                name, file);
     }
     return 0;
 }
@@ -134,10 +135,14 @@ static bool show(void *arg, int64_t done_bytes, int64_t total_bytes)
     return !interrupt_came();
 }
 
-static void show_checking(struct backup *backup)
+/* Asked now and then while the copy is checked. */
+static bool show_checking(void *arg)
 {
+    struct backup *backup = arg;
+
     if (is_time_to_show(backup))
         fprintf(stderr, "\rchecking the copy\033[K");
+    return interrupt_came();
 }
 
 static void clear_line(const struct backup *backup)
@@ -164,7 +169,7 @@ static int check_copy(struct backup *backup, struct err *err)
     int rc = database_open_reader(&copy, backup->new_file.partial, &version, err);
 
     if (rc == 0) {
-        db_set_interrupt(copy, interrupt_ask, NULL);
+        db_set_interrupt(copy, show_checking, backup);
         rc = verify_file(copy, take_problem, problem, &problems, err);
     }
     if (rc == 0 && problems == 0)
@@ -195,7 +200,6 @@ static int make_copy(struct backup *backup, struct err *err)
     rc = copy_database(backup->source, backup->new_file.partial, show, backup, err);
     db_close(backup->source); /* a long look is over: what follows holds nobody up */
     backup->source = NULL;
-    show_checking(backup);
     if (rc == 0)
         rc = check_copy(backup, err);
     if (rc == 0 && interrupt_came())

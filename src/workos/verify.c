@@ -30,7 +30,8 @@ static void tell_rest(struct finding *finding)
 
     if (finding->count <= VERIFY_SHOWN_MAX)
         return;
-    snprintf(text, sizeof(text), "and %" PRId64 " more like these", finding->count - VERIFY_SHOWN_MAX);
+    snprintf(text, sizeof(text), "and %" PRId64 " more like these",
+             finding->count - VERIFY_SHOWN_MAX);
     finding->tell(finding->arg, text);
 }
 

@@ -247,6 +247,31 @@ describe('where it goes', () => {
     });
 });
 
+test('what root runs beside a database of another user is in nobody\'s way', async (t) => {
+    if (process.getuid() !== 0) return t.skip('this takes root, to be somebody else');
+    const server = newServer(t, { handlers: HANDLERS, uid: 65534 });
+    await server.start();
+    await server.deliver(userCreated());
+    const { file } = await makeBackup(server);
+    await server.stop();
+    for (const args of [['backup', newFile()], ['maintain', '--check'], ['events'], ['maintain'], ['retry', '--all']]) {
+        fs.rmSync(`${server.database}.lock`, { force: true });
+        const { code, output } = await runCommand([...args, '--db', server.database]);
+        assert.equal(code, 0, output);
+        for (const name of fs.readdirSync(server.folder).filter((name) => name.startsWith('authkitd.db')))
+            assert.equal(fs.statSync(path.join(server.folder, name)).uid, 65534, `${name} after ${args[0]}`);
+    }
+    await server.start();
+    await server.deliver(userCreated());
+    await server.stop();
+    fs.copyFileSync(file, server.database);
+    await assert.rejects(server.start(), /Permission denied/);
+    await server.ended;
+    fs.chownSync(server.database, 65534, 65534); // as README has it
+    await server.start();
+    assert.equal(server.count('workos_users'), 1);
+});
+
 describe('a backup that comes to nothing', () => {
     /** A server that rests, with a database of some size. */
     async function withLargeDatabase(t, mebibytes) {
@@ -358,7 +383,7 @@ test('on a terminal a large one shows how far it is', async (t) => {
     const server = await startServer(t, { handlers: HANDLERS });
     await server.deliver(userCreated());
     await server.stop();
-    fillDatabase(server.database, load(400, 60));
+    fillDatabase(server.database, 400);
     const file = newFile();
     const child = adopt(
         spawn('script', ['-qec', `${binary} backup ${file} --db ${server.database}`, '/dev/null'], {
