@@ -11,7 +11,14 @@ import path from 'node:path';
 import { fillDatabase, readRows } from './lib/database.js';
 import { startFakeApi } from './lib/fake_api.js';
 import { adopt, atEnd, describe, load, patience, sleep, test, until } from './lib/harness.js';
-import { binary, cleanEnvironment, newFolder, newServer, runCommand, startServer } from './lib/server.js';
+import {
+    binary,
+    cleanEnvironment,
+    newFolder,
+    newServer,
+    runCommand,
+    startServer,
+} from './lib/server.js';
 import { isoTime, newUser, userCreated, userDeleted, userUpdated } from './lib/workos.js';
 
 const HANDLERS = `
@@ -48,7 +55,10 @@ function assertWhole(file) {
         value(file, 'SELECT count(*) FROM workos_events'),
         value(file, 'SELECT count(DISTINCT event_id) FROM runs'),
     );
-    assert.equal(value(file, 'SELECT count(*) FROM runs'), value(file, 'SELECT count(*) FROM workos_events'));
+    assert.equal(
+        value(file, 'SELECT count(*) FROM runs'),
+        value(file, 'SELECT count(*) FROM workos_events'),
+    );
 }
 
 describe('a backup', () => {
@@ -65,7 +75,10 @@ describe('a backup', () => {
             assert.equal(fs.statSync(file).mode & 0o777, 0o600);
             assert.equal(value(file, 'PRAGMA journal_mode'), 'delete');
             for (const table of ['workos_events', 'workos_users', 'runs', 'authkitd_state'])
-                assert.deepEqual(rows(file, `SELECT * FROM ${table}`), server.rows(`SELECT * FROM ${table}`));
+                assert.deepEqual(
+                    rows(file, `SELECT * FROM ${table}`),
+                    server.rows(`SELECT * FROM ${table}`),
+                );
             for (const secret of Object.values(server.env))
                 assert.ok(!fs.readFileSync(file).includes(secret));
         });
@@ -105,7 +118,11 @@ describe('a backup', () => {
             const before = [...taken];
             const { file } = await makeBackup(server);
             const there = new Set(rows(file, 'SELECT id FROM workos_events').map(({ id }) => id));
-            assert.deepEqual(before.filter((id) => !there.has(id)), [], 'what was acknowledged before');
+            assert.deepEqual(
+                before.filter((id) => !there.has(id)),
+                [],
+                'what was acknowledged before',
+            );
             assertSound(file);
             assertWhole(file);
             assert.equal(
@@ -141,12 +158,15 @@ describe('a backup', () => {
 
     test('has nothing of a user who was deleted, though the WAL still has', async (t) => {
         const server = await startServer(t, { handlers: HANDLERS });
-        const users = Array.from({ length: load(200, 60) }, (_, i) => newUser({
-            first_name: `mark-${i}-${Math.random().toString(36).slice(2)}`,
-            filling: 'x'.repeat((i * 37) % 3000),
-        }));
+        const users = Array.from({ length: load(200, 60) }, (_, i) =>
+            newUser({
+                first_name: `mark-${i}-${Math.random().toString(36).slice(2)}`,
+                filling: 'x'.repeat((i * 37) % 3000),
+            }),
+        );
         for (const user of users) await server.deliver({ ...userCreated(), data: user });
-        for (const user of users) await server.deliver(userUpdated(user, { last_name: `new-${user.first_name}` }));
+        for (const user of users)
+            await server.deliver(userUpdated(user, { last_name: `new-${user.first_name}` }));
         for (const user of users.slice(1)) await server.deliver(userDeleted(user));
         await server.kill();
         const live = Buffer.concat(
@@ -156,7 +176,10 @@ describe('a backup', () => {
         assert.notEqual(has(live).length, 0, 'the search finds what is there');
         const { file } = await makeBackup(server);
         const bytes = fs.readFileSync(file);
-        assert.deepEqual(has(bytes).map((user) => user.first_name), []);
+        assert.deepEqual(
+            has(bytes).map((user) => user.first_name),
+            [],
+        );
         assert.ok(bytes.includes(users[0].first_name));
         assertSound(file);
     });
@@ -196,11 +219,17 @@ describe('where it goes', () => {
             [`${server.database}.lock`, /is the database itself, or a file of its own/],
             [`${server.database}-journal`, /is the database itself, or a file of its own/],
             [link, /is the database itself, or a file of its own/],
-            [other.database, new RegExp(`is the database of an authkitd that runs \\(pid ${other.child.pid}\\)`)],
+            [
+                other.database,
+                new RegExp(`is the database of an authkitd that runs \\(pid ${other.child.pid}\\)`),
+            ],
             [left, /left\.db-wal' is there: it belongs to a database called '\S+left\.db'/],
             [path.join(folder, 'pipe'), /pipe' is no file/],
             [folder, /is a directory: name a file in it/],
-            [path.join(folder, 'not', 'there.db'), /cannot write in '\S+not': No such file or directory/],
+            [
+                path.join(folder, 'not', 'there.db'),
+                /cannot write in '\S+not': No such file or directory/,
+            ],
             [path.join(left, 'x'), /No such file or directory|Not a directory/],
             [path.join(folder, 'x'.repeat(300)), /File name too long/],
         ]) {
@@ -220,7 +249,10 @@ describe('where it goes', () => {
         const dash = await backup(server, '-');
         assert.equal(dash.code, 2);
         assert.equal(dash.stdout, '');
-        assert.match(dash.stderr, /can't be written to standard output, since it is checked.*\n.*name a file/);
+        assert.match(
+            dash.stderr,
+            /can't be written to standard output, since it is checked.*\n.*name a file/,
+        );
         for (const args of [[], [''], ['a', 'b']]) {
             const { code, stderr } = await runCommand(['backup', ...args, '--db', server.database]);
             assert.equal(code, 2);
@@ -236,7 +268,11 @@ describe('where it goes', () => {
         fs.chmodSync(folder, 0o755);
         const child = adopt(
             spawn(server.program, ['backup', path.join(folder, 'b.db'), '--db', server.database], {
-                cwd: server.folder, env: cleanEnvironment(), uid: 65534, gid: 65534, stdio: ['ignore', 'ignore', 'pipe'],
+                cwd: server.folder,
+                env: cleanEnvironment(),
+                uid: 65534,
+                gid: 65534,
+                stdio: ['ignore', 'ignore', 'pipe'],
             }),
         );
         let stderr = '';
@@ -247,19 +283,31 @@ describe('where it goes', () => {
     });
 });
 
-test('what root runs beside a database of another user is in nobody\'s way', async (t) => {
+test("what root runs beside a database of another user is in nobody's way", async (t) => {
     if (process.getuid() !== 0) return t.skip('this takes root, to be somebody else');
     const server = newServer(t, { handlers: HANDLERS, uid: 65534 });
     await server.start();
     await server.deliver(userCreated());
     const { file } = await makeBackup(server);
     await server.stop();
-    for (const args of [['backup', newFile()], ['maintain', '--check'], ['events'], ['maintain'], ['retry', '--all']]) {
+    for (const args of [
+        ['backup', newFile()],
+        ['maintain', '--check'],
+        ['events'],
+        ['maintain'],
+        ['retry', '--all'],
+    ]) {
         fs.rmSync(`${server.database}.lock`, { force: true });
         const { code, output } = await runCommand([...args, '--db', server.database]);
         assert.equal(code, 0, output);
-        for (const name of fs.readdirSync(server.folder).filter((name) => name.startsWith('authkitd.db')))
-            assert.equal(fs.statSync(path.join(server.folder, name)).uid, 65534, `${name} after ${args[0]}`);
+        for (const name of fs
+            .readdirSync(server.folder)
+            .filter((name) => name.startsWith('authkitd.db')))
+            assert.equal(
+                fs.statSync(path.join(server.folder, name)).uid,
+                65534,
+                `${name} after ${args[0]}`,
+            );
     }
     await server.start();
     await server.deliver(userCreated());
@@ -285,7 +333,8 @@ describe('a backup that comes to nothing', () => {
     const start = (server, file, ...args) =>
         adopt(
             spawn(binary, ['backup', file, '--db', server.database, ...args], {
-                env: cleanEnvironment(), stdio: ['ignore', 'pipe', 'pipe'],
+                env: cleanEnvironment(),
+                stdio: ['ignore', 'pipe', 'pipe'],
             }),
         );
 
@@ -294,11 +343,11 @@ describe('a backup that comes to nothing', () => {
 
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGKILL'])
         test(`${signal} while it is copied, or checked: ${signal === 'SIGKILL' ? 'FILE is as it was' : 'nothing is left'}`, async (t) => {
-            const server = await withLargeDatabase(t, load(96, 24));
+            const server = await withLargeDatabase(t, load(48, 24));
             const file = newFile();
             fs.writeFileSync(file, 'the one before');
             let stopped = 0;
-            for (let round = 0; round < load(8, 3); round++) {
+            for (let round = 0; round < load(5, 3); round++) {
                 const child = start(server, file, '--force');
                 let stderr = '';
                 child.stderr.on('data', (text) => (stderr += text));
@@ -314,13 +363,15 @@ describe('a backup that comes to nothing', () => {
                 if (signal === 'SIGKILL') {
                     assert.equal(by, 'SIGKILL');
                     for (const name of fs.readdirSync(path.dirname(file)))
-                        if (name.includes('.partial-')) fs.rmSync(path.join(path.dirname(file), name));
+                        if (name.includes('.partial-'))
+                            fs.rmSync(path.join(path.dirname(file), name));
                 } else {
                     assert.equal(code, 1, stderr);
                     assert.match(stderr, /^authkitd: stopped; no backup was made$/m);
                 }
                 assert.deepEqual(fs.readdirSync(path.dirname(file)), ['backup.db']);
-                if (fs.statSync(file).size < 100) assert.equal(fs.readFileSync(file, 'utf8'), 'the one before');
+                if (fs.statSync(file).size < 100)
+                    assert.equal(fs.readFileSync(file, 'utf8'), 'the one before');
             }
             assert.ok(stopped > 0, 'all of them were faster than the signal');
             await makeBackup(server, file, '--force');
@@ -331,7 +382,9 @@ describe('a backup that comes to nothing', () => {
         const server = await withLargeDatabase(t, 8);
         const folder = newFolder();
         try {
-            execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', folder], { stdio: 'pipe' });
+            execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', folder], {
+                stdio: 'pipe',
+            });
         } catch {
             return t.skip('no file system can be mounted');
         }
@@ -347,9 +400,23 @@ describe('a backup that comes to nothing', () => {
         const file = newFile();
         // A limit on the size of files is as good as a disk that fills up meanwhile.
         const child = adopt(
-            spawn('sh', ['-c', 'ulimit -f 6000; exec "$@"', 'sh', binary, 'backup', file, '--db', server.database], {
-                env: cleanEnvironment(), stdio: ['ignore', 'ignore', 'pipe'],
-            }),
+            spawn(
+                'sh',
+                [
+                    '-c',
+                    'ulimit -f 6000; exec "$@"',
+                    'sh',
+                    binary,
+                    'backup',
+                    file,
+                    '--db',
+                    server.database,
+                ],
+                {
+                    env: cleanEnvironment(),
+                    stdio: ['ignore', 'ignore', 'pipe'],
+                },
+            ),
         );
         let stderr = '';
         child.stderr.on('data', (text) => (stderr += text));
@@ -362,14 +429,20 @@ describe('a backup that comes to nothing', () => {
     test('the database is damaged: the copy would be, too, and is not made', async (t) => {
         const server = await withLargeDatabase(t, 4);
         const handle = fs.openSync(server.database, 'r+');
-        const root = value(server.database, "SELECT rootpage FROM sqlite_schema WHERE name = 'workos_events_object_id'");
+        const root = value(
+            server.database,
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'workos_events_object_id'",
+        );
         for (const name of ['-wal', '-shm']) fs.rmSync(server.database + name, { force: true });
         fs.writeSync(handle, Buffer.alloc(2000, 0xff), 0, 2000, (root - 1) * 4096);
         fs.closeSync(handle);
         const file = newFile();
         const { code, stderr } = await backup(server, file);
         assert.equal(code, 1);
-        assert.match(stderr, /the copy isn't sound, and was removed: .*\n.*authkitd maintain --check/);
+        assert.match(
+            stderr,
+            /the copy isn't sound, and was removed: .*\n.*authkitd maintain --check/,
+        );
         assert.deepEqual(fs.readdirSync(path.dirname(file)), []);
     });
 });
@@ -387,7 +460,8 @@ test('on a terminal a large one shows how far it is', async (t) => {
     const file = newFile();
     const child = adopt(
         spawn('script', ['-qec', `${binary} backup ${file} --db ${server.database}`, '/dev/null'], {
-            env: cleanEnvironment(), stdio: ['ignore', 'pipe', 'pipe'],
+            env: cleanEnvironment(),
+            stdio: ['ignore', 'pipe', 'pipe'],
         }),
     );
     let text = '';
@@ -409,7 +483,9 @@ describe('restoring one', () => {
     async function underLoad(t) {
         const api = await startFakeApi(t);
         const server = await startServer(t, { handlers: HANDLERS, env: api.env });
-        await until('the first reading', () => api.requests.some((request) => request.path === '/events'));
+        await until('the first reading', () =>
+            api.requests.some((request) => request.path === '/events'),
+        );
         const client = server.newClient({ connections: 6 });
         const taken = [];
         let over = false;
@@ -425,8 +501,10 @@ describe('restoring one', () => {
     }
 
     const reconcile = (server) =>
-        fetch(`${server.adminUrl}/reconcile`, { method: 'POST', headers: { 'Authkitd-Admin': '1' } })
-            .then((answer) => answer.json());
+        fetch(`${server.adminUrl}/reconcile`, {
+            method: 'POST',
+            headers: { 'Authkitd-Admin': '1' },
+        }).then((answer) => answer.json());
 
     test('after kill -9 under load: all that was acknowledged is there or comes again, and runs once', async (t) => {
         const { api, server, taken, stop } = await underLoad(t);
@@ -442,8 +520,14 @@ describe('restoring one', () => {
         restore(server, file);
         assertWhole(file);
         const ids = new Set(rows(file, 'SELECT id FROM workos_events').map(({ id }) => id));
-        assert.deepEqual(before.filter((event) => !ids.has(event.id)), []);
-        assert.ok(taken.some((event) => !ids.has(event.id)), 'some came behind it');
+        assert.deepEqual(
+            before.filter((event) => !ids.has(event.id)),
+            [],
+        );
+        assert.ok(
+            taken.some((event) => !ids.has(event.id)),
+            'some came behind it',
+        );
 
         await server.start();
         await reconcile(server);
@@ -517,11 +601,24 @@ describe('restoring one', () => {
         await server.kill();
         assert.ok(fs.statSync(`${server.database}-wal`).size > 0);
         fs.copyFileSync(file, server.database);
-        const says = /the '-wal' beside it is of another file.*(\n|\\n).*remove .*authkitd\.db-wal' and '.*authkitd\.db-shm'/;
+        const says =
+            /the '-wal' beside it is of another file.*(\n|\\n).*remove .*authkitd\.db-wal' and '.*authkitd\.db-shm'/;
         await assert.rejects(server.start(), says);
-        for (const args of [['events'], ['check'], ['backup', newFile()], ['maintain'], ['maintain', '--check'], ['retry', '--all']]) {
+        for (const args of [
+            ['events'],
+            ['check'],
+            ['backup', newFile()],
+            ['maintain'],
+            ['maintain', '--check'],
+            ['retry', '--all'],
+        ]) {
             const { code, output } = await runCommand(
-                [...args, '--db', server.database, ...(args[0] === 'check' ? ['--handlers', server.handlersFile] : [])],
+                [
+                    ...args,
+                    '--db',
+                    server.database,
+                    ...(args[0] === 'check' ? ['--handlers', server.handlersFile] : []),
+                ],
                 { env: server.env },
             );
             assert.equal(code, 1, args.join(' '));

@@ -57,12 +57,35 @@ function makeVersion1(file) {
         `INSERT INTO workos_events (id, event, object_id, user_id, created_at, received_at, status, attempts,
          last_error, payload, _created_us) VALUES (?, ?, ?, ?, ?, 1, ?, 1, ?, ?, ?)`,
     );
-    for (const [event, status] of [[done, 'done'], [failed, 'failed']])
-        add.run(event.id, event.event, user.id, user.id, event.created_at, status,
-            status === 'failed' ? 'handlers.lua:1: not yet' : null, JSON.stringify(event), Date.parse(event.created_at) * 1000);
+    for (const [event, status] of [
+        [done, 'done'],
+        [failed, 'failed'],
+    ])
+        add.run(
+            event.id,
+            event.event,
+            user.id,
+            user.id,
+            event.created_at,
+            status,
+            status === 'failed' ? 'handlers.lua:1: not yet' : null,
+            JSON.stringify(event),
+            Date.parse(event.created_at) * 1000,
+        );
     database
-        .prepare('INSERT INTO workos_users (id, email, first_name, metadata, updated_at, raw, _version_us, _event_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)')
-        .run(user.id, user.email, 'Grace', '{}', failed.data.updated_at, JSON.stringify(failed.data), Date.parse(failed.data.updated_at) * 1000, failed.id);
+        .prepare(
+            'INSERT INTO workos_users (id, email, first_name, metadata, updated_at, raw, _version_us, _event_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
+        )
+        .run(
+            user.id,
+            user.email,
+            'Grace',
+            '{}',
+            failed.data.updated_at,
+            JSON.stringify(failed.data),
+            Date.parse(failed.data.updated_at) * 1000,
+            failed.id,
+        );
     database.prepare('INSERT INTO authkitd_tombstones VALUES (?, 1)').run(gone.id);
     database.close();
     return { user, gone, done, failed };
@@ -77,7 +100,15 @@ function newPlace(database = 'authkitd.db') {
 }
 
 const COMMANDS = {
-    serve: ['serve', '--listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0', '--log-format', 'text'],
+    serve: [
+        'serve',
+        '--listen',
+        '127.0.0.1:0',
+        '--admin-listen',
+        '127.0.0.1:0',
+        '--log-format',
+        'text',
+    ],
     check: ['check'],
     events: ['events'],
     retry: ['retry', '--all'],
@@ -93,7 +124,13 @@ function run(place, command) {
     const args = [...COMMANDS[command], '--db', place.database];
     if (WITH_SCRIPT.includes(command)) args.push('--handlers', place.handlers);
     return runCommand(args, {
-        env: { ...SECRETS, WORKOS_API_KEY: 'sk_test', WORKOS_API_HOSTNAME: '127.0.0.1', WORKOS_API_PORT: '1', WORKOS_API_HTTPS: 'false' },
+        env: {
+            ...SECRETS,
+            WORKOS_API_KEY: 'sk_test',
+            WORKOS_API_HOSTNAME: '127.0.0.1',
+            WORKOS_API_PORT: '1',
+            WORKOS_API_HTTPS: 'false',
+        },
     });
 }
 
@@ -104,7 +141,10 @@ const picture = (folder) =>
         .filter((name) => !name.endsWith('.lock'))
         .map((name) => {
             const file = path.join(folder, name);
-            return [name, fs.statSync(file).isDirectory() ? 'directory' : fs.readFileSync(file, 'hex')];
+            return [
+                name,
+                fs.statSync(file).isDirectory() ? 'directory' : fs.readFileSync(file, 'hex'),
+            ];
         });
 
 describe('a file of version 1', () => {
@@ -150,7 +190,10 @@ describe('a file of version 1', () => {
         const before = fs.readFileSync(place.database);
         const events = await run(place, 'events');
         assert.equal(events.code, 1);
-        assert.match(events.stderr, /the database has version 1, of an older authkitd, and this one reads version 2\n  start authkitd serve with it/);
+        assert.match(
+            events.stderr,
+            /the database has version 1, of an older authkitd, and this one reads version 2\n  start authkitd serve with it/,
+        );
         const check = await run(place, 'check');
         assert.equal(check.code, 0, check.output);
         assert.match(check.stdout, /^database   has version 1; serve brings it forward to 2$/m);
@@ -165,21 +208,54 @@ describe('a file of version 1', () => {
         assert.equal(code, 0);
         assert.match(stdout, /^1 event put back to work/);
         assert.equal(readRows(place.database, 'PRAGMA user_version')[0].user_version, 2);
-        assert.ok(readRows(place.database, 'SELECT next_attempt_at AS at FROM workos_events WHERE id = ?', [failed.id])[0].at > 0);
+        assert.ok(
+            readRows(
+                place.database,
+                'SELECT next_attempt_at AS at FROM workos_events WHERE id = ?',
+                [failed.id],
+            )[0].at > 0,
+        );
     });
 });
 
 describe('what can only be refused', () => {
-    const newer = /the database has version 99, of a newer authkitd; this one \(\d+\.\d+\.\d+\) knows up to version 2(\n  |\\n|\n)install the newer one again, or put a backup from before/;
-    const foreign = /the database is another program's, not authkitd's(\n  |\\n|\n)name another file with --db/;
+    const newer =
+        /the database has version 99, of a newer authkitd; this one \(\d+\.\d+\.\d+\) knows up to version 2(\n  |\\n|\n)install the newer one again, or put a backup from before/;
+    const foreign =
+        /the database is another program's, not authkitd's(\n  |\\n|\n)name another file with --db/;
     const cases = {
-        'a newer version': [(file) => make(file, VERSION_1.replace('user_version = 1', 'user_version = 99')), newer],
-        "another program's": [(file) => make(file, 'CREATE TABLE notes (text); PRAGMA application_id = 7; PRAGMA user_version = 2'), foreign],
+        'a newer version': [
+            (file) => make(file, VERSION_1.replace('user_version = 1', 'user_version = 99')),
+            newer,
+        ],
+        "another program's": [
+            (file) =>
+                make(
+                    file,
+                    'CREATE TABLE notes (text); PRAGMA application_id = 7; PRAGMA user_version = 2',
+                ),
+            foreign,
+        ],
         "another program's, without a WAL": [
-            (file) => make(file, 'PRAGMA journal_mode = DELETE; CREATE TABLE notes (text); PRAGMA application_id = 7'), foreign],
-        'a nameless one with tables': [(file) => make(file, 'PRAGMA journal_mode = DELETE; CREATE TABLE notes (text)'), foreign],
-        'no database': [(file) => fs.writeFileSync(file, 'Dear diary, '.repeat(1000)), /authkitd\.db'.*(file is not a database|not a database)/],
-        'half a page': [(file) => fs.writeFileSync(file, 'SQLite format 3\0'), /authkitd\.db'.*not a database/],
+            (file) =>
+                make(
+                    file,
+                    'PRAGMA journal_mode = DELETE; CREATE TABLE notes (text); PRAGMA application_id = 7',
+                ),
+            foreign,
+        ],
+        'a nameless one with tables': [
+            (file) => make(file, 'PRAGMA journal_mode = DELETE; CREATE TABLE notes (text)'),
+            foreign,
+        ],
+        'no database': [
+            (file) => fs.writeFileSync(file, 'Dear diary, '.repeat(1000)),
+            /authkitd\.db'.*(file is not a database|not a database)/,
+        ],
+        'half a page': [
+            (file) => fs.writeFileSync(file, 'SQLite format 3\0'),
+            /authkitd\.db'.*not a database/,
+        ],
         'a directory': [(file) => fs.mkdirSync(file), /authkitd\.db': it is a directory/],
     };
 
@@ -208,7 +284,10 @@ describe('what can only be refused', () => {
         const file = fs.readFileSync(server.database);
         assert.notEqual(file.readUInt32BE(60), 99);
         for (const command of Object.keys(COMMANDS)) {
-            const { code, output } = await run({ database: server.database, handlers: server.handlersFile }, command);
+            const { code, output } = await run(
+                { database: server.database, handlers: server.handlersFile },
+                command,
+            );
             assert.equal(code, 1, command);
             assert.match(output, newer, command);
             assert.ok(fs.readFileSync(server.database).equals(file), command);
@@ -223,12 +302,16 @@ describe('what can only be refused', () => {
             await server.start();
             await server.stop();
             for (const name of fs.readdirSync(server.folder))
-                if (name.startsWith('authkitd.db')) fs.chownSync(path.join(server.folder, name), 0, 0);
+                if (name.startsWith('authkitd.db'))
+                    fs.chownSync(path.join(server.folder, name), 0, 0);
             const args = [...COMMANDS[command], '--db', server.database];
             if (WITH_SCRIPT.includes(command)) args.push('--handlers', server.handlersFile);
             const child = adopt(
                 spawn(server.program, args, {
-                    cwd: server.folder, uid: 65534, gid: 65534, stdio: ['ignore', 'pipe', 'pipe'],
+                    cwd: server.folder,
+                    uid: 65534,
+                    gid: 65534,
+                    stdio: ['ignore', 'pipe', 'pipe'],
                     env: cleanEnvironment({ ...SECRETS, WORKOS_API_KEY: 'sk_test' }),
                 }),
             );
@@ -246,7 +329,10 @@ describe('what can only be refused', () => {
         for (const command of ['events', 'backup', 'maintain', 'maintain --check']) {
             const { code, stderr } = await run(place, command);
             assert.equal(code, 1);
-            assert.match(stderr, /authkitd\.db: there is nothing in it yet\n  say where the database is with --db/);
+            assert.match(
+                stderr,
+                /authkitd\.db: there is nothing in it yet\n  say where the database is with --db/,
+            );
         }
         assert.equal((await run(place, 'check')).code, 0);
         assert.equal(fs.statSync(place.database).size, 0);
