@@ -7,12 +7,13 @@
  * therefore the snapshot is held no longer than it takes to read the file once, and given back before
  * the copy is put on disk and looked at.
  *
- * Measured with 1 GiB and a server that takes 250 events a second on two cores, 40 MiB/s of WAL:
+ * Chosen by trial: 1 GiB, a server that takes some 250 events a second, two busy cores, one run each,
+ * with the three ways tried through the same SQLite from a script:
  *
- *     this, a snapshot held, page by page    2 s    WAL to 170 MiB    p99 of an event  190 -> 350 ms
- *     VACUUM INTO                            6 s           210 MiB                    260 -> 1140 ms
- *     sqlite3_backup without a snapshot      never: another process's COMMIT makes it begin anew, and
- *                                            after a minute it had come to 6 %
+ *     this, a snapshot held, page by page    held 2 s    WAL to 170 MiB    p99 of an event  190 -> 350 ms
+ *     VACUUM INTO                            held 6 s    WAL to 210 MiB    260 -> 1140 ms
+ *     sqlite3_backup without a snapshot      never done: another process's COMMIT makes it begin anew;
+ *                                            after a minute it stood at 6 %
  *
  * The copy has no WAL (journal_mode DELETE): it is one file, and can be looked at on a medium that
  * can't be written. A server that is started on it gives it one. That its header says so is also how
