@@ -302,8 +302,8 @@ const struct command cmd_completion = {
     .operand = "bash|zsh|fish",
     .summary = "print what has your shell complete commands, options and event types",
     .about =
-        "For this shell only:  source <(authkitd completion bash)\n"
-        "For good, with fish:  authkitd completion fish >~/.config/fish/completions/authkitd.fish",
+        "For this shell alone: source <(authkitd completion bash). Debian's package brings the "
+        "files\nof all three.",
     .options = FOR_COMPLETION,
     .run = complete,
 };
