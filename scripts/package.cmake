@@ -28,8 +28,8 @@ It also answers WorkOS's actions (may this person register?).
 The service is not started before you have filled in its secrets, in
 /etc/authkitd/authkitd.env.")
 
-# adduser makes the service's user; without ca-certificates WorkOS's own certificate can't be judged.
-set(CPACK_DEBIAN_PACKAGE_DEPENDS "$ENV{AUTHKITD_PACKAGE_DEPENDS}, adduser")
+# adduser makes the service's user, and procps has the kill of systemctl reload; without ca-certificates WorkOS's own certificate can't be judged.
+set(CPACK_DEBIAN_PACKAGE_DEPENDS "$ENV{AUTHKITD_PACKAGE_DEPENDS}, adduser, procps")
 set(CPACK_DEBIAN_PACKAGE_RECOMMENDS ca-certificates)
 set(CPACK_DEBIAN_PACKAGE_SUGGESTS "bash-completion, sqlite3")
 set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA

@@ -13,6 +13,9 @@ enum { TYPE_MAX = 256, COMMAND_COLUMN = 48 };
 /* systemd gives a service a copy of its secrets here; nobody can fill that in. */
 #define CREDENTIALS "/run/credentials/"
 
+/* The settings of the service, which is started by systemctl alone. */
+#define SERVICE_SETTINGS "/etc/authkitd/"
+
 void advice_put_no_secrets(struct buf *out, const struct config *config, const char *command)
 {
     const char *file = config->env_file;
@@ -104,7 +107,11 @@ void advice_put_next(struct buf *out, const struct config *config)
 {
     const char *sample = config->webhook_secret ? "send user.created" : "send user_registration";
 
-    put_command(out, config, "serve", false, "start; one that runs wants: authkitd reload");
+    if (config->env_file && text_starts_with(config->env_file, SERVICE_SETTINGS))
+        buf_printf(out, "%-*s  # start it, or have it read its settings again\n", COMMAND_COLUMN,
+                   "systemctl restart authkitd");
+    else
+        put_command(out, config, "serve", false, "start; one that runs wants: authkitd reload");
     put_command(out, config, sample, false, "a signed sample, from another terminal");
     if (config->api_key)
         put_command(out, config, "setup https://your-host", true, "have WorkOS send its events");

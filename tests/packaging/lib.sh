@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the tests of the package share; they run in a chroot that scripts/test-package makes.
+# What the tests of the package share; they run where scripts/test-package has them run.
 
 test_count=0
 

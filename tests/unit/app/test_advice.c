@@ -84,6 +84,11 @@ static void advice__the_next_commands_can_be_copied(void **state)
     config.webhook_secret = NULL;
     advice_put_next(&text, &config);
     says(&text, "send user_registration ");
+    config.env_file = (char *)"/etc/authkitd/authkitd.env";
+    advice_put_next(&text, &config);
+    assert_non_null(strstr(buf_text(&text), "systemctl restart authkitd "));
+    assert_null(strstr(buf_text(&text), "authkitd serve"));
+    says(&text, "send user_registration ");
 }
 
 static void event_types__are_sorted_and_closest_is_found(void **state)
