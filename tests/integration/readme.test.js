@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Every Lua example of the README is run: whole scripts are loaded, and what begins with
-// "-- in a function" is run as the function of an event, on the tables that the README declares.
+// Every Lua example of the README is run: whole scripts are loaded, those that begin with
+// "authkit." with the line that all of them begin with, and what begins with "-- in a function" is run as
+// the function of an event, on the tables that the README declares.
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
@@ -11,7 +12,11 @@ import { startServer } from './lib/server.js';
 import { newEvent, newId } from './lib/workos.js';
 
 const readme = fs.readFileSync(path.join(import.meta.dirname, '../../README.md'), 'utf8');
-const examples = [...readme.matchAll(/^```lua\n([\s\S]*?)^```$/gm)].map((match) => match[1]);
+const examples = [...readme.matchAll(/^```lua\n([\s\S]*?)^```$/gm)]
+    .map((match) => match[1])
+    .map((text) =>
+        text.startsWith('authkit.') ? `local authkit = require "authkit"\n${text}` : text,
+    );
 const functions = examples.filter((text) => text.startsWith('-- in a function'));
 const scripts = examples.filter((text) => text.includes('require "authkit"'));
 const tables = scripts.find((text) => text.includes('auth_id') && !text.includes('authkit.events'));
