@@ -165,6 +165,19 @@ static void request__is_a_table_of_its_own(void **state)
                         "body headers json method mine params path query query_string remote_addr");
 }
 
+/* What pairs gives away is a function that a script may call with anything. */
+static void request__its_iterator_takes_tables_only(void **state)
+{
+    (void)state;
+    assert_string_equal(asking_once(&a, "local step = pairs(request)\n"
+                                        "for _, value in ipairs { 5, 'x', print, true } do\n"
+                                        "  assert(not pcall(step, value))\n"
+                                        "end\n"
+                                        "assert(not pcall(step) and step({ 'a' }) == 1)\n"
+                                        "return 'ok'"),
+                        TEXT "ok");
+}
+
 static void request__bad_encoding_is_answered(void **state)
 {
     static const char *const paths[] = {"GET /%", "GET /%zz", "GET /a%FF", "GET /a%00b",
@@ -661,6 +674,7 @@ int main(void)
         WITH_ASKING(request__fields),
         WITH_ASKING(request__without_anything),
         WITH_ASKING(request__is_a_table_of_its_own),
+        WITH_ASKING(request__its_iterator_takes_tables_only),
         WITH_ASKING(request__bad_encoding_is_answered),
         WITH_ASKING(request__body_that_is_not_json_is_answered),
         WITH_ASKING(request__kept_one_reads_nothing_any_more),
