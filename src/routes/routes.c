@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REQUEST_ID_BYTES = 8, NAME_MAX_BYTES = 256 };
+enum { REQUEST_ID_BYTES = 8, NAME_MAX_BYTES = 256, PATH_SHOWN_MAX = 200 };
 
 struct routes {
     struct routes_opts opts;
@@ -34,6 +34,12 @@ static void unavailable(struct http_response *response, const char *code, const 
     set_header(response, "Retry-After", "1");
 }
 
+/* As much of it as leaves room in the log's line for what goes wrong. */
+static struct log_field path_field(const struct http_request *request)
+{
+    return log_bytes("path", request->path, strnlen(request->path, PATH_SHOWN_MAX));
+}
+
 /* The log has what happened, under the same id. */
 static void failed(const struct http_request *request, struct http_response *response,
                    const struct err *why)
@@ -45,7 +51,7 @@ static void failed(const struct http_request *request, struct http_response *res
     if (crypto_random(random, sizeof(random), &err) < 0)
         log_error("no request id", log_str("error", err.text));
     crypto_hex(random, sizeof(random), id);
-    log_error("route failed", log_str("method", request->method), log_str("path", request->path),
+    log_error("route failed", log_str("method", request->method), path_field(request),
               log_str("request_id", id), log_str("error", why->text));
     response->status = 500;
     buf_reset(&response->body);
@@ -62,6 +68,8 @@ static void cannot_answer(const struct http_request *request, struct http_respon
     switch (why->code) {
     case ERR_SCRIPT:
     case ERR_LIMIT:
+    case ERR_CONFLICT: /* these two: of a transaction that the function has lost or broken */
+    case ERR_INVALID:
         failed(request, response, why);
         return;
     case ERR_FULL:
@@ -75,8 +83,8 @@ static void cannot_answer(const struct http_request *request, struct http_respon
     }
     static struct log_limit limit;
     if (log_may(&limit))
-        log_warn("route not served", log_str("method", request->method),
-                 log_str("path", request->path), log_str("error", why->text));
+        log_warn("route not served", log_str("method", request->method), path_field(request),
+                 log_str("error", why->text));
 }
 
 static void refuse_method(struct http_response *response, const char *allowed)
@@ -184,6 +192,7 @@ static void reset_response(struct http_response *response)
     buf_reset(&response->headers);
     response->status = 200;
     response->content_type = NULL;
+    response->own_type[0] = '\0';
 }
 
 static int read_once(struct routes *routes, struct script_route_call *call,
