@@ -154,8 +154,6 @@ static int run_install(struct writer_job *job, struct db *db, struct err *err)
     int64_t renewed;
     int rc;
 
-    if (opts->installing)
-        opts->installing(opts->arg);
     buf_reset(install->report); /* the writer may run a job again */
     rc = script_migrate(install->script, db, install->report, err);
     if (rc < 0)
@@ -164,6 +162,8 @@ static int run_install(struct writer_job *job, struct db *db, struct err *err)
     if (rc == 0 && renewed)
         buf_printf(install->report, "%snote: failed events that run again now: %" PRId64,
                    install->report->len ? "\n" : "", renewed);
+    if (rc == 0 && opts->installing)
+        opts->installing(opts->arg); /* the COMMIT comes next */
     return rc;
 }
 

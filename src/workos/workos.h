@@ -56,9 +56,10 @@ struct workos_opts {
     void (*on_fatal)(void *arg, const struct err *err); /* writer thread: the disk failed */
 
     /*
-     * For who keeps twins of the script (script.h). Writer thread. installing: before a new schema is
-     * committed, perhaps several times; installed: afterwards, with the script that is the service's
-     * now, or NULL when nothing has changed. Both may be NULL.
+     * For who keeps twins of the script (script.h). Writer thread. installing: a new schema is made and
+     * about to be committed, perhaps said several times; installed: afterwards, with the script that is
+     * the service's now, or NULL when nothing has changed (also when installing was never said). Both
+     * may be NULL.
      */
     void (*installing)(void *arg);
     void (*installed)(void *arg, const struct script *script);
