@@ -216,7 +216,24 @@ struct call_job {
     struct writer_job job; /* first: it is cast back */
     struct workos *workos;
     struct workos_call *call;
+    int64_t arrived_ms; /* monotonic */
+    bool turned_away;   /* and not counted in workos->waiting any more */
 };
+
+static bool is_overdue(const struct call_job *own)
+{
+    return workos_is_crowded(own->workos) &&
+           clock_mono_ms() - own->arrived_ms > WORKOS_CROWDED_PATIENCE_MS;
+}
+
+/* Of a crowd only so many go as are too many. */
+static int turn_away(struct call_job *own, struct err *err)
+{
+    if (!own->turned_away)
+        atomic_fetch_sub_explicit(&own->workos->waiting, 1, memory_order_relaxed);
+    own->turned_away = true;
+    return err_set(err, ERR_BUSY, "too many requests wait for the database");
+}
 
 static int run_call(struct writer_job *job, struct db *db, struct err *err)
 {
@@ -224,6 +241,8 @@ static int run_call(struct writer_job *job, struct db *db, struct err *err)
     struct workos *workos = own->workos;
     int rc;
 
+    if (own->turned_away || is_overdue(own))
+        return turn_away(own, err);
     watchdog_enter(workos->watchdog, WATCHDOG_ROUTE, own->call->name, "");
     rc = own->call->run(own->call, workos->script, db, err);
     watchdog_leave(workos->watchdog);
@@ -232,7 +251,13 @@ static int run_call(struct writer_job *job, struct db *db, struct err *err)
 
 int workos_run(struct workos *workos, struct workos_call *call, struct err *err)
 {
-    struct call_job own = {.job = {.run = run_call}, .workos = workos, .call = call};
+    struct call_job own = {
+        .job = {.run = run_call}, .workos = workos, .call = call, .arrived_ms = clock_mono_ms()};
+    int rc;
 
-    return writer_run(workos->writer, &own.job, err);
+    atomic_fetch_add_explicit(&workos->waiting, 1, memory_order_relaxed);
+    rc = writer_run(workos->writer, &own.job, err);
+    if (!own.turned_away)
+        atomic_fetch_sub_explicit(&workos->waiting, 1, memory_order_relaxed);
+    return rc;
 }

@@ -47,7 +47,8 @@ struct workos_opts {
     const char *action_secret;
     enum workos_action_on_error action_on_error;
     size_t max_queue;
-    size_t crowd; /* so many events that wait at once leave too few threads for others; 0: never */
+    size_t crowd; /* so many events and calls that wait at once leave too few threads for others; 0:
+                     never */
     int64_t retention_days; /* payloads of done events are kept so long; 0: for ever, the ids too */
     int handler_timeout_ms; /* of event functions, for the watchdog */
     int action_timeout_ms;
@@ -90,7 +91,10 @@ struct workos_call {
     int (*run)(struct workos_call *call, struct script *script, struct db *db, struct err *err);
 };
 
-/* Blocks until what run wrote is on disk. Errors: run's and the writer's. */
+enum { WORKOS_CROWDED_PATIENCE_MS = 100 };
+
+/* Blocks until what run wrote is on disk. Errors: run's and the writer's; ERR_BUSY also when it has
+ * waited WORKOS_CROWDED_PATIENCE_MS among opts.crowd others: then it isn't run. */
 int workos_run(struct workos *workos, struct workos_call *call, struct err *err) MUST_CHECK;
 
 /* Begin to read the Events API, every so often. After the first script is installed: its functions say
