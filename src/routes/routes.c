@@ -7,6 +7,7 @@
 #include "routes/current_user.h"
 #include "routes/etag.h"
 #include "routes/readers.h"
+#include "workos/watchdog.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -186,6 +187,12 @@ static void answer_user(struct routes *routes, const struct http_request *reques
 
 /* ------------------------------------------------------------------------- authkit.routes */
 
+/* "GET /todos": what the watchdog calls a function. */
+static void put_name(const struct http_request *request, char out[NAME_MAX_BYTES])
+{
+    snprintf(out, NAME_MAX_BYTES, "%s %s", request->method, request->path);
+}
+
 static void reset_response(struct http_response *response)
 {
     buf_reset(&response->body);
@@ -193,6 +200,23 @@ static void reset_response(struct http_response *response)
     response->status = 200;
     response->content_type = NULL;
     response->own_type[0] = '\0';
+}
+
+/* It may hang where no time limit ends it, as any function; the watchdog sees that. */
+static int run_on_reader(struct routes *routes, struct reader *reader,
+                         struct script_route_call *call, struct http_response *response,
+                         struct err *err)
+{
+    struct watchdog *watchdog = workos_watchdog(routes->opts.workos);
+    struct watchdog_watch watch;
+    char name[NAME_MAX_BYTES];
+    int rc;
+
+    put_name(call->request, name);
+    watchdog_begin(watchdog, &watch, name);
+    rc = script_run_route(reader->script, reader->db, call, response, err);
+    watchdog_end(watchdog, &watch);
+    return rc;
 }
 
 static int read_once(struct routes *routes, struct script_route_call *call,
@@ -206,7 +230,7 @@ static int read_once(struct routes *routes, struct script_route_call *call,
         return rc;
     rc = readers_begin(reader, err);
     if (rc == 0) {
-        rc = script_run_route(reader->script, reader->db, call, response, err);
+        rc = run_on_reader(routes, reader, call, response, err);
         readers_end(reader);
     }
     if (rc < 0 && !call->refused)
@@ -253,7 +277,7 @@ static int run_writing(struct routes *routes, struct script_route_call *call,
     struct writing writing = {
         .call = {.name = name, .run = run_on_writer}, .route_call = call, .response = response};
 
-    snprintf(name, sizeof(name), "%s %s", call->request->method, call->request->path);
+    put_name(call->request, name);
     return workos_run(routes->opts.workos, &writing.call, err);
 }
 

@@ -44,6 +44,15 @@ static int make_keys(struct signing_keys **out, const char *secrets, const char 
     return 0;
 }
 
+/* A route that reads may be the first call of its state, which is made then: that has a time of its own,
+ * and to need it is no hang, however short the time of functions is. */
+static int reading_limit_ms(int handler_timeout_ms)
+{
+    const int enough_to_load_ms = 2 * SCRIPT_LOAD_TIMEOUT_MS / WATCHDOG_FACTOR;
+
+    return handler_timeout_ms > enough_to_load_ms ? handler_timeout_ms : enough_to_load_ms;
+}
+
 static int start_watchdog(struct workos *workos, struct err *err)
 {
     const struct workos_opts *opts = &workos->opts;
@@ -51,7 +60,8 @@ static int start_watchdog(struct workos *workos, struct err *err)
         .note_path = opts->note_path,
         .limit_ms = {[WATCHDOG_EVENT] = opts->handler_timeout_ms,
                      [WATCHDOG_ACTION] = opts->action_timeout_ms,
-                     [WATCHDOG_ROUTE] = opts->handler_timeout_ms},
+                     [WATCHDOG_ROUTE] = opts->handler_timeout_ms,
+                     [WATCHDOG_READING] = reading_limit_ms(opts->handler_timeout_ms)},
         .catch_signals = true,
     };
 
@@ -106,6 +116,11 @@ int workos_start_poller(struct workos *workos, const struct workos_api_opts *api
 struct poller *workos_poller(struct workos *workos)
 {
     return workos->poller;
+}
+
+struct watchdog *workos_watchdog(struct workos *workos)
+{
+    return workos->watchdog;
 }
 
 void workos_close(struct workos *workos)

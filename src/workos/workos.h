@@ -7,12 +7,12 @@
  *    workos_run       --> somebody else's call of the script --> writer
  *    poller (thread)  --> the Events API: what no webhook brought --> writer, as webhooks are
  *    upkeep (thread)  --> what is due: failed events again, retention --> writer
- *    watchdog (thread)    looks at the writer: a function that hangs ends the process
+ *    watchdog (thread)    looks at who runs functions: one that hangs ends the process
  *
  * This header is the service as a whole: its start, its script, its end. webhook.h and action.h are
  * its two doors, put_back.h and backfill.h are the operator's.
  *
- * Threads    workos_open, _start_poller, _close: main. workos_poller: any. workos_install: any, one at
+ * Threads    workos_open, _start_poller, _close: main. workos_poller, _watchdog: any. workos_install: any, one at
  *            a time. The doors and workos_run: any thread, several at once.
  * Ownership  workos owns the writer and the script; the database connection is the caller's, to be
  *            closed after workos_close.
@@ -69,6 +69,7 @@ struct workos_opts {
 
 struct workos;
 struct poller;
+struct watchdog;
 
 int workos_open(struct workos **out, const struct workos_opts *opts, struct err *err) MUST_CHECK;
 
@@ -104,6 +105,9 @@ int workos_start_poller(struct workos *workos, const struct workos_api_opts *api
 
 /* NULL when it wasn't started. */
 struct poller *workos_poller(struct workos *workos);
+
+/* For who runs functions of the script beside the writer, on twins (watchdog.h). NULL: nobody watches. */
+struct watchdog *workos_watchdog(struct workos *workos);
 
 /* Finish what was accepted, stop the writer, free everything. No other thread may use it any more.
  * NULL is fine. */
