@@ -140,6 +140,8 @@ static int new_reader(struct reader **out, const char *db_path, struct err *err)
     if (!reader)
         return err_set(err, ERR_NOMEM, "no memory for a reader");
     rc = db_open(&reader->db, db_path, DB_READER, err);
+    if (rc == ERR_ABSENT)
+        rc = err->code = ERR_IO; /* absent is the script */
     if (rc == 0)
         rc = stmt_new(&reader->begin, reader->db, "BEGIN", err);
     if (rc == 0)

@@ -57,6 +57,23 @@ static void readers__without_a_script_there_is_none(void **state)
     stop(&s);
 }
 
+/* Absent is a script: what asks for a path that isn't there gets a 404, and this is none. */
+static void readers__without_a_database_there_is_none(void **state)
+{
+    struct reader *reader;
+    struct service s;
+    struct err err;
+
+    (void)state;
+    start(&s);
+    assert_int_equal(rename("test.db", "moved.db"), 0);
+    assert_int_equal(readers_take(pool, &reader, &err), ERR_IO);
+    assert_int_equal(err.code, ERR_IO);
+    assert_int_equal(rename("moved.db", "test.db"), 0);
+    readers_give_back(pool, take());
+    stop(&s);
+}
+
 static void readers__the_last_one_is_used_again(void **state)
 {
     struct service s;
@@ -372,6 +389,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_TEMP_DIR(readers__without_a_script_there_is_none),
+        IN_TEMP_DIR(readers__without_a_database_there_is_none),
         IN_TEMP_DIR(readers__the_last_one_is_used_again),
         IN_TEMP_DIR(readers__more_are_made_for_who_has_waited),
         IN_TEMP_DIR(readers__who_waits_gets_what_comes_back),
