@@ -219,8 +219,10 @@ static int l_request_index(lua_State *L)
     return 0;
 }
 
+/* The script gets it from pairs, and may call it with anything. */
 static int l_request_next(lua_State *L)
 {
+    luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 2);
     if (lua_next(L, 1))
         return 2;

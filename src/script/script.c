@@ -438,6 +438,8 @@ int script_call(struct script *script, struct db *db, size_t sql_bytes, lua_CFun
     }
     memory_limit(0);
     script->db = NULL;
+    if (script->scratch.capacity > SCRATCH_KEPT_NODES)
+        json_release(&script->scratch);
     if (budget_is_used_up(&script->budget))
         close_state(script);
     return rc;

@@ -22,6 +22,9 @@
 #include <lua.h>
 #include <stdatomic.h>
 
+/* What struct script keeps from call to call for reading JSON: some 1.5 MiB. */
+enum { SCRATCH_KEPT_NODES = 65536 };
+
 /* Names in the registry. */
 #define REGISTRY_REGISTERED "authkitd.registered" /* { events = …, actions = … } */
 #define REGISTRY_DECIDE "authkitd.decide"         /* runs an action's function */
