@@ -228,6 +228,7 @@ static void put_list(lua_State *L, int index, const struct encoder *e, int depth
 struct member_name {
     const char *text;
     size_t len;
+    int index; /* where it is on the stack */
 };
 
 static int compare_names(const void *a, const void *b)
@@ -237,6 +238,23 @@ static int compare_names(const void *a, const void *b)
     int order = memcmp(one->text, other->text, len);
 
     return order != 0 ? order : (one->len > other->len) - (one->len < other->len);
+}
+
+/* Most objects have few names, and a call for each comparison would be what takes longest. */
+static void sort_names(struct member_name *names, size_t count)
+{
+    if (count > NAMES_FEW) {
+        qsort(names, count, sizeof(*names), compare_names);
+        return;
+    }
+    for (size_t i = 1; i < count; i++) {
+        struct member_name name = names[i];
+        size_t at = i;
+
+        for (; at > 0 && compare_names(&name, &names[at - 1]) < 0; at--)
+            names[at] = names[at - 1];
+        names[at] = name;
+    }
 }
 
 /* Push the names in the table: a weak one may lose them while it is written. Returns how many.
@@ -267,16 +285,18 @@ static void put_members(lua_State *L, int index, const struct encoder *e, int de
     struct member_name *names =
         count <= NAMES_FEW ? few : lua_newuserdatauv(L, count * sizeof(*names), 0);
 
-    for (size_t i = 0; i < count; i++)
-        names[i].text = lua_tolstring(L, top + 1 + (int)i, &names[i].len);
-    qsort(names, count, sizeof(*names), compare_names);
+    for (size_t i = 0; i < count; i++) {
+        names[i].index = top + 1 + (int)i;
+        names[i].text = lua_tolstring(L, names[i].index, &names[i].len);
+    }
+    sort_names(names, count);
     buf_putc(e->out, '{');
     for (size_t i = 0; i < count; i++) {
         if (i > 0)
             buf_putc(e->out, ',');
-        lua_pushlstring(L, names[i].text, names[i].len);
-        put_string(L, lua_gettop(L), e);
+        put_string(L, names[i].index, e);
         buf_putc(e->out, ':');
+        lua_pushvalue(L, names[i].index);
         lua_rawget(L, index);
         put_value(L, lua_gettop(L), e, depth);
         lua_pop(L, 1);
