@@ -365,6 +365,12 @@ void routes_answer(struct routes *routes, const struct http_request *request,
     allow_origins(routes->cors, request, response);
 }
 
+void routes_allow_origin(struct routes *routes, const struct http_request *request,
+                         struct http_response *response)
+{
+    cors_allow(routes->cors, request, response);
+}
+
 void routes_installing(struct routes *routes)
 {
     readers_installing(routes->readers);

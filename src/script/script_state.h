@@ -123,10 +123,15 @@ void push_function(lua_State *L, const char *kind, const char *name);
 
 /* values.c: JSON to Lua and back. */
 
-/* Push the value of a node; null is nil, whole numbers are integers, arrays are marked. [-0,+1,e] */
-void push_json(lua_State *L, const struct json *json, uint32_t node);
+/* Push the value of a node; null is nil (or authkit.null, when it is to be kept), whole numbers are
+ * integers, arrays are marked. [-0,+1,e] */
+void push_json(lua_State *L, const struct json *json, uint32_t node, bool keep_null);
 
-/* Append the value at index as JSON. Raises, with label in front, for what JSON can't say.
+/* Whether the argument at index, which may be missing, is authkit.null: null is to be kept. Raises for
+ * anything else. [-0, +0, v] */
+bool check_keeps_null(lua_State *L, int index, const char *called);
+
+/* Append the value at index as JSON, members by name. Raises, with label in front, for what JSON can't say.
  * [-0, +0, v] */
 void put_json(lua_State *L, int index, struct buf *out, const char *label);
 

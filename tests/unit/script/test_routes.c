@@ -179,6 +179,21 @@ static void request__its_iterator_takes_tables_only(void **state)
                         TEXT "ok");
 }
 
+/* So a client can clear a value, and leave another one alone. */
+static void request__null_differs_from_nothing_when_asked_for(void **state)
+{
+    (void)state;
+    a.body = "{\"a\":null,\"c\":1}";
+    assert_string_equal(asking_once(&a,
+                                    "local body = request.json(authkit.null)\n"
+                                    "assert(body.a == authkit.null and body.b == nil)\n"
+                                    "assert(body == request:json(authkit.null))\n"
+                                    "assert(request.json().a == nil and request:json().c == 1)\n"
+                                    "assert(not pcall(request.json, 'null'))\n"
+                                    "return body"),
+                        JSON "{\"a\":null,\"c\":1}");
+}
+
 static void request__bad_encoding_is_answered(void **state)
 {
     static const char *const paths[] = {"GET /%", "GET /%zz", "GET /a%FF", "GET /a%00b",
@@ -695,6 +710,7 @@ int main(void)
         WITH_ASKING(request__without_anything),
         WITH_ASKING(request__is_a_table_of_its_own),
         WITH_ASKING(request__its_iterator_takes_tables_only),
+        WITH_ASKING(request__null_differs_from_nothing_when_asked_for),
         WITH_ASKING(request__bad_encoding_is_answered),
         WITH_ASKING(request__body_that_is_not_json_is_answered),
         WITH_ASKING(request__large_body_leaves_no_memory_behind),
