@@ -298,8 +298,10 @@ static void complain(const struct option *option, const char *value, const char 
 {
     bool is_secret = option->kind == SECRET || value_is_api_key(value);
 
-    buf_printf(problems, "%s: '%.200s' won't do: it must be %s\n", origin, is_secret ? "" : value,
-               wanted);
+    if (is_secret)
+        buf_printf(problems, "%s: this value won't do: it must be %s\n", origin, wanted);
+    else
+        buf_printf(problems, "%s: '%.200s' won't do: it must be %s\n", origin, value, wanted);
 }
 
 /* Blanks around the items don't count, nor does a comma too many. */

@@ -27,7 +27,7 @@ struct workos {
     struct watchdog *watchdog; /* NULL: nobody watches */
     struct upkeep *upkeep;
     struct poller *poller; /* NULL: nobody polls; set before the listeners start */
-    atomic_size_t waiting; /* events that threads wait for the writer with */
+    atomic_size_t waiting; /* events and calls that threads wait for the writer with */
 
     /* writer thread only */
     struct script *script;
@@ -37,5 +37,13 @@ struct workos {
     struct suspects *suspects;
     struct stmt *begin_function, *keep_function, *undo_function; /* a savepoint of its own */
 };
+
+/* Do so many threads wait for the writer that few are left for others? Any thread. */
+static inline bool workos_is_crowded(const struct workos *workos)
+{
+    size_t waiting = atomic_load_explicit(&workos->waiting, memory_order_relaxed);
+
+    return workos->opts.crowd && waiting >= workos->opts.crowd;
+}
 
 #endif
