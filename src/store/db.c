@@ -397,7 +397,7 @@ static int set_up_writer(struct db *db, struct err *err)
                    "PRAGMA synchronous = FULL;"
                    "PRAGMA journal_size_limit = 67108864;"
                    "PRAGMA temp_store = MEMORY;"
-                   "PRAGMA cache_size = -6000;"
+                   "PRAGMA cache_size = -4000;"
                    "PRAGMA secure_delete = ON",
                    err);
 }
