@@ -80,12 +80,15 @@ static int gather_close(sqlite3_file *file)
     return g->real->xClose(file);
 }
 
-void gather_file(sqlite3_file *file, size_t offset, sqlite3_file **slot)
+void gather_set_up(size_t offset)
 {
-    struct gather *g;
-
     gather_offset = offset;
-    g = gather_of(file);
+}
+
+void gather_file(sqlite3_file *file, sqlite3_file **slot)
+{
+    struct gather *g = gather_of(file);
+
     *g = (struct gather){.real = file->pMethods, .own = *file->pMethods, .slot = slot};
     g->bytes = malloc(GATHER_BYTES);
     if (!g->bytes)
@@ -103,11 +106,6 @@ void gather_file(sqlite3_file *file, size_t offset, sqlite3_file **slot)
 /* What can't be written now is of a transaction that has failed, or was rolled back. */
 void gather_settle(sqlite3_file *file)
 {
-    struct gather *g;
-
-    if (!file)
-        return;
-    g = gather_of(file);
-    if (write_kept(file) != SQLITE_OK)
-        g->len = 0;
+    if (file && write_kept(file) != SQLITE_OK)
+        gather_of(file)->len = 0;
 }

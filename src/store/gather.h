@@ -36,10 +36,12 @@ struct gather {
     sqlite3_file **slot;
 };
 
-/* From now on. The struct gather stands offset bytes behind the file, the same for all files; slot,
- * which must last longer than the file, holds it while it is open. Where there is no memory for it
- * nothing changes. */
-void gather_file(sqlite3_file *file, size_t offset, sqlite3_file **slot);
+/* Once, before any other: the struct gather stands so many bytes behind each file. */
+void gather_set_up(size_t offset);
+
+/* From now on. slot, which must last longer than the file, holds it while it is open. Where there is
+ * no memory for it nothing changes. */
+void gather_file(sqlite3_file *file, sqlite3_file **slot);
 
 /* A lock is about to be given back. file: what the slot holds, or NULL. */
 void gather_settle(sqlite3_file *file);

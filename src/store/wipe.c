@@ -146,7 +146,7 @@ static int wipe_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int
     if (flags & SQLITE_OPEN_MAIN_DB)
         wrap_database(file);
     if (flags & SQLITE_OPEN_WAL)
-        gather_file(file, real_size, &wiped_of(sqlite3_database_file_object(name))->wal);
+        gather_file(file, &wiped_of(sqlite3_database_file_object(name))->wal);
     return SQLITE_OK;
 }
 
@@ -156,6 +156,7 @@ bool wipe_vfs_register(void)
     if (!real_vfs)
         return false;
     real_size = ((size_t)real_vfs->szOsFile + 15) / 16 * 16;
+    gather_set_up(real_size);
     wipe_vfs = *real_vfs;
     wipe_vfs.pNext = NULL;
     wipe_vfs.zName = "wipe";
