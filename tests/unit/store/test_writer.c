@@ -657,7 +657,7 @@ static void writer__full_disk_fails_the_batch(void **state)
     close_gate(&b, &gate, false);
     for (int i = 0; i < 3; i++)
         submit(jobs[i]);
-    atomic_store(&fault_writes, 1); /* the second write of the COMMIT */
+    atomic_store(&fault_writes, 0); /* the COMMIT's */
     open_gate(&gate);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(result(jobs[i]), ERR_FULL);
