@@ -167,7 +167,7 @@ void metric_put_real(struct buf *out, const char *name, const struct metric_labe
                      double value)
 {
     put_name(out, name, labels);
-    buf_printf(out, "%.9g\n", value);
+    buf_printf(out, "%.12g\n", value);
 }
 
 void metric_put_histogram(struct buf *out, const char *name, const struct metric_label *label,

@@ -729,6 +729,14 @@ void poller_get_status(struct poller *poller, struct poller_status *out)
     pthread_mutex_unlock(&poller->lock);
 }
 
+int64_t poller_age_s(const struct poller_status *status)
+{
+    int64_t since_ms = status->last_good_ms ? status->last_good_ms : status->started_ms;
+    int64_t age_ms = clock_wall_ms() - since_ms;
+
+    return age_ms > 0 ? age_ms / 1000 : 0;
+}
+
 int poller_start(struct poller **out, struct workos *workos, const struct poller_opts *opts,
                  struct err *err)
 {

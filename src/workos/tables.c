@@ -110,6 +110,11 @@ static int migrate(struct db *db, int64_t version, struct err *err)
     return db_exec(db, sql, err);
 }
 
+int tables_version(void)
+{
+    return (int)ARRAY_LEN(steps);
+}
+
 int tables_migrate(struct db *db, struct err *err)
 {
     int64_t version = 0;

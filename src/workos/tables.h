@@ -30,4 +30,7 @@
 
 int tables_migrate(struct db *db, struct err *err) MUST_CHECK;
 
+/* The version that it brings a file to. */
+int tables_version(void);
+
 #endif
