@@ -83,13 +83,9 @@ void tally_get(struct tally *tally, struct tally_counts *out)
     pthread_mutex_unlock(&tally->lock);
 }
 
-/* The condition on 'done' is in the words of the index. */
 static int prepare(struct tally *tally, struct err *err)
 {
-    int rc = stmt_new(&tally->events, tally->db,
-                      "SELECT count(*) FROM (SELECT 1 FROM workos_events"
-                      " WHERE status = ? AND status <> 'done' LIMIT 1000000)",
-                      err);
+    int rc = stmt_new(&tally->events, tally->db, TALLY_EVENTS_SQL, err);
 
     if (rc == 0)
         rc = stmt_new(&tally->users, tally->db, "SELECT count(*) FROM workos_users", err);
