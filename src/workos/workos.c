@@ -18,9 +18,7 @@ static void on_full(void *arg, bool is_full)
     struct workos *workos = arg;
 
     if (is_full)
-        log_error(
-            "the disk is full: events are turned away with 503 until there is room, and WorkOS "
-            "delivers them again");
+        log_error("the disk is full: events are turned away until there is room, and come again");
     else
         log_info("there is room on the disk again");
     upkeep_watch_room(workos->upkeep, is_full);
