@@ -294,6 +294,7 @@ static int start_http(struct server *server, struct err *err)
         .max_connections = MAX_CONNECTIONS,
         .urgent_path = config->action_path,
         .handle = endpoints_handle,
+        .refusing = endpoints_refusing,
         .arg = &server->endpoints,
     };
     int rc;

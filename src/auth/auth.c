@@ -128,7 +128,7 @@ static void answer_status(struct auth_session *out, enum token_status status)
  * it, if it was meant for us. What strangers send is for who looks for it. */
 static void log_refusal(const struct token *token, enum token_status status)
 {
-    static struct log_limit limit;
+    static struct log_limit limit, clock_limit;
     struct log_field found = log_bytes("found", token->found,
                                        token->found_len < SHOWN_MAX ? token->found_len : SHOWN_MAX);
     bool is_genuine = status == TOKEN_NOT_OURS || status == TOKEN_EXPIRED || status == TOKEN_EARLY;
@@ -138,6 +138,10 @@ static void log_refusal(const struct token *token, enum token_status status)
     if (token->mend && log_may(&limit))
         log_warn("a genuine access token isn't for this server, as it is configured",
                  log_str("reason", token->reason), found, log_str("option", token->mend));
+    else if (status == TOKEN_EARLY && log_may(&clock_limit))
+        log_warn(
+            "a genuine access token isn't valid yet: this machine's clock is behind; set it right",
+            log_str("reason", token->reason), log_str("key", token->key_id));
     else
         log_debug("an access token was refused", log_str("reason", token->reason), found,
                   log_str("key", is_genuine || status == TOKEN_FORGED ? token->key_id : NULL));

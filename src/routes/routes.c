@@ -9,12 +9,13 @@
 #include "routes/current_user.h"
 #include "routes/etag.h"
 #include "routes/readers.h"
+#include "workos/watchdog.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { REQUEST_ID_BYTES = 8, NAME_MAX_BYTES = 256 };
+enum { REQUEST_ID_BYTES = 8, NAME_MAX_BYTES = 256, PATH_SHOWN_MAX = 200 };
 
 struct routes {
     struct routes_opts opts;
@@ -41,6 +42,12 @@ static void unavailable(struct http_response *response, const char *code, const 
     set_header(response, "Retry-After", "1");
 }
 
+/* As much of it as leaves room in the log's line for what goes wrong. */
+static struct log_field path_field(const struct http_request *request)
+{
+    return log_bytes("path", request->path, strnlen(request->path, PATH_SHOWN_MAX));
+}
+
 /* The log has what happened, under the same id: a line for each, but not always with the traceback. */
 static void failed(struct routes *routes, const struct http_request *request,
                    struct http_response *response, const struct err *why)
@@ -55,7 +62,7 @@ static void failed(struct routes *routes, const struct http_request *request,
     if (crypto_random(random, sizeof(random), &err) < 0)
         log_error("no request id", log_str("error", err.text));
     crypto_hex(random, sizeof(random), id);
-    log_error("route failed", log_str("method", request->method), log_str("path", request->path),
+    log_error("route failed", log_str("method", request->method), path_field(request),
               log_str("request_id", id), log_bytes("error", why->text, shown));
     response->status = 500;
     buf_reset(&response->body);
@@ -72,6 +79,8 @@ static void cannot_answer(struct routes *routes, const struct http_request *requ
     switch (why->code) {
     case ERR_SCRIPT:
     case ERR_LIMIT:
+    case ERR_CONFLICT: /* these two: of a transaction that the function has lost or broken */
+    case ERR_INVALID:
         failed(routes, request, response, why);
         return;
     case ERR_FULL:
@@ -85,8 +94,8 @@ static void cannot_answer(struct routes *routes, const struct http_request *requ
     }
     static struct log_limit limit;
     if (log_may(&limit))
-        log_warn("route not served", log_str("method", request->method),
-                 log_str("path", request->path), log_str("error", why->text));
+        log_warn("route not served", log_str("method", request->method), path_field(request),
+                 log_str("error", why->text));
 }
 
 static void refuse_method(struct http_response *response, const char *allowed)
@@ -188,12 +197,19 @@ static void answer_user(struct routes *routes, const struct http_request *reques
 
 /* ------------------------------------------------------------------------- authkit.routes */
 
+/* "GET /todos": what the watchdog calls a function. */
+static void put_name(const struct http_request *request, char out[NAME_MAX_BYTES])
+{
+    snprintf(out, NAME_MAX_BYTES, "%s %s", request->method, request->path);
+}
+
 static void reset_response(struct http_response *response)
 {
     buf_reset(&response->body);
     buf_reset(&response->headers);
     response->status = 200;
     response->content_type = NULL;
+    response->own_type[0] = '\0';
 }
 
 static int run_function(struct routes *routes, struct script *script, struct db *db,
@@ -208,6 +224,23 @@ static int run_function(struct routes *routes, struct script *script, struct db 
     return rc;
 }
 
+/* It may hang where no time limit ends it, as any function; the watchdog sees that. */
+static int run_on_reader(struct routes *routes, struct reader *reader,
+                         struct script_route_call *call, struct http_response *response,
+                         struct err *err)
+{
+    struct watchdog *watchdog = workos_watchdog(routes->opts.workos);
+    struct watchdog_watch watch;
+    char name[NAME_MAX_BYTES];
+    int rc;
+
+    put_name(call->request, name);
+    watchdog_begin(watchdog, &watch, name);
+    rc = run_function(routes, reader->script, reader->db, call, response, err);
+    watchdog_end(watchdog, &watch);
+    return rc;
+}
+
 static int read_once(struct routes *routes, struct script_route_call *call,
                      struct http_response *response, bool *out_outdated, struct err *err)
 {
@@ -219,7 +252,7 @@ static int read_once(struct routes *routes, struct script_route_call *call,
         return rc;
     rc = readers_begin(reader, err);
     if (rc == 0) {
-        rc = run_function(routes, reader->script, reader->db, call, response, err);
+        rc = run_on_reader(routes, reader, call, response, err);
         readers_end(reader);
     }
     if (rc < 0 && !call->refused)
@@ -271,7 +304,7 @@ static int run_writing(struct routes *routes, struct script_route_call *call,
         .response = response,
     };
 
-    snprintf(name, sizeof(name), "%s %s", call->request->method, call->request->path);
+    put_name(call->request, name);
     return workos_run(routes->opts.workos, &writing.call, err);
 }
 
@@ -377,6 +410,12 @@ void routes_answer(struct routes *routes, const struct http_request *request,
 const struct routes_counts *routes_counts(const struct routes *routes)
 {
     return &routes->counts;
+}
+
+void routes_allow_origin(struct routes *routes, const struct http_request *request,
+                         struct http_response *response)
+{
+    cors_allow(routes->cors, request, response);
 }
 
 void routes_installing(struct routes *routes)

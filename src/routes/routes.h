@@ -10,8 +10,8 @@
  * A function that fails is answered with a 500 that shows nothing of it: its request_id is in the log,
  * with the error and where it came from (of the same error, the first few times a minute).
  *
- * Threads    routes_new, _free: main. routes_installing, _installed: writer. routes_answer: any,
- *            several at once; it may block for as long as the function runs.
+ * Threads    routes_new, _free: main. routes_installing, _installed: writer. routes_answer, _allow_origin:
+ *            any, several at once; it may block for as long as the function runs.
  * Ownership  opts is copied; what it points to must outlive the routes.
  * Errors     become answers.
  */
@@ -56,5 +56,9 @@ const struct routes_counts *routes_counts(const struct routes *routes);
 /* Also a 404 for what is nobody's. */
 void routes_answer(struct routes *routes, const struct http_request *request,
                    struct http_response *response);
+
+/* Let pages of the allowed origins see an answer that isn't made here. */
+void routes_allow_origin(struct routes *routes, const struct http_request *request,
+                         struct http_response *response);
 
 #endif

@@ -16,9 +16,7 @@
 /* Has the sender been kept waiting for long? */
 static bool is_overdue(const struct intake *intake)
 {
-    const struct workos *workos = intake->workos;
-    size_t waiting = atomic_load_explicit(&workos->waiting, memory_order_relaxed);
-    bool is_crowded = workos->opts.crowd && waiting >= workos->opts.crowd;
+    bool is_crowded = workos_is_crowded(intake->workos);
 
     return intake->arrived_ms != INT64_MAX &&
            clock_mono_ms() - intake->arrived_ms >

@@ -40,7 +40,7 @@
 
 enum {
     INTAKE_PATIENCE_MS = 4500,
-    INTAKE_CROWDED_PATIENCE_MS = 100, /* while at least opts.crowd events wait for the writer */
+    INTAKE_CROWDED_PATIENCE_MS = 100, /* while at least opts.crowd wait for the writer */
 };
 
 struct intake {

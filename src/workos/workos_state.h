@@ -29,7 +29,7 @@ struct workos {
     struct watchdog *watchdog; /* NULL: nobody watches */
     struct upkeep *upkeep;
     struct poller *poller; /* NULL: nobody polls; set before the listeners start */
-    atomic_size_t waiting; /* events that threads wait for the writer with */
+    atomic_size_t waiting; /* events and calls that threads wait for the writer with */
     struct workos_counts counts;
     struct repeats repeats; /* of what functions do wrong */
 
@@ -56,6 +56,14 @@ static inline void note_function(struct workos *workos, struct metric_histogram 
 {
     metric_observe(kind, &metric_scale_seconds, (uint64_t)took_ns);
     note_script_memory(workos);
+}
+
+/* Do so many threads wait for the writer that few are left for others? Any thread. */
+static inline bool workos_is_crowded(const struct workos *workos)
+{
+    size_t waiting = atomic_load_explicit(&workos->waiting, memory_order_relaxed);
+
+    return workos->opts.crowd && waiting >= workos->opts.crowd;
 }
 
 #endif

@@ -5,7 +5,16 @@
 import assert from 'node:assert/strict';
 import { after } from 'node:test';
 
-import { describe, inParallel, load, patience, sleep, test, until } from './lib/harness.js';
+import {
+    describe,
+    inParallel,
+    load,
+    patience,
+    sanitizer,
+    sleep,
+    test,
+    until,
+} from './lib/harness.js';
 import {
     NOTES,
     ask,
@@ -338,7 +347,7 @@ describe('what a route costs the others', () => {
     const HANG = `
         local s = ("a"):rep(1000000)
         local t = {}
-        for i = 1, 100000 do t[i] = s end
+        for i = 1, 20000 do t[i] = s end
         print("hanging")
         table.sort(t)`;
 
@@ -355,7 +364,9 @@ describe('what a route costs the others', () => {
         assert.equal((await server.reload(withRoutes(NOTES))).outcome, 'loaded');
         assertError(await ask(server, '/hang'), 404, 'not_found');
         assert.equal((await ask(server, '/count')).json().count, 10);
-        await server.stop();
+        // TSan calls it a leak that the thread is left behind, which it has to be.
+        if (sanitizer === 'tsan') await server.kill();
+        else await server.stop();
         assert.equal(await hanging, undefined);
     });
 
@@ -366,7 +377,7 @@ describe('what a route costs the others', () => {
                 ctx.db.insert("notes", { key = "lost" })
                 ${HANG}
             end,`,
-            { args: ['--handler-timeout', String(patience(100))] },
+            { args: ['--handler-timeout', String(patience(400))] },
         );
         await post(server, '/notes', { key: 'kept' });
         const hanging = post(server, '/hang').catch(() => undefined);
