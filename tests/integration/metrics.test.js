@@ -437,8 +437,9 @@ describe('the log', () => {
             const failing = bad();
 
             for (const one of [event, event, failing]) await server.deliver(one);
-            const lines = server.lines.filter(({ id }) => [event.id, failing.id].includes(id));
             if (level === 'info') {
+                await server.waitForLog('event function failed');
+                const lines = server.lines.filter(({ id }) => [event.id, failing.id].includes(id));
                 assert.deepEqual(
                     lines.map(({ msg }) => msg),
                     ['event function failed'],
@@ -463,10 +464,10 @@ describe('the log', () => {
 
         await inParallel(32, events, (event) => server.deliver(event, { client }));
         await server.deliver(userUpdated(newUser({ first_name: 'bad' }))); // another kind? the same place
+        await server.stop(); // which tells what is left to tell
         const failures = server.log('event function failed');
         assert.ok(failures.length >= 5 && failures.length <= 20, `${failures.length} lines`);
         assert.match(failures[0].error, /no good: a\d+@example\.com\nstack traceback:/);
-        await server.stop();
         const told = server
             .log('more of the same, left out of the log')
             .filter(({ what }) => what === 'event function failed')
@@ -479,6 +480,7 @@ describe('the log', () => {
         const server = await startServer(t, { handlers: HANDLERS });
 
         for (let i = 0; i < 20; i++) await server.client.request('GET', '/bad');
+        await until('all lines', () => server.log('route failed').length === 20);
         const lines = server.log('route failed');
         assert.equal(new Set(lines.map((line) => line.request_id)).size, 20);
         assert.match(lines[0].error, /bad route\nstack traceback:/);
