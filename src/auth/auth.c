@@ -16,6 +16,7 @@ struct auth {
     struct token_rules rules;
     char *client_id; /* what rules borrows */
     struct keys *keys;
+    struct metric_counter counts[TOKENS_OUTCOMES];
 };
 
 /* ---------------------------------------------------------------------------------- start, stop */
@@ -215,6 +216,21 @@ static void check_token(struct auth *auth, const char *text, size_t len, struct 
     token_release(&token);
 }
 
+static size_t outcome_of(const struct auth_session *session)
+{
+    switch (session->status) {
+    case AUTH_OK:
+        return TOKENS_OK;
+    case AUTH_ABSENT:
+        return TOKENS_MISSING;
+    case AUTH_UNAVAILABLE:
+        return TOKENS_UNAVAILABLE;
+    case AUTH_REFUSED:
+        break;
+    }
+    return strcmp(session->code, "token_expired") == 0 ? TOKENS_EXPIRED : TOKENS_INVALID;
+}
+
 void auth_check(struct auth *auth, const char *authorization, struct auth_session *out)
 {
     const char *text;
@@ -230,6 +246,21 @@ void auth_check(struct auth *auth, const char *authorization, struct auth_sessio
                "an access token is needed, in the header Authorization: Bearer …");
     else
         check_token(auth, text, len, out);
+    if (auth)
+        metric_count(&auth->counts[outcome_of(out)]);
+}
+
+const char *const auth_outcome_names[TOKENS_OUTCOMES] = {"ok", "missing", "invalid", "expired",
+                                                         "unavailable"};
+
+const struct metric_counter *auth_counts(const struct auth *auth)
+{
+    return auth->counts;
+}
+
+void auth_get_status(struct auth *auth, struct keys_status *out)
+{
+    keys_get_status(auth->keys, out);
 }
 
 void auth_session_release(struct auth_session *session)

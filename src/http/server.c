@@ -40,6 +40,7 @@ struct http_server {
     struct waiting waiting;
     atomic_int queued; /* how many wait: as many as civetweb's queue has places */
     atomic_bool draining;
+    struct metric_statuses statuses;
 };
 
 /*
@@ -157,6 +158,7 @@ static bool send_response(struct mg_connection *conn, const struct http_response
 
     buf_reset(out);
     put_head(out, server, r, keep);
+    metric_count_status(&server->statuses, r->status);
     if (has_body && r->body.len <= ONE_WRITE_MAX) {
         buf_put(out, buf_text(&r->body), r->body.len);
         has_body = false;
@@ -698,6 +700,7 @@ static int start_gate(struct http_server *server, struct err *err)
         .read = on_read,
         .free_tls = cw_tls_free,
         .arg = server,
+        .statuses = &server->statuses,
     };
     int rc = gate_new(&server->gate, &opts, err);
 
@@ -746,6 +749,16 @@ out:
 const char *http_server_address(const struct http_server *server)
 {
     return server->address;
+}
+
+const struct metric_statuses *http_server_statuses(const struct http_server *server)
+{
+    return &server->statuses;
+}
+
+int http_server_connections(struct http_server *server)
+{
+    return gate_connections(server->gate);
 }
 
 int http_server_drain(struct http_server *server, int drain_ms)

@@ -19,8 +19,9 @@
  * path, without "%00"; no expectation but 100-continue. A request that isn't like that is answered
  * (400, 411, 413, 417, 431, 501, 505) and the connection is closed.
  *
- * Threads    http_server_start, _drain, _free: main; _address: any. The callbacks: any of the
- *            workers, several at once. It may block; no lock is held. Their stacks have 1 MiB.
+ * Threads    http_server_start, _drain, _free: main; _address, _statuses, _connections: any. The
+ *            callbacks: any of the workers, several at once. They may block; no lock is held. Their
+ *            stacks have 1 MiB.
  * Ownership  opts is copied; tls_ctx, urgent_path and arg must outlive the server, address need
  *            not.
  * Errors     a port that is taken or a bad address is ERR_IO and names the address.
@@ -38,6 +39,7 @@
 #define HTTP_SERVER_H
 
 #include "base/err.h"
+#include "base/metric.h"
 #include "http/message.h"
 
 #include <stdint.h>
@@ -68,6 +70,10 @@ int http_server_start(struct http_server **out, const struct http_server_opts *o
 
 /* The address in use, with the real port: "127.0.0.1:41235". Borrowed from the server. */
 const char *http_server_address(const struct http_server *server);
+
+/* The answers so far, also those to what was no request; borrowed. */
+const struct metric_statuses *http_server_statuses(const struct http_server *server);
+int http_server_connections(struct http_server *server);
 
 /* Stop accepting, close what is idle, let running requests finish for up to drain_ms. Returns 0, or
  * ERR_BUSY when some were still running then (the caller should end the process with _exit). */

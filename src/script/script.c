@@ -730,6 +730,11 @@ int script_run_event(struct script *script, struct db *db, const char *type,
                        script->opts.event_timeout_ms, l_traced_error, err);
 }
 
+size_t script_memory_bytes(const struct script *script)
+{
+    return script->budget.used_bytes;
+}
+
 static int l_run_action(lua_State *L)
 {
     const struct function_call *call = lua_touserdata(L, 1);

@@ -12,6 +12,27 @@
 
 enum { MAX_BATCH = 256, MAX_BATCH_MS = 50 };
 
+/* Writer thread. */
+static void on_full(void *arg, bool is_full)
+{
+    struct workos *workos = arg;
+
+    if (is_full)
+        log_error("the disk is full: events are turned away until there is room, and come again");
+    else
+        log_info("there is room on the disk again");
+    upkeep_watch_room(workos->upkeep, is_full);
+}
+
+/* Writer thread. */
+static void on_fatal(void *arg, const struct err *err)
+{
+    struct workos *workos = arg;
+
+    if (workos->opts.on_fatal)
+        workos->opts.on_fatal(workos->opts.arg, err);
+}
+
 static int prepare(struct workos *workos, struct err *err)
 {
     const struct {
@@ -76,14 +97,18 @@ int workos_open(struct workos **out, const struct workos_opts *opts, struct err 
         .max_queue = opts->max_queue,
         .max_batch = MAX_BATCH,
         .max_batch_ms = opts->max_batch_ms ? opts->max_batch_ms : MAX_BATCH_MS,
-        .on_fatal = opts->on_fatal,
-        .arg = opts->arg,
+        .on_fatal = on_fatal,
+        .on_full = on_full,
+        .arg = workos,
     };
     int rc;
 
     if (!workos)
         return err_set(err, ERR_NOMEM, "no memory for the service");
     workos->opts = *opts;
+    metric_table_init(&workos->counts.events);
+    metric_table_init(&workos->counts.actions);
+    repeat_init(&workos->repeats);
     rc = make_keys(&workos->webhook_keys, opts->webhook_secret, "WORKOS_WEBHOOK_SECRET", err);
     if (rc == 0)
         rc = make_keys(&workos->action_keys, opts->action_secret, "WORKOS_ACTION_SECRET", err);
@@ -142,6 +167,10 @@ void workos_close(struct workos *workos)
     stmt_free(workos->undo_function);
     signing_keys_free(workos->webhook_keys);
     signing_keys_free(workos->action_keys);
+    repeat_tell(&workos->repeats, clock_mono_ms(), true);
+    repeat_release(&workos->repeats);
+    metric_table_release(&workos->counts.events);
+    metric_table_release(&workos->counts.actions);
     free(workos);
 }
 
@@ -195,6 +224,7 @@ static void finish_install(struct writer_job *job, int rc, const struct err *err
         script_free(install->workos->script);
         install->workos->script = install->script;
         install->workos->script_number++;
+        note_script_memory(install->workos);
         upkeep_start_anew(install->workos->upkeep);
     }
     if (opts->installed)
@@ -261,6 +291,7 @@ static int run_call(struct writer_job *job, struct db *db, struct err *err)
     watchdog_enter(workos->watchdog, WATCHDOG_ROUTE, own->call->name, "");
     rc = own->call->run(own->call, workos->script, db, err);
     watchdog_leave(workos->watchdog);
+    note_script_memory(workos);
     return rc;
 }
 
