@@ -148,7 +148,7 @@ static void put_poll(struct buf *out, const struct poller_status *status)
 static void put_findings(struct buf *out, const struct findings *found)
 {
     buf_printf(out, "{\"status\":\"%s\",\"problems\":[%s],\"warnings\":[%s]",
-               found->code ? "trouble" : "ok", buf_text(&found->problems),
+               found->code ? "trouble" : "ready", buf_text(&found->problems),
                buf_text(&found->warnings));
     if (!found->code)
         return;

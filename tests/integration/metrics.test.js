@@ -326,7 +326,7 @@ describe('/readyz', () => {
 
         assert.deepEqual(await ready(server), {
             http: 200,
-            status: 'ok',
+            status: 'ready',
             problems: [],
             warnings: [],
             poll: null,
