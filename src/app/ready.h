@@ -2,7 +2,7 @@
 /*
  * ready - is everything as it should be? /readyz of the admin listener, in words.
  *
- *     {"status":"ok","problems":[],"warnings":["3 events are dead: …"],"poll":{"age_s":12,"failing":false}}
+ *     {"status":"ready","problems":[],"warnings":["3 events are dead: …"],"poll":{"age_s":12,"failing":false}}
  *
  * A problem needs a hand now, or keeps traffic from being served; with one the answer is 503, its status
  * "trouble", and "error" has the first problem as every error of ours does:

@@ -339,7 +339,7 @@ describe('/readyz', () => {
         await reload(server, 'this is no Lua');
         const state = await ready(server);
         assert.equal(state.http, 200);
-        assert.equal(state.status, 'ok');
+        assert.equal(state.status, 'ready');
         assert.equal(state.warnings.length, 1);
         assert.match(
             state.warnings[0],
