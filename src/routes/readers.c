@@ -8,8 +8,10 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* A script that was installed once, for those who still use it. Its own state is never opened. */
 struct edition {
@@ -19,12 +21,15 @@ struct edition {
 };
 
 struct readers {
-    char *db_path;
+    char *db_path, *wal_path;
     size_t usual;
+    _Atomic int64_t next_look_ms; /* at the log */
 
     pthread_mutex_t lock;
     pthread_cond_t returned; /* a place came back, or may be made */
     pthread_cond_t swapped;  /* or nothing came of it */
+    pthread_cond_t emptied;  /* no snapshot is left */
+    pthread_cond_t resumed;  /* a pause is over */
 
     /* guarded by lock */
     struct edition *edition; /* NULL before the first script */
@@ -33,6 +38,8 @@ struct readers {
     struct reader *idle; /* the one that was used last comes first: its memory is warm */
     size_t count;        /* idle, in use, or being made */
     size_t waiting;
+    size_t snapshots; /* begun, not ended */
+    bool paused;
 };
 
 /* ------------------------------------------------------------------------- editions */
@@ -132,14 +139,15 @@ static void free_reader(struct reader *reader)
     free(reader);
 }
 
-static int new_reader(struct reader **out, const char *db_path, struct err *err)
+static int new_reader(struct reader **out, struct readers *readers, struct err *err)
 {
     struct reader *reader = calloc(1, sizeof(*reader));
     int rc;
 
     if (!reader)
         return err_set(err, ERR_NOMEM, "no memory for a reader");
-    rc = db_open(&reader->db, db_path, DB_READER, err);
+    reader->readers = readers;
+    rc = db_open(&reader->db, readers->db_path, DB_READER, err);
     if (rc == ERR_ABSENT)
         rc = err->code = ERR_IO; /* absent is the script */
     if (rc == 0)
@@ -226,7 +234,7 @@ int readers_take(struct readers *readers, struct reader **out, struct err *err)
     if (rc < 0)
         return rc;
     if (!reader)
-        rc = new_reader(&reader, readers->db_path, err);
+        rc = new_reader(&reader, readers, err);
     if (rc == 0)
         rc = bring_up_to_date(reader, edition, err);
     readers_put_edition(edition);
@@ -256,12 +264,37 @@ void readers_give_back(struct readers *readers, struct reader *reader)
         forget_place(readers, reader);
 }
 
+static void count_snapshot(struct readers *readers)
+{
+    struct timespec until = thread_after_ms(READERS_WAIT_MS);
+    int rc = 0;
+
+    pthread_mutex_lock(&readers->lock);
+    while (readers->paused && rc == 0)
+        rc = pthread_cond_clockwait(&readers->resumed, &readers->lock, CLOCK_MONOTONIC, &until);
+    readers->snapshots++;
+    pthread_mutex_unlock(&readers->lock);
+}
+
+static void uncount_snapshot(struct readers *readers)
+{
+    pthread_mutex_lock(&readers->lock);
+    readers->snapshots--;
+    if (readers->snapshots == 0)
+        pthread_cond_signal(&readers->emptied);
+    pthread_mutex_unlock(&readers->lock);
+}
+
 int readers_begin(struct reader *reader, struct err *err)
 {
-    int rc = stmt_run(reader->begin, err);
+    int rc;
 
+    count_snapshot(reader->readers);
+    rc = stmt_run(reader->begin, err);
     if (rc == 0)
         db_hold_transaction(reader->db, true);
+    else
+        uncount_snapshot(reader->readers);
     return rc;
 }
 
@@ -273,6 +306,43 @@ void readers_end(struct reader *reader)
     db_reset_statements(reader->db);
     if (db_in_transaction(reader->db) && stmt_run(reader->end, &err) < 0)
         log_warn("a reading transaction did not end", log_str("error", err.text));
+    uncount_snapshot(reader->readers);
+}
+
+/* ------------------------------------------------------------------------- pauses */
+
+bool readers_wal_is_stuck(struct readers *readers)
+{
+    int64_t now_ms = clock_mono_ms(), due_ms = atomic_load(&readers->next_look_ms);
+    struct stat st;
+
+    if (now_ms < due_ms ||
+        !atomic_compare_exchange_strong(&readers->next_look_ms, &due_ms, now_ms + READERS_LOOK_MS))
+        return false;
+    if (stat(readers->wal_path, &st) < 0 || st.st_size <= READERS_WAL_MAX)
+        return false;
+    atomic_store(&readers->next_look_ms, now_ms + READERS_PAUSES_APART_MS);
+    return true;
+}
+
+void readers_pause(struct readers *readers)
+{
+    struct timespec until = thread_after_ms(READERS_PAUSE_MS);
+    int rc = 0;
+
+    pthread_mutex_lock(&readers->lock);
+    readers->paused = true;
+    while (readers->snapshots > 0 && rc == 0)
+        rc = pthread_cond_clockwait(&readers->emptied, &readers->lock, CLOCK_MONOTONIC, &until);
+    pthread_mutex_unlock(&readers->lock);
+}
+
+void readers_go_on(struct readers *readers)
+{
+    pthread_mutex_lock(&readers->lock);
+    readers->paused = false;
+    pthread_cond_broadcast(&readers->resumed);
+    pthread_mutex_unlock(&readers->lock);
 }
 
 /* ------------------------------------------------------------------------- start and end */
@@ -290,7 +360,10 @@ int readers_new(struct readers **out, const char *db_path, struct err *err)
     struct readers *readers = calloc(1, sizeof(*readers));
     size_t usual = processors();
 
-    if (!readers || !(readers->db_path = strdup(db_path))) {
+    if (!readers || !(readers->db_path = strdup(db_path)) ||
+        asprintf(&readers->wal_path, "%s-wal", db_path) < 0) {
+        if (readers)
+            free(readers->db_path);
         free(readers);
         return err_set(err, ERR_NOMEM, "no memory for the readers");
     }
@@ -298,6 +371,8 @@ int readers_new(struct readers **out, const char *db_path, struct err *err)
     pthread_mutex_init(&readers->lock, NULL);
     pthread_cond_init(&readers->returned, NULL);
     pthread_cond_init(&readers->swapped, NULL);
+    pthread_cond_init(&readers->emptied, NULL);
+    pthread_cond_init(&readers->resumed, NULL);
     *out = readers;
     return 0;
 }
@@ -315,7 +390,10 @@ void readers_free(struct readers *readers)
     readers_put_edition(readers->edition);
     pthread_cond_destroy(&readers->returned);
     pthread_cond_destroy(&readers->swapped);
+    pthread_cond_destroy(&readers->emptied);
+    pthread_cond_destroy(&readers->resumed);
     pthread_mutex_destroy(&readers->lock);
+    free(readers->wal_path);
     free(readers->db_path);
     free(readers);
 }

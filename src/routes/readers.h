@@ -17,6 +17,11 @@
  * that is about to be (while its COMMIT runs, and READERS_WAIT_MS at most), and runs the function of
  * the new script instead.
  *
+ * A snapshot keeps the write-ahead log from being begun anew, and where slow functions overlap without
+ * end, so that there is one at every moment, it grows without end. So whoever has answered asks now and
+ * then whether that is so (readers_wal_is_stuck), and if it is makes a pause: no snapshot begins until those
+ * that are running have ended, and the writer has emptied the log.
+ *
  * Threads    any, several at once; a reader belongs to the thread that took it. readers_installing,
  *            _installed: writer. readers_new, _free: main.
  * Ownership  readers keep twins of the script (script.h) and connections of their own.
@@ -40,6 +45,11 @@ enum {
     READERS_WAIT_MS = 2000,
     READERS_CROWD = 64,
     READERS_CROWDED_WAIT_MS = 100,
+
+    READERS_WAL_MAX = 32 * 1024 * 1024, /* several times what it is when it is begun anew */
+    READERS_LOOK_MS = 1000,             /* between two looks at the log */
+    READERS_PAUSE_MS = 1500,            /* snapshots have so long to end */
+    READERS_PAUSES_APART_MS = 5000,
 };
 
 struct readers;
@@ -50,6 +60,7 @@ struct reader {
     struct stmt *user; /* current_user.c's; NULL until it is needed */
 
     /* the pool's own */
+    struct readers *readers;
     struct stmt *begin, *end;
     uint64_t edition; /* of the script */
     struct reader *next;
@@ -66,6 +77,14 @@ void readers_give_back(struct readers *readers, struct reader *reader);
 
 int readers_begin(struct reader *reader, struct err *err) MUST_CHECK;
 void readers_end(struct reader *reader);
+
+/* Looks at most once in READERS_LOOK_MS, and says so to one caller in READERS_PAUSES_APART_MS. */
+bool readers_wal_is_stuck(struct readers *readers);
+
+/* From here on no snapshot begins; returns when those that there are have ended, or READERS_PAUSE_MS have
+ * passed. For who was told that the log is stuck, and has no place. */
+void readers_pause(struct readers *readers);
+void readers_go_on(struct readers *readers);
 
 /* Whether another script has been installed since the reader was taken. */
 bool readers_is_outdated(struct readers *readers, const struct reader *reader);

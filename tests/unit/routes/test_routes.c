@@ -2,11 +2,15 @@
 #include "unit/routes/site.h"
 
 #include "base/thread.h"
+#include "routes/readers.h"
 
 #include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char script_text[] =
@@ -359,6 +363,88 @@ static void routes__a_reload_drops_no_request_and_never_goes_back(void **state)
     site_stop(&site);
 }
 
+/* --- reads that overlap without end ----------------------------------------------------------- */
+
+static int64_t wal_bytes(void)
+{
+    struct stat st;
+
+    return stat("test.db-wal", &st) == 0 ? st.st_size : 0;
+}
+
+static void *ask_again(void *arg)
+{
+    static const char *const paths[] = {"/slow", "/notes"};
+    struct asker *asker = arg;
+    bool writes = strcmp(asker->method, "POST") == 0;
+
+    while (!atomic_load(asker->stop)) {
+        struct exchange x = exchange_new(asker->method, paths[writes]);
+
+        site_serve(asker->site, &x);
+        asker->answers++;
+        asker->failures += x.response.status != 204;
+        exchange_release(&x);
+    }
+    return NULL;
+}
+
+/* Whether the log becomes larger, or smaller, than what sets off a pause. */
+static bool wal_passes(bool larger)
+{
+    const struct timespec pause = {.tv_nsec = 10000000};
+    int64_t deadline_ms = clock_mono_ms() + SERVICE_PATIENCE_MS;
+
+    while ((wal_bytes() > READERS_WAL_MAX) != larger) {
+        if (clock_mono_ms() > deadline_ms)
+            return false;
+        nanosleep(&pause, NULL);
+    }
+    return true;
+}
+
+/* It grew as long as there was a snapshot at every moment, until the disk was full. */
+static void routes__slow_reads_do_not_let_the_log_grow_without_end(void **state)
+{
+    enum { ASKERS = 8, WRITERS = 2 };
+    struct asker askers[ASKERS];
+    pthread_t threads[ASKERS];
+    atomic_bool stop = false;
+    bool has_grown, has_shrunk;
+    struct site site;
+    struct err err;
+
+    (void)state;
+    site_start(&site, "local authkit = require 'authkit'\n"
+                      "authkit.schema { notes = { columns = { text = 'text' } } }\n"
+                      "authkit.routes {\n"
+                      "  ['GET /slow'] = function(ctx)\n"
+                      "    ctx.db.query('notes'):first()\n"
+                      "    local till = ctx.now() + 400\n"
+                      "    while ctx.now() < till do end\n"
+                      "  end,\n"
+                      "  ['POST /notes'] = function(ctx, request)\n"
+                      "    ctx.db.insert('notes', { text = ('x'):rep(200000) })\n"
+                      "  end,\n"
+                      "}\n");
+    for (int i = 0; i < ASKERS; i++) {
+        askers[i] =
+            (struct asker){.site = &site, .method = i < WRITERS ? "POST" : "GET", .stop = &stop};
+        assert_int_equal(thread_start(&threads[i], "asker", ask_again, &askers[i], &err), 0);
+    }
+    has_grown = wal_passes(true);
+    has_shrunk = wal_passes(false);
+    atomic_store(&stop, true);
+    for (int i = 0; i < ASKERS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_true(askers[i].answers > 0);
+        assert_int_equal(askers[i].failures, 0);
+    }
+    assert_true(has_grown);
+    assert_true(has_shrunk);
+    site_stop(&site);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -374,6 +460,7 @@ int main(void)
         IN_TEMP_DIR(routes__one_that_fails_when_it_runs_again_is_a_clean_failure),
         IN_TEMP_DIR(routes__a_long_path_leaves_room_in_the_log),
         IN_TEMP_DIR(routes__a_reload_drops_no_request_and_never_goes_back),
+        IN_TEMP_DIR(routes__slow_reads_do_not_let_the_log_grow_without_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
