@@ -74,7 +74,8 @@ static const struct option options[] = {
     {"--listen", "AUTHKITD_LISTEN", "ADDR", ADDRESS, AT(listen), "127.0.0.1:8080",
      SERVER | FOR_SEND, 0, 0, NULL, "where WorkOS's requests come in; [::1]:8080 for IPv6"},
     {"--admin-listen", "AUTHKITD_ADMIN_LISTEN", "ADDR", ADDRESS, AT(admin_listen), "127.0.0.1:9090",
-     SERVER | ADMIN, 0, 0, NULL, "where authkitd's own commands come in; off for none"},
+     SERVER | ADMIN, 0, 0, NULL,
+     "where authkitd's own commands, metrics and the dashboard are; off for none"},
     {"--tls-cert", "AUTHKITD_TLS_CERT", "FILE", TEXT, AT(tls_cert), NULL, SERVER | FOR_SEND, 0, 0,
      NULL, "certificate chain (PEM): serve HTTPS"},
     {"--tls-key", "AUTHKITD_TLS_KEY", "FILE", TEXT, AT(tls_key), NULL, SERVER, 0, 0, NULL,
@@ -148,6 +149,8 @@ static const struct option options[] = {
      "requests a second to WorkOS, at most; each is a page of 100"},
     {"--give-up", NULL, "SECONDS", COUNT, AT(give_up_s), "600", FOR_BACKFILL, 1, 86400, NULL,
      "end when WorkOS can't be reached for so long"},
+    {NULL, "AUTHKITD_ADMIN_TOKEN", NULL, SECRET, AT(admin_token), NULL, SERVER | ADMIN, 0, 0, NULL,
+     "what who talks to --admin-listen must know; needed when that isn't on loopback"},
     {NULL, "WORKOS_WEBHOOK_SECRET", NULL, SECRET, AT(webhook_secret), NULL, SERVER | FOR_SEND, 0, 0,
      NULL, "secret of the webhook endpoint, or several by commas"},
     {NULL, "WORKOS_ACTION_SECRET", NULL, SECRET, AT(action_secret), NULL, SERVER | FOR_SEND, 0, 0,
@@ -664,6 +667,24 @@ static void list_own_paths(struct config *config)
             config->own_paths[count++] = chosen[i];
 }
 
+/* Who reaches the admin listener can read everything, and do much. */
+static void check_admin(const struct config *config, int command, struct buf *problems)
+{
+    const char *address = config->admin_listen;
+    const char *fault = config->admin_token ? value_admin_token_fault(config->admin_token) : NULL;
+
+    if (fault)
+        buf_printf(problems, "AUTHKITD_ADMIN_TOKEN won't do: it must be %s\n", fault);
+    if ((command & SERVER) && !config->admin_token && address && strcmp(address, "off") != 0 &&
+        !value_is_loopback(address))
+        buf_printf(
+            problems,
+            "--admin-listen: '%.200s' may be reached from other machines, whoever asks: set "
+            "AUTHKITD_ADMIN_TOKEN (or AUTHKITD_ADMIN_TOKEN_FILE) to a long random text, such "
+            "as openssl rand -hex 32 makes them, or listen on 127.0.0.1\n",
+            address);
+}
+
 int config_read(struct config *config, int command, int argc, char **argv, struct err *err)
 {
     struct buf problems = BUF_INIT(PROBLEMS_MAX);
@@ -688,6 +709,7 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
         buf_puts(&problems, "--tls-cert and --tls-key go together: one of them is missing\n");
     if (command & SERVER)
         check_paths(config, &problems);
+    check_admin(config, command, &problems);
     list_own_paths(config);
     if ((command & SERVER) && config->ordered && (!config->api_key || config->poll_s == 0))
         buf_puts(&problems, "--ordered takes events from the Events API: it needs WORKOS_API_KEY, "

@@ -43,7 +43,8 @@ struct config {
     char *db;
     char *listen;
     char *admin_listen; /* "off" for none */
-    char *tls_cert;     /* NULL: plain HTTP */
+    char *admin_token; /* NULL when not set; never logged. Of the commands that ask a server, too */
+    char *tls_cert;    /* NULL: plain HTTP */
     char *tls_key;
     char *webhook_path;
     char *action_path;

@@ -2,6 +2,7 @@
 #include "app/server.h"
 
 #include "app/admin.h"
+#include "app/admin_guard.h"
 #include "app/endpoints.h"
 #include "app/reloader.h"
 #include "app/service.h"
@@ -77,6 +78,11 @@ struct workos *server_workos(struct server *server)
 struct backfill *server_backfill(struct server *server)
 {
     return server->backfill;
+}
+
+struct admin_guard *server_admin_guard(struct server *server)
+{
+    return server->admin.guard;
 }
 
 int64_t server_poll_s(const struct server *server)
@@ -206,11 +212,18 @@ static int start_admin(struct server *server, struct err *err)
         .handle = admin_handle,
         .arg = &server->admin,
     };
+    const struct admin_guard_opts guard = {
+        .address = config->admin_listen,
+        .token = config->admin_token,
+    };
     int rc;
 
     if (strcmp(config->admin_listen, "off") == 0)
         return 0;
     server->admin = (struct admin){.server = server};
+    rc = admin_guard_new(&server->admin.guard, &guard, err);
+    if (rc < 0)
+        return rc;
     rc = http_server_start(&server->admin_http, &opts, err);
     if (rc < 0)
         return err_prefix(err, "--admin-listen: ");
@@ -374,6 +387,7 @@ static void take_down(struct server *server)
 {
     http_server_free(server->http);
     http_server_free(server->admin_http);
+    admin_guard_free(server->admin.guard);
     tls_server_free(server->tls);
     backfill_free(server->backfill);
     workos_close(server->workos);
