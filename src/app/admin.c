@@ -3,6 +3,7 @@
 
 #include "app/admin_backfill.h"
 #include "app/admin_guard.h"
+#include "app/dashboard.h"
 #include "app/endpoints.h"
 #include "app/ready.h"
 #include "app/server.h"
@@ -280,6 +281,11 @@ static void set_headers(struct http_response *response)
             response->headers.failed = true; /* only for lack of memory: the server answers 500 */
 }
 
+static bool is_open(const struct admin_route *route, const char *path)
+{
+    return route ? route->is_open : dashboard_is_open(path);
+}
+
 void admin_handle(void *arg, const struct http_request *request, struct http_response *response)
 {
     struct admin *admin = arg;
@@ -291,13 +297,14 @@ void admin_handle(void *arg, const struct http_request *request, struct http_res
     if (endpoints_health(request, response) ||
         !admin_guard_is_for_us(admin->guard, request, response))
         return;
-    pass = route && route->is_open ? ADMIN_PASS_GOOD : admin_guard_ask(admin->guard, request);
-    if (pass != ADMIN_PASS_GOOD) {
+    pass = admin_guard_ask(admin->guard, request);
+    if (pass != ADMIN_PASS_GOOD && (pass != ADMIN_PASS_MISSING || !is_open(route, request->path))) {
         admin_guard_refuse(pass, response);
         return;
     }
     if (!route) {
-        http_response_error(response, 404, "not_found", "there is nothing at this path");
+        if (!dashboard_answer(admin->dashboard, request, pass == ADMIN_PASS_GOOD, response))
+            http_response_error(response, 404, "not_found", "there is nothing at this path");
         return;
     }
     answer = choose(route, request, response);

@@ -18,7 +18,7 @@
  *     POST /sign-in    {"token":"…"}: the admin token for a cookie, which a browser is let in with
  *     POST /sign-out   ends that
  *
- * Who may ask: admin_guard.h. A POST must besides carry the header "Authkitd-Admin: 1", which a page of
+ * and the dashboard (dashboard.h). Who may ask: admin_guard.h. A POST must besides carry the header "Authkitd-Admin: 1", which a page of
  * another origin can't make a browser send.
  *
  * Threads    admin_handle: the admin listener's threads.
@@ -32,10 +32,12 @@
 
 struct server;
 struct admin_guard;
+struct dashboard;
 
 struct admin {
     struct server *server;
     struct admin_guard *guard;
+    struct dashboard *dashboard;
 };
 
 /* An http_handle_fn; arg is a struct admin. */

@@ -749,6 +749,55 @@ void config_release(struct config *config)
     config->operand_count = 0;
 }
 
+/* The value as one would write it; NULL: none. */
+static const char *value_text(const struct config *config, const struct option *option, char *room,
+                              size_t size)
+{
+    const char *base = (const char *)config;
+    const char *text;
+    int64_t number;
+
+    if (!is_number(option->kind)) {
+        text = *(const char *const *)(const void *)(base + option->offset);
+        if (!text || option->kind != KEYS_URL)
+            return text && value_is_api_key(text) ? "(hidden)" : text;
+        snprintf(room, size, "%.*s", (int)strcspn(text, "?"), text); /* a key may stand behind it */
+        return room;
+    }
+    number = *(const int64_t *)(const void *)(base + option->offset);
+    if (option->kind == CHOICE)
+        return option->choices[number];
+    if (option->kind == FLAG)
+        return number ? "true" : "false";
+    if (option->kind == SECONDS && number == 0)
+        return "off";
+    snprintf(room, size, "%" PRId64, number);
+    return room;
+}
+
+void config_show(const struct config *config, int command, config_show_fn *show, void *arg)
+{
+    char room[2048];
+
+    for (size_t i = 0; i < ARRAY_LEN(options); i++) {
+        const struct option *option = &options[i];
+        const char *value;
+
+        if (!(option->commands & command))
+            continue;
+        value = value_text(config, option, room, sizeof(room));
+        show(arg, &(struct config_shown){
+                      .name = option->name ? option->name : option->variable,
+                      .variable = option->variable,
+                      .help = option->help,
+                      .fallback = option->fallback,
+                      .is_secret = option->kind == SECRET,
+                      .is_set = value != NULL,
+                      .value = option->kind == SECRET ? NULL : value,
+                  });
+    }
+}
+
 void config_put_options(struct buf *out, int command)
 {
     enum { COLUMN = 36 };
