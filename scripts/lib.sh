@@ -70,6 +70,18 @@ node_binary() {
     command -v node
 }
 
+# answers_200 ADDRESS PATH: without curl, which a bare machine hasn't.
+answers_200() {
+    local host=${1%:*} port=${1##*:} status=''
+    {
+        exec 3<>"/dev/tcp/$host/$port" &&
+            printf 'GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$2" "$1" >&3 &&
+            read -r -t 2 status <&3
+    } 2>/dev/null || true
+    exec 3>&- || true
+    [[ $status == 'HTTP/1.1 200'* ]]
+}
+
 # avoid_aslr: sets without_aslr to what sanitized programs have to be run under, often nothing. The
 # sanitizers of gcc 12 and clang 14 can't live with more than 28 random bits in the addresses of
 # mappings, which newer kernels give: TSan says "unexpected memory mapping", ASan crashes at times.

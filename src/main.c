@@ -7,8 +7,8 @@
 #include "base/text.h"
 
 static const struct command *const commands[] = {
-    &cmd_serve, &cmd_check,    &cmd_send,      &cmd_reload, &cmd_events,
-    &cmd_retry, &cmd_backfill, &cmd_reconcile, &cmd_setup,  &cmd_version,
+    &cmd_serve,    &cmd_check,     &cmd_send,   &cmd_reload,   &cmd_events, &cmd_retry,
+    &cmd_backfill, &cmd_reconcile, &cmd_backup, &cmd_maintain, &cmd_setup,  &cmd_version,
 };
 
 static void print_help(void)

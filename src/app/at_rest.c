@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/at_rest.h"
 
+#include "app/database.h"
 #include "app/handlers.h"
 #include "app/service.h"
 #include "store/lock.h"
@@ -38,7 +39,7 @@ int at_rest_open(struct at_rest **out, const struct config *config, struct err *
         return err_set(err, ERR_NOMEM, "no memory for the service");
     rc = lock_acquire(&at_rest->lock, config->db, err);
     if (rc == 0)
-        rc = db_open(&at_rest->db, config->db, DB_WRITER, err);
+        rc = database_open_writer(&at_rest->db, config->db, err);
     service_fill(&opts, config, at_rest->db, at_rest->note_path);
     if (rc == 0)
         rc = workos_open(&at_rest->workos, &opts, err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/command.h"
 
+#include "app/database.h"
 #include "app/handlers.h"
 #include "app/tokens.h"
 #include "auth/key_source.h"
@@ -8,7 +9,9 @@
 #include "script/script.h"
 #include "store/db.h"
 #include "workos/signature.h"
+#include "workos/tables.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,8 +166,14 @@ static int check_schema(const struct config *config, struct script *script)
     struct buf report = BUF_INIT(REPORT_MAX);
     struct db *db = NULL;
     struct err err;
-    int rc = db_open(&db, config->db, DB_READER, &err);
+    int64_t version;
+    int rc = database_check(config->db, &version, &err);
 
+    if (rc == 0)
+        rc = db_open(&db, config->db, DB_READER, &err);
+    if (rc == 0 && version > 0 && version < tables_version())
+        printf("%-10s has version %" PRId64 "; serve brings it forward to %" PRId64 "\n",
+               "database", version, tables_version());
     if (rc == ERR_ABSENT && is_in_a_folder(config->db))
         say("database", "isn't there yet; serve will create it");
     else if (rc == ERR_ABSENT)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/command.h"
 
+#include "app/database.h"
 #include "base/clock.h"
+#include "base/text.h"
 #include "store/db.h"
 #include "workos/event_list.h"
 
@@ -71,31 +73,11 @@ static void put_json(struct buf *out, const struct event_row *row)
     buf_puts(out, "}\n");
 }
 
-/* How many bytes at text could play tricks on a terminal: control characters (those of U+0080 to
- * U+009F, which some obey, too) and what turns the direction of writing. 0 when it is harmless. */
-static size_t trick_len(const char *text)
-{
-    unsigned char first = (unsigned char)text[0], second, third;
-
-    if (first < ' ' || first == 0x7F)
-        return 1;
-    second = (unsigned char)text[1];
-    if (first == 0xC2 && second >= 0x80 && second <= 0x9F)
-        return 2;
-    if (first != 0xE2 || second == '\0')
-        return 0;
-    third = (unsigned char)text[2];
-    if ((second == 0x80 && third >= 0xAA && third <= 0xAE) ||
-        (second == 0x81 && third >= 0xA6 && third <= 0xA9))
-        return 3;
-    return 0;
-}
-
 /* The first line of a text, with a "?" for each trick. */
 static void put_plain(struct buf *out, const char *text)
 {
     while (*text && *text != '\n') {
-        size_t len = trick_len(text);
+        size_t len = text_trick_size(text);
 
         buf_putc(out, len ? '?' : *text);
         text += len ? len : 1;
@@ -223,14 +205,8 @@ static int follow(struct listing *listing, struct err *err)
 static int list(struct listing *listing, struct err *err)
 {
     const struct config *config = listing->config;
-    int rc = db_open(&listing->db, config->db, DB_READER, err);
+    int rc = database_open_reader(&listing->db, config->db, NULL, err);
 
-    if (rc == ERR_ABSENT) {
-        struct err cause = *err;
-
-        return err_set(err, rc, "%s\nsay where it is with --db; authkitd serve makes it",
-                       cause.text);
-    }
     if (rc < 0)
         return rc;
     if (config->follow) /* what is there already is behind this number, whatever the filter shows */

@@ -2,6 +2,7 @@
 #include "app/command.h"
 
 #include "app/admin_client.h"
+#include "app/database.h"
 #include "store/db.h"
 #include "store/lock.h"
 #include "workos/put_back.h"
@@ -71,7 +72,7 @@ static int write_at_rest(const struct config *config, struct put_back_outcome *o
                          config->db);
     rc = lock_acquire(&lock, config->db, err);
     if (rc == 0)
-        rc = db_open(&db, config->db, DB_WRITER, err);
+        rc = database_open_writer(&db, config->db, err);
     if (rc == 0)
         rc = put_back_at_rest(db, &request, out, err);
     db_close(db);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/command.h"
 
+#include "app/database.h"
 #include "app/notify.h"
 #include "app/privileges.h"
 #include "app/server.h"
@@ -84,6 +85,15 @@ static void log_warnings(const struct config *config)
     }
 }
 
+/* What isn't ours isn't touched, not even by opening it. */
+static int check_database(const struct config *config, struct err *err)
+{
+    int64_t version;
+    int rc = database_check(config->db, &version, err);
+
+    return rc == ERR_ABSENT ? 0 : rc;
+}
+
 static int serve(const struct config *config)
 {
     struct server *server = NULL;
@@ -106,7 +116,7 @@ static int serve(const struct config *config)
     raise_file_limit();
     block_signals(&signals);
     notify_open(&notify);
-    if (server_start(&server, config, &notify, &err) < 0)
+    if (check_database(config, &err) < 0 || server_start(&server, config, &notify, &err) < 0)
         log_error("cannot start", log_str("error", err.text));
     else
         code = run_until_stopped(server, &signals, &notify);

@@ -23,7 +23,7 @@ struct command {
 };
 
 extern const struct command cmd_serve, cmd_check, cmd_send, cmd_reload, cmd_events, cmd_retry,
-    cmd_backfill, cmd_reconcile, cmd_setup, cmd_version;
+    cmd_backfill, cmd_reconcile, cmd_setup, cmd_backup, cmd_maintain, cmd_version;
 
 /* "authkitd: <text>" on standard error, each further line of the text indented. */
 void command_complain(const char *text);

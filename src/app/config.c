@@ -69,8 +69,8 @@ static const char *const on_errors[] = {"fail", "deny", "allow", NULL};
 static const struct option options[] = {
     {"--handlers", "AUTHKITD_HANDLERS", "FILE", TEXT, AT(handlers), "handlers.lua", LOADED, 0, 0,
      NULL, "the script"},
-    {"--db", "AUTHKITD_DB", "FILE", TEXT, AT(db), "authkitd.db", SERVER | ADMIN | FOR_EVENTS, 0, 0,
-     NULL, "the database"},
+    {"--db", "AUTHKITD_DB", "FILE", TEXT, AT(db), "authkitd.db",
+     SERVER | ADMIN | FOR_EVENTS | FOR_BACKUP | FOR_MAINTAIN, 0, 0, NULL, "the database"},
     {"--listen", "AUTHKITD_LISTEN", "ADDR", ADDRESS, AT(listen), "127.0.0.1:8080",
      SERVER | FOR_SEND, 0, 0, NULL, "where WorkOS's requests come in; [::1]:8080 for IPv6"},
     {"--admin-listen", "AUTHKITD_ADMIN_LISTEN", "ADDR", ADDRESS, AT(admin_listen), "127.0.0.1:9090",
@@ -149,6 +149,10 @@ static const struct option options[] = {
      "requests a second to WorkOS, at most; each is a page of 100"},
     {"--give-up", NULL, "SECONDS", COUNT, AT(give_up_s), "600", FOR_BACKFILL, 1, 86400, NULL,
      "end when WorkOS can't be reached for so long"},
+    {"--force", NULL, NULL, FLAG, AT(force), NULL, FOR_BACKUP, 0, 0, NULL,
+     "replace FILE when it is there already"},
+    {"--check", NULL, NULL, FLAG, AT(check), NULL, FOR_MAINTAIN, 0, 0, NULL,
+     "only check, and change nothing; also while the server runs"},
     {NULL, "AUTHKITD_ADMIN_TOKEN", NULL, SECRET, AT(admin_token), NULL, SERVER | ADMIN, 0, 0, NULL,
      "what who talks to --admin-listen must know; needed when that isn't on loopback"},
     {NULL, "WORKOS_WEBHOOK_SECRET", NULL, SECRET, AT(webhook_secret), NULL, SERVER | FOR_SEND, 0, 0,
@@ -452,7 +456,7 @@ static void given_release(struct given *given)
 /* How many words without a dash a command takes. */
 static size_t operands_max(int command)
 {
-    return command & FOR_RETRY ? SIZE_MAX : command & (FOR_SEND | FOR_SETUP) ? 1 : 0;
+    return command & FOR_RETRY ? SIZE_MAX : command & (FOR_SEND | FOR_SETUP | FOR_BACKUP) ? 1 : 0;
 }
 
 static void read_arguments(struct config *config, int command, int argc, char **argv,

@@ -33,6 +33,8 @@ enum {
     FOR_BACKFILL = 64,
     FOR_RECONCILE = 128,
     FOR_SETUP = 256,
+    FOR_BACKUP = 512,
+    FOR_MAINTAIN = 1024,
 };
 
 enum { CONFIG_OWN_PATHS = 4 };
@@ -101,13 +103,17 @@ struct config {
     int64_t pages_per_s;
     int64_t give_up_s;
 
+    /* backup, maintain */
+    int64_t force;
+    int64_t check;
+
     /* Where something of ours is served: no route of a script can be there. Borrowed from above. */
     const char *own_paths[CONFIG_OWN_PATHS];
 
     /* what was given, with default or not */
     bool admin_listen_given;
     char *env_file;
-    const char **operands; /* send's TYPE, retry's IDs: borrowed from argv */
+    const char **operands; /* send's TYPE, retry's IDs, backup's FILE: borrowed from argv */
     size_t operand_count;
     bool help;
 

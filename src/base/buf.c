@@ -58,19 +58,28 @@ void buf_putc(struct buf *b, char c)
     buf_put(b, &c, 1);
 }
 
+/* Straight into the room that is there; written once more only when that was too little. */
 void buf_printf(struct buf *b, const char *fmt, ...)
 {
     va_list args;
+    size_t room;
     int n;
 
-    va_start(args, fmt);
-    n = vsnprintf(NULL, 0, fmt, args);
-    va_end(args);
-    if (n < 0 || !grow(b, (size_t)n))
+    if (!grow(b, 0))
         return;
+    room = b->cap - b->len;
     va_start(args, fmt);
-    vsnprintf(b->data + b->len, (size_t)n + 1, fmt, args);
+    n = vsnprintf(b->data + b->len, room, fmt, args);
     va_end(args);
+    if (n < 0 || !grow(b, (size_t)n)) {
+        b->data[b->len] = '\0';
+        return;
+    }
+    if ((size_t)n >= room) {
+        va_start(args, fmt);
+        vsnprintf(b->data + b->len, (size_t)n + 1, fmt, args);
+        va_end(args);
+    }
     b->len += (size_t)n;
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/text.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -95,6 +96,30 @@ static int skip_escape(struct reader *r)
     return 0;
 }
 
+/*
+ * At the next character that needs a look of its own: a quote, a backslash, a control, a byte that
+ * isn't ASCII; at the latest eight bytes before the end. Eight at a time: where no byte has its high bit set,
+ * subtracting c sets that of the bytes below c, and maybe of some behind the first of them.
+ */
+static const char *skip_plain(const char *at, const char *end)
+{
+    const uint64_t ones = 0x0101010101010101;
+
+    while (end - at >= 8) {
+        uint64_t x, quote, backslash, found;
+
+        memcpy(&x, at, 8);
+        x = le64toh(x);
+        quote = x ^ ones * '"';
+        backslash = x ^ ones * '\\';
+        found = (x | (x - ones * ' ') | (quote - ones) | (backslash - ones)) & ones << 7;
+        if (found)
+            return at + __builtin_ctzll(found) / 8;
+        at += 8;
+    }
+    return at;
+}
+
 static int read_string(struct reader *r)
 {
     const char *start = ++r->at;
@@ -104,6 +129,7 @@ static int read_string(struct reader *r)
     for (;;) {
         unsigned char c;
 
+        r->at = skip_plain(r->at, r->end);
         if (r->at == r->end)
             return fail(r, "a string that doesn't end");
         c = (unsigned char)*r->at;

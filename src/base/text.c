@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/text.h"
 
+#include "base/compiler.h"
+
+#include <stdio.h>
 #include <string.h>
 
 static bool is_continuation(unsigned char c)
@@ -179,4 +182,48 @@ const char *text_closest(const char *word, const char *const *names, size_t n)
         }
     }
     return best;
+}
+
+size_t text_trick_size(const char *text)
+{
+    unsigned char first = (unsigned char)text[0], second, third;
+
+    if (first < ' ' || first == 0x7F)
+        return 1;
+    second = (unsigned char)text[1];
+    if (first == 0xC2 && second >= 0x80 && second <= 0x9F)
+        return 2;
+    if (first != 0xE2 || second == '\0')
+        return 0;
+    third = (unsigned char)text[2];
+    if ((second == 0x80 && third >= 0xAA && third <= 0xAE) ||
+        (second == 0x81 && third >= 0xA6 && third <= 0xA9))
+        return 3;
+    return 0;
+}
+
+void text_make_plain(char *text)
+{
+    char *out = text;
+
+    while (*text) {
+        size_t size = text_trick_size(text);
+
+        *out++ = size ? '?' : *text;
+        text += size ? size : 1;
+    }
+    *out = '\0';
+}
+
+void text_format_bytes(int64_t bytes, char out[TEXT_BYTES_MAX])
+{
+    static const char *const units[] = {"KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes / 1024;
+    size_t unit = 0;
+
+    while (value >= 1000 && unit + 1 < ARRAY_LEN(units)) {
+        value /= 1024;
+        unit++;
+    }
+    snprintf(out, TEXT_BYTES_MAX, "%.*f %s", unit == 0 || value >= 100 ? 0 : 1, value, units[unit]);
 }

@@ -32,6 +32,17 @@ size_t text_utf16_prefix(const char *text, size_t len, size_t units);
 /* True when text is digits only and they make a number not above max; out untouched otherwise. */
 bool text_to_u64(const char *text, size_t len, uint64_t max, uint64_t *out);
 
+/* How many bytes at text could play tricks on a terminal: control characters (those of U+0080 to
+ * U+009F, which some obey, too) and what turns the direction of writing. 0 when it is harmless. */
+size_t text_trick_size(const char *text);
+
+/* A '?' in the place of each of those. */
+void text_make_plain(char *text);
+
+/* "4 KiB", "2.5 MiB", "936 MiB". */
+enum { TEXT_BYTES_MAX = 32 };
+void text_format_bytes(int64_t bytes, char out[TEXT_BYTES_MAX]);
+
 bool text_starts_with(const char *text, const char *start);
 bool text_ends_with(const char *text, const char *end);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "store/db.h"
+#include "store/db_state.h"
 
 #include "base/clock.h"
 #include "store/memory.h"
@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
-#include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -28,23 +27,6 @@ enum {
     SCRUB_PAUSE_MS = 1000, /* at least, between two times that the WAL is emptied on demand */
 
     SQL_SHOWN_MAX = 200, /* bytes of a statement in an error text */
-};
-
-struct db {
-    sqlite3 *handle;
-    enum db_mode mode;
-    bool held;
-    bool (*may_write)(const char *table); /* of the guarded statement that is being prepared */
-    struct err denied;                    /* what it tried */
-    struct err trouble;
-    struct stmt *statements;
-    size_t running; /* statements with running set */
-    bool (*interrupt)(void *arg);
-    void *interrupt_arg;
-    int64_t wal_pages;
-    int64_t wal_due_pages; /* the next db_checkpoint_due waits for so many */
-    bool must_scrub;       /* the WAL holds what was erased; not before next_scrub_ms, though */
-    int64_t next_scrub_ms;
 };
 
 struct stmt {
@@ -196,6 +178,11 @@ static int report(struct db *db, int rc, const char *sql, struct err *err)
     if (code == ERR_FULL || code == ERR_FATAL || code == ERR_NOMEM || is_transaction_lost(db))
         err_set(&db->trouble, code, "%s", err->text);
     return code;
+}
+
+int db_report(struct db *db, int rc, struct err *err)
+{
+    return report(db, rc, NULL, err);
 }
 
 /* Nothing may run on its own when the transaction that it belongs to has gone. */
@@ -407,6 +394,34 @@ static int set_up_reader(struct db *db, struct err *err)
     return db_exec(db, "PRAGMA query_only = ON; PRAGMA temp_store = MEMORY", err);
 }
 
+/*
+ * Whoever makes a copy syncs it as a whole, or throws it away. The last statement writes page 1, which
+ * the wipe layer reads before it touches another.
+ */
+static int set_up_target(struct db *db, struct err *err)
+{
+    return db_exec(db,
+                   "PRAGMA page_size = 4096;"
+                   "PRAGMA locking_mode = EXCLUSIVE;"
+                   "PRAGMA journal_mode = MEMORY;"
+                   "PRAGMA synchronous = OFF;"
+                   "PRAGMA secure_delete = ON;"
+                   "PRAGMA user_version = 1",
+                   err);
+}
+
+static int set_up(struct db *db, struct err *err)
+{
+    switch (db->mode) {
+    case DB_WRITER:
+        return set_up_writer(db, err);
+    case DB_TARGET:
+        return set_up_target(db, err);
+    default:
+        return set_up_reader(db, err);
+    }
+}
+
 /* What is fatal once we run only means, at the start, that this file can't be opened. */
 static int word_unusable(struct db *db, const char *path, struct err *err)
 {
@@ -429,15 +444,59 @@ static bool has_wal(const struct db *db)
            st.st_size > 0;
 }
 
-int db_open(struct db **out, const char *path, enum db_mode mode, struct err *err)
+/* https://www.sqlite.org/fileformat2.html, 1.3 */
+enum {
+    HEADER_BYTES = 100,
+    AT_READ_VERSION = 19,
+    WITHOUT_WAL = 1,
+    AT_USER_VERSION = 60,
+    AT_APPLICATION_ID = 68,
+};
+
+/* The header as the file has it. SQLite opens the file at once, and reads, locks and makes nothing
+ * before its first statement. */
+static bool read_header(struct db *db, unsigned char out[HEADER_BYTES])
+{
+    sqlite3_file *file = NULL;
+
+    return sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_FILE_POINTER, &file) ==
+               SQLITE_OK &&
+           file->pMethods && file->pMethods->xRead(file, out, HEADER_BYTES, 0) == SQLITE_OK &&
+           memcmp(out, "SQLite format 3", 16) == 0;
+}
+
+static int64_t header_number(const unsigned char *at)
+{
+    return (int64_t)at[0] << 24 | at[1] << 16 | at[2] << 8 | at[3];
+}
+
+/*
+ * Is the WAL another file's? Then SQLite would write its pages over this one's. What says in its
+ * header that it has no WAL (as every copy of copy.h does) was put in the place of the file that has
+ * left one. SQLite itself writes the header first when it begins to use a WAL.
+ */
+static int check_wal(struct db *db, const char *path, struct err *err)
+{
+    const char *name = sqlite3_db_filename(db->handle, "main");
+    unsigned char header[HEADER_BYTES];
+
+    if (!has_wal(db) || !read_header(db, header) || header[AT_READ_VERSION] != WITHOUT_WAL)
+        return 0;
+    return err_set(
+        err, ERR_INVALID,
+        "cannot use the database '%s': the '-wal' beside it is of another file, whose place "
+        "this one has taken (a backup?)\nremove what the other one has left, '%s-wal' and "
+        "'%s-shm', and start again",
+        path, name, name);
+}
+
+/* A connection on which nothing has been done yet. */
+static int new_connection(struct db **out, const char *path, enum db_mode mode, struct err *err)
 {
     int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
-    struct db *db = NULL;
-    struct err own;
+    struct db *db;
     int rc;
 
-    if (!err)
-        err = &own; /* err_prefix below needs one */
     pthread_once(&library_once, set_up_library);
     rc = check_file(path, mode, err);
     if (rc < 0)
@@ -450,19 +509,37 @@ int db_open(struct db **out, const char *path, enum db_mode mode, struct err *er
     db->mode = mode;
     db->wal_pages = 1;
     db->wal_due_pages = WAL_DUE_PAGES;
-    flags |= mode == DB_WRITER ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY;
-    if (sqlite3_open_v2(path, &db->handle, flags, mode == DB_WRITER ? wipe_vfs_name() : NULL) !=
+    flags |= mode == DB_READER ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
+    if (sqlite3_open_v2(path, &db->handle, flags, mode == DB_READER ? NULL : wipe_vfs_name()) !=
         SQLITE_OK) {
         const char *why = db->handle ? sqlite3_errmsg(db->handle) : "out of memory";
         int number = db->handle ? sqlite3_system_errno(db->handle) : 0;
 
         rc = err_set(err, db->handle ? ERR_IO : ERR_NOMEM, "cannot open the database '%s': %s",
                      path, number ? strerror(number) : why);
-        goto out;
+        db_close(db);
+        return rc;
     }
+    *out = db;
+    return 0;
+}
+
+int db_open(struct db **out, const char *path, enum db_mode mode, struct err *err)
+{
+    struct db *db = NULL;
+    struct err own;
+    int rc;
+
+    if (!err)
+        err = &own; /* err_prefix below needs one */
+    rc = new_connection(&db, path, mode, err);
+    if (rc == 0)
+        rc = check_wal(db, path, err);
+    if (rc < 0)
+        goto out;
     set_up_connection(db);
     db->must_scrub = has_wal(db); /* whoever left it might have erased something */
-    rc = mode == DB_WRITER ? set_up_writer(db, err) : set_up_reader(db, err);
+    rc = set_up(db, err);
     if (rc == 0) /* reads the header and the schema: says whether it is a database at all */
         rc = db_exec(db, "SELECT 1 FROM sqlite_schema LIMIT 1", err);
     if (rc ==
@@ -477,6 +554,24 @@ int db_open(struct db **out, const char *path, enum db_mode mode, struct err *er
 out:
     db_close(db);
     return rc;
+}
+
+int db_peek(const char *path, struct db_header *out, struct err *err)
+{
+    unsigned char header[HEADER_BYTES];
+    struct db *db = NULL;
+    int rc = new_connection(&db, path, DB_READER, err);
+
+    if (rc < 0)
+        return rc;
+    *out = (struct db_header){0};
+    if (!has_wal(db) && read_header(db, header))
+        *out = (struct db_header){
+            .user_version = header_number(header + AT_USER_VERSION),
+            .application_id = header_number(header + AT_APPLICATION_ID),
+        };
+    db_close(db);
+    return 0;
 }
 
 void db_close(struct db *db)
@@ -497,6 +592,23 @@ int db_exec(struct db *db, const char *sql, struct err *err)
         return rc;
     rc = sqlite3_exec(db->handle, sql, NULL, NULL, NULL);
     return rc == SQLITE_OK ? 0 : report(db, rc, sql, err);
+}
+
+int db_read_int(struct db *db, const char *sql, int64_t *out, struct err *err)
+{
+    struct stmt *stmt = NULL;
+    int64_t value = 0;
+    int rc = stmt_new(&stmt, db, sql, err);
+
+    if (rc == 0)
+        rc = stmt_step(stmt, err);
+    if (rc == 1)
+        value = stmt_int(stmt, 0);
+    stmt_free(stmt);
+    if (rc < 0)
+        return rc;
+    *out = value;
+    return 0;
 }
 
 bool db_in_transaction(const struct db *db)

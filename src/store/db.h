@@ -39,15 +39,30 @@
 struct db;
 struct stmt;
 
-enum db_mode { DB_WRITER, DB_READER };
+enum db_mode {
+    DB_WRITER,
+    DB_READER,
+    DB_TARGET, /* of copy.h: a new file that nobody else knows, filled without a single sync */
+};
 
-/* DB_WRITER creates the file (mode 0600) when it isn't there; DB_READER never does (ERR_ABSENT).
- * ERR_IO: it can't be opened, or isn't a file; ERR_FATAL: it isn't a database, or is corrupt. */
+/* DB_WRITER creates the file (mode 0600) when it isn't there; the others never do (ERR_ABSENT).
+ * ERR_IO: it can't be opened, or isn't a file; ERR_FATAL: it isn't a database, or is corrupt;
+ * ERR_INVALID: there is a WAL beside it that isn't its own (a file was put in another's place). */
 int db_open(struct db **out, const char *path, enum db_mode mode, struct err *err) MUST_CHECK;
 void db_close(struct db *db); /* NULL is fine */
 
+/* What stands in the file's header, with nothing made beside the file, as db_open must. All 0 where that
+ * doesn't tell: it is empty or no database, or a WAL is there, which may say something else. */
+struct db_header {
+    int64_t user_version, application_id;
+};
+int db_peek(const char *path, struct db_header *out, struct err *err) MUST_CHECK;
+
 /* One or more statements without parameters or results. */
 int db_exec(struct db *db, const char *sql, struct err *err) MUST_CHECK;
+
+/* The number in the only row of a SELECT or PRAGMA; 0 when there is no row. */
+int db_read_int(struct db *db, const char *sql, int64_t *out, struct err *err) MUST_CHECK;
 
 bool db_in_transaction(const struct db *db);
 

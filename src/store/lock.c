@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -120,6 +121,16 @@ static int refuse(int fd, const char *db_path, struct err *err)
                    holder.pid);
 }
 
+/* What root runs beside the database (authkitd maintain, say) must not leave a file that the server's
+ * own user can't open. When the database isn't there yet its owner isn't known either. */
+static void give_to_owner(int fd, const char *db_path)
+{
+    struct stat st;
+
+    if (geteuid() == 0 && stat(db_path, &st) == 0)
+        (void)!fchown(fd, st.st_uid, st.st_gid);
+}
+
 int lock_acquire(struct lock **out, const char *db_path, struct err *err)
 {
     struct lock *lock = calloc(1, sizeof(*lock));
@@ -138,6 +149,7 @@ int lock_acquire(struct lock **out, const char *db_path, struct err *err)
         rc = err_errno(err, ERR_IO, "cannot open the lock file '%s'", lock->path);
         goto out;
     }
+    give_to_owner(lock->fd, db_path);
     if (lock_patiently(lock->fd) < 0) {
         rc = errno == EWOULDBLOCK ? refuse(lock->fd, db_path, err)
                                   : err_errno(err, ERR_IO, "cannot lock '%s'", lock->path);

@@ -9,7 +9,8 @@
  *
  *   STOPPED    -> IDLE         writer_start
  *   IDLE       -> RUNNING      wait_for_jobs, begin
- *   RUNNING    -> RUNNING      drop_culprit: one job ended the transaction, the others begin again
+ *   RUNNING    -> RUNNING      drop_culprit: one job ended the transaction, or can't be undone
+ *                              alone; the others begin again
  *   RUNNING    -> COMMITTING   run_batch
  *   COMMITTING -> IDLE         report_batch
  *   RUNNING, COMMITTING -> IDLE   lose_batch: disk full, no memory, somebody holds the file;
@@ -278,8 +279,9 @@ static int lose_batch(struct writer *w, struct err *why) ON_THREAD(writer_thread
 }
 
 /*
- * The transaction was lost while job ran. Disk and memory are nobody's fault and everybody's
- * loss. Else it was the job's own doing: it is reported, and the others begin again.
+ * The transaction was lost while job ran, or has to be given up for it. Disk and memory are nobody's
+ * fault and everybody's loss. Else it was the job's own doing: it is reported, and the others begin
+ * again.
  */
 static int drop_culprit(struct writer *w, struct writer_job *job) ON_THREAD(writer_thread)
 {
@@ -326,17 +328,35 @@ static void keep_result(struct writer *w, struct writer_job *job, int rc, bool c
         list_push(&w->ran, job);
 }
 
+/* Undo what the job wrote, rc being its error. False when that can't be done for it alone. */
+static bool undo_job(struct writer *w, struct writer_job *job, int rc, bool changed)
+    ON_THREAD(writer_thread)
+{
+    struct err undo_err;
+
+    if (job->without_savepoint) {
+        if (changed && !w->err.code)
+            err_set(&w->err, rc, "the job failed");
+        return !changed;
+    }
+    if (stmt_run(w->undo, &undo_err) == 0)
+        return true;
+    w->err = undo_err;
+    return false;
+}
+
 /* Returns 0, whatever the job's own result; or an error when the batch was lost. */
 static int run_job(struct writer *w, struct writer_job *job) ON_THREAD(writer_thread)
 {
     int64_t changes = db_total_changes(w->db);
+    bool has_savepoint = !job->without_savepoint, changed;
     int rc;
 
     w->runs++;
     w->is_batch_over = job->ends_batch;
     w->err.code = 0;
     w->err.text[0] = '\0';
-    if (stmt_run(w->savepoint, &w->err) < 0)
+    if (has_savepoint && stmt_run(w->savepoint, &w->err) < 0)
         return drop_culprit(w, job);
     db_hold_transaction(w->db, true);
     rc = job->run(job, w->db, &w->err);
@@ -346,17 +366,12 @@ static int run_job(struct writer *w, struct writer_job *job) ON_THREAD(writer_th
         return drop_culprit(w, job);
     if (rc >= 0 && db_has_broken_references(w->db))
         rc = err_set(&w->err, ERR_CONFLICT, "FOREIGN KEY constraint failed");
-    if (rc < 0) {
-        struct err undo_err;
-
-        if (stmt_run(w->undo, &undo_err) < 0) {
-            w->err = undo_err;
-            return drop_culprit(w, job);
-        }
-    }
-    if (stmt_run(w->release, rc < 0 ? NULL : &w->err) < 0)
+    changed = db_total_changes(w->db) != changes;
+    if (rc < 0 && !undo_job(w, job, rc, changed))
         return drop_culprit(w, job);
-    keep_result(w, job, rc < 0 ? rc : 0, db_total_changes(w->db) != changes);
+    if (has_savepoint && stmt_run(w->release, rc < 0 ? NULL : &w->err) < 0)
+        return drop_culprit(w, job);
+    keep_result(w, job, rc < 0 ? rc : 0, changed);
     return 0;
 }
 

@@ -3,8 +3,8 @@
  * writer - the one thread that writes.
  *
  * Every change to the database is a job given to this thread. It takes what is queued (at most
- * max_batch jobs), runs the jobs in one transaction, each in a savepoint of its own, commits once,
- * and then reports each job's result. A result of 0 therefore means: on disk. While a commit waits
+ * max_batch jobs), runs the jobs in one transaction, each in a savepoint of its own (unless it does
+ * without), commits once, and then reports each job's result. A result of 0 therefore means: on disk. While a commit waits
  * for the disk the next batch gathers by itself.
  *
  *    writer_submit()  --> [ urgent | normal ] -->  BEGIN IMMEDIATE  job*  COMMIT  --> done each
@@ -23,8 +23,8 @@
  *            job->run, job->done, on_fatal: the writer thread only.
  * Ownership  writer_submit borrows the job until job->done is called, exactly once for each job
  *            that was accepted (writer_submit returned 0). done may free the job.
- * Errors     A job whose run fails is rolled back to its savepoint; its neighbours still commit. So
- *            is one that leaves a reference broken (ERR_CONFLICT).
+ * Errors     What a job wrote whose run fails is undone, alone; its neighbours still commit. So is
+ *            that of one that leaves a reference broken (ERR_CONFLICT).
  *            If the transaction itself is lost (disk full, I/O error, COMMIT failed), every job of
  *            the batch that was not yet reported gets that error and nothing of the batch remains.
  *            Where disk or memory had no room (ERR_FULL, ERR_NOMEM) urgent jobs that had not run
@@ -59,6 +59,11 @@ struct writer_job {
     void (*done)(struct writer_job *job, int rc, const struct err *err);
 
     bool urgent;
+
+    /* No savepoint is made for it, which spares a copy of every page that it changes. For jobs that
+     * hardly ever fail once they have written: one that does has all that the batch wrote undone,
+     * and the others are run again. */
+    bool without_savepoint;
 
     /* Nothing runs behind it in its batch: whatever comes next sees what done has done. */
     bool ends_batch;

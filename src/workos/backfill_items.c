@@ -208,7 +208,7 @@ static int mirror_item(struct backfill_item *item, enum mirror_found found, stru
 {
     struct workos *workos = item->page->workos;
     int64_t before = db_total_changes(workos->opts.db);
-    int rc = mirror_apply(workos->mirror, &item->intake.event, err);
+    int rc = mirror_apply(workos->mirror, &item->intake.event, NULL, err);
     bool changed = db_total_changes(workos->opts.db) > before;
 
     if (item->page->is_removal)

@@ -57,8 +57,10 @@ int event_log_open(struct event_log **out, struct db *db, struct err *err)
                        " last_error = ? WHERE _seq = ?"},
         {&log->is_held,
          "SELECT 1 FROM workos_events WHERE object_id = ? AND " IN_LINE " AND _seq < ? LIMIT 1"},
-        {&log->is_late, "SELECT 1 FROM workos_events WHERE object_id = ?"
-                        " AND (_created_us, id) > (?, ?) AND status = 'done' LIMIT 1"},
+        /* (_created_us, id) > (?2, ?3), said so that the event's own row is ruled out by the index */
+        {&log->is_late, "SELECT 1 FROM workos_events WHERE object_id = ?1 AND _created_us >= ?2"
+                        " AND _seq <> ?4 AND (_created_us > ?2 OR id > ?3)"
+                        " AND status = 'done' LIMIT 1"},
         {&log->release,
          "UPDATE workos_events SET next_attempt_at = ?1 WHERE status = 'waiting'"
          " AND next_attempt_at IS NULL AND _seq = (SELECT min(_seq) FROM workos_events"
@@ -213,7 +215,8 @@ int event_log_is_backfilled(struct event_log *log, struct event_text object_id, 
     return has_row(log->is_backfilled, out, err);
 }
 
-int event_log_is_late(struct event_log *log, const struct event *event, bool *out, struct err *err)
+int event_log_is_late(struct event_log *log, const struct event *event, int64_t seq, bool *out,
+                      struct err *err)
 {
     *out = false;
     if (!event->object_id.at)
@@ -221,6 +224,7 @@ int event_log_is_late(struct event_log *log, const struct event *event, bool *ou
     bind_event_text(log->is_late, 1, event->object_id);
     stmt_bind_int(log->is_late, 2, event->created_us);
     stmt_bind_str(log->is_late, 3, event->id);
+    stmt_bind_int(log->is_late, 4, seq);
     return has_row(log->is_late, out, err);
 }
 

@@ -68,9 +68,9 @@ int event_log_is_held(struct event_log *log, struct event_text object_id, int64_
 int event_log_is_backfilled(struct event_log *log, struct event_text object_id, bool *out,
                             struct err *err) MUST_CHECK;
 
-/* Has a newer event of the same object been handled already? */
-int event_log_is_late(struct event_log *log, const struct event *event, bool *out, struct err *err)
-    MUST_CHECK;
+/* Has a newer event of the same object been handled already? seq: the event's own number. */
+int event_log_is_late(struct event_log *log, const struct event *event, int64_t seq, bool *out,
+                      struct err *err) MUST_CHECK;
 
 /* That event holds its object's line no more: the next one, if it waits, is due now. */
 int event_log_release(struct event_log *log, int64_t seq, bool *out_released, struct err *err)

@@ -55,7 +55,7 @@ static int call_function(struct attempt *attempt, bool *out_failed, struct err *
 {
     struct workos *workos = attempt->workos;
     bool late;
-    int rc = event_log_is_late(workos->events, attempt->event, &late, err);
+    int rc = event_log_is_late(workos->events, attempt->event, attempt->seq, &late, err);
 
     if (rc == 0)
         rc = stmt_run(workos->begin_function, err);

@@ -80,13 +80,20 @@ static int choose_fate(struct intake *intake, bool handled, struct event_record 
     return 0;
 }
 
+/* Whom the mirror has just been told of is nobody to be erased. */
+static bool is_user_there(const struct event *event, enum mirror_found found)
+{
+    return found == MIRROR_PRESENT && text_starts_with(event->type, "user.");
+}
+
 static int run_event(struct writer_job *job, struct db *db, struct err *err)
 {
     struct intake *intake = (struct intake *)job;
     struct workos *workos = intake->workos;
     bool handled = workos->script && script_handles_event(workos->script, intake->event.type);
-    bool backfilled;
+    enum mirror_found found;
     struct event_record record;
+    bool backfilled;
     int rc = is_backfilled(intake, &backfilled, err);
 
     (void)db;
@@ -100,10 +107,12 @@ static int run_event(struct writer_job *job, struct db *db, struct err *err)
         return rc;
     if (record.next_attempt_at)
         upkeep_wake(workos->upkeep, record.next_attempt_at);
-    rc = mirror_apply(workos->mirror, intake->kept, err);
+    rc = mirror_apply(workos->mirror, intake->kept, &found, err);
     if (rc == 0 && handled && record.status == EVENT_DONE)
         rc = handle_event(&intake->attempt, &record.status, err);
-    return rc < 0 ? rc : handle_erasure(workos, intake->kept, err);
+    if (rc < 0 || is_user_there(intake->kept, found))
+        return rc;
+    return handle_erasure(workos, intake->kept, err);
 }
 
 int intake_take(struct intake *intake, struct db *db, struct err *err)
@@ -134,7 +143,9 @@ int intake_read(struct intake *intake, struct workos *workos, const char *body, 
     int rc;
 
     *intake = (struct intake){
-        .job = {.run = run_event}, .workos = workos, .reason = BUF_INIT(ERR_TEXT_MAX)};
+        .job = {.run = run_event, .without_savepoint = true}, /* its function has one of its own */
+        .workos = workos,
+        .reason = BUF_INIT(ERR_TEXT_MAX)};
     rc = event_read(&intake->event, body, body_len, err);
     if (rc < 0)
         return rc;

@@ -19,6 +19,7 @@ struct mirror_type {
     const char *prefix; /* of its events, with the dot */
     const char *object; /* data.object, when the event says so at all */
     const char *indexes;
+    const char *indexed[3]; /* the columns that have one, but for id */
     const struct script_table *table;
 };
 
@@ -91,6 +92,7 @@ static const struct mirror_type types[] = {
     {
         .prefix = "user.",
         .object = "user",
+        .indexed = {"email", "external_id"},
         .table = &tables[0],
         .indexes = "CREATE INDEX IF NOT EXISTS workos_users_external_id"
                    " ON workos_users (external_id) WHERE external_id IS NOT NULL;"
@@ -100,6 +102,7 @@ static const struct mirror_type types[] = {
     {
         .prefix = "organization.",
         .object = "organization",
+        .indexed = {"external_id"},
         .table = &tables[1],
         .indexes = "CREATE INDEX IF NOT EXISTS workos_organizations_external_id"
                    " ON workos_organizations (external_id) WHERE external_id IS NOT NULL;",
@@ -107,6 +110,7 @@ static const struct mirror_type types[] = {
     {
         .prefix = "organization_membership.",
         .object = "organization_membership",
+        .indexed = {"user_id", "organization_id"},
         .table = &tables[2],
         .indexes = "CREATE INDEX IF NOT EXISTS workos_organization_memberships_user_id"
                    " ON workos_organization_memberships (user_id);"
@@ -116,6 +120,7 @@ static const struct mirror_type types[] = {
     {
         .prefix = "invitation.",
         .object = "invitation",
+        .indexed = {"email", "organization_id"},
         .table = &tables[3],
         .indexes = "CREATE INDEX IF NOT EXISTS workos_invitations_email"
                    " ON workos_invitations (email COLLATE NOCASE);"
@@ -133,8 +138,9 @@ static const char event_types[] =
     "invitation.created,invitation.accepted,invitation.resent,invitation.revoked";
 
 struct mirror {
+    struct db *db;
     struct {
-        struct stmt *upsert, *remove, *find;
+        struct stmt *upsert, *refresh, *remove, *find;
     } types[ARRAY_LEN(types)];
     struct stmt *bury, *is_buried;
 };
@@ -204,6 +210,37 @@ static void write_upsert(const struct mirror_type *type, struct buf *sql)
                   " WHERE (excluded._version_us, excluded._event_id) > (_version_us, _event_id)");
 }
 
+static bool has_index(const struct mirror_type *type, const char *column)
+{
+    for (size_t i = 0; i < ARRAY_LEN(type->indexed) && type->indexed[i]; i++)
+        if (strcmp(type->indexed[i], column) == 0)
+            return true;
+    return false;
+}
+
+/*
+ * The upsert's later half, with its parameters, for an object that is there and whose indexed columns
+ * stay as they are: most updates are that. SQLite takes an entry out of an index and puts it back in for every
+ * column that is set, the same or not; among millions of users each is a page of its own to be written.
+ */
+static void write_refresh(const struct mirror_type *type, struct buf *sql)
+{
+    const struct script_column *columns = type->table->columns;
+    size_t count = type->table->column_count;
+
+    buf_printf(sql, "UPDATE %s SET ", type->table->name);
+    for (size_t i = 1; i < count; i++)
+        if (!has_index(type, columns[i].name))
+            buf_printf(sql, "%s = ?%zu, ", columns[i].name, i + 1);
+    buf_printf(sql,
+               "_version_us = ?%zu, _event_id = ?%zu WHERE id = ?1"
+               " AND (?%zu, ?%zu) > (_version_us, _event_id)",
+               count + 1, count + 2, count + 1, count + 2);
+    for (size_t i = 1; i < count; i++)
+        if (has_index(type, columns[i].name))
+            buf_printf(sql, " AND %s IS ?%zu", columns[i].name, i + 1);
+}
+
 static int prepare_type(struct mirror *mirror, size_t i, struct db *db, struct err *err)
 {
     struct buf sql = BUF_INIT(SQL_MAX);
@@ -211,6 +248,10 @@ static int prepare_type(struct mirror *mirror, size_t i, struct db *db, struct e
 
     write_upsert(&types[i], &sql);
     rc = stmt_new(&mirror->types[i].upsert, db, buf_text(&sql), err);
+    buf_reset(&sql);
+    write_refresh(&types[i], &sql);
+    if (rc == 0)
+        rc = stmt_new(&mirror->types[i].refresh, db, buf_text(&sql), err);
     buf_reset(&sql);
     buf_printf(&sql, "DELETE FROM %s WHERE id = ?", types[i].table->name);
     if (rc == 0)
@@ -230,6 +271,7 @@ int mirror_prepare(struct mirror **out, struct db *db, struct err *err)
 
     if (!mirror)
         return err_set(err, ERR_NOMEM, "no memory for the mirror");
+    mirror->db = db;
     rc = stmt_new(&mirror->bury, db,
                   "INSERT OR IGNORE INTO authkitd_tombstones (id, object, deleted_at)"
                   " VALUES (?, ?, ?)",
@@ -253,6 +295,7 @@ void mirror_release(struct mirror *mirror)
         return;
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {
         stmt_free(mirror->types[i].upsert);
+        stmt_free(mirror->types[i].refresh);
         stmt_free(mirror->types[i].remove);
         stmt_free(mirror->types[i].find);
     }
@@ -331,20 +374,27 @@ static void bind_column(struct stmt *stmt, int parameter, struct event *event, u
     }
 }
 
-/* The member's values by column, looking at each member once; the last one of a name counts. */
+/*
+ * The member's values by column, looking at each member once; the last one of a name counts. WorkOS
+ * writes them in the columns' order, so each is looked for from behind the one before it.
+ */
 static void find_members(const struct event *event, const struct script_table *table,
                          uint32_t values[COLUMNS_MAX])
 {
     const struct json_node *nodes = event->json.nodes;
+    size_t column = 0;
 
     for (size_t i = 0; i < table->column_count; i++)
         values[i] = JSON_ABSENT;
     for (uint32_t key = event->data + 1; key < nodes[event->data].next; key = nodes[key + 1].next) {
         for (size_t i = 0; i < table->column_count; i++) {
-            if (json_equals(&event->json, key, table->columns[i].name)) {
-                values[i] = key + 1;
+            bool same = json_equals(&event->json, key, table->columns[column].name);
+
+            if (same)
+                values[column] = key + 1;
+            column = column + 1 < table->column_count ? column + 1 : 0;
+            if (same)
                 break;
-            }
         }
     }
 }
@@ -361,22 +411,37 @@ static int64_t version_us(struct event *event)
     return event->created_us;
 }
 
-static int put_object(struct mirror *mirror, size_t type, struct event *event, struct err *err)
+/* The object's columns and its version, as both statements have them. */
+static int put_version(struct stmt *stmt, const struct script_table *table, struct event *event,
+                       const uint32_t values[COLUMNS_MAX], struct err *err)
+{
+    int count = (int)table->column_count;
+
+    for (int i = 0; i < count; i++)
+        bind_column(stmt, i + 1, event, values[i], &table->columns[i]);
+    stmt_bind_int(stmt, count + 1, version_us(event));
+    stmt_bind_str(stmt, count + 2, event->id);
+    return stmt_run(stmt, err);
+}
+
+static int put_object(struct mirror *mirror, size_t type, struct event *event,
+                      enum mirror_found *out, struct err *err)
 {
     const struct script_table *table = types[type].table;
-    struct stmt *upsert = mirror->types[type].upsert;
+    int64_t before = db_total_changes(mirror->db);
     uint32_t values[COLUMNS_MAX];
-    bool buried;
+    bool buried = false;
     int rc = mirror_is_deleted(mirror, types[type].object, event->object_id, &buried, err);
 
+    *out = buried ? MIRROR_DELETED : MIRROR_PRESENT;
     if (rc < 0 || buried)
         return rc;
     find_members(event, table, values);
-    for (size_t i = 0; i < table->column_count; i++)
-        bind_column(upsert, (int)i + 1, event, values[i], &table->columns[i]);
-    stmt_bind_int(upsert, (int)table->column_count + 1, version_us(event));
-    stmt_bind_str(upsert, (int)table->column_count + 2, event->id);
-    return stmt_run(upsert, err);
+    if (text_ends_with(event->type, ".updated"))
+        rc = put_version(mirror->types[type].refresh, table, event, values, err);
+    if (rc < 0 || db_total_changes(mirror->db) != before)
+        return rc;
+    return put_version(mirror->types[type].upsert, table, event, values, err);
 }
 
 /* An event with the prefix may carry another object, some day; then it says so. */
@@ -400,15 +465,22 @@ static size_t find_type(struct event *event)
     return i;
 }
 
-int mirror_apply(struct mirror *mirror, struct event *event, struct err *err)
+int mirror_apply(struct mirror *mirror, struct event *event, enum mirror_found *out,
+                 struct err *err)
 {
     size_t i = find_type(event);
+    enum mirror_found found = MIRROR_FOREIGN;
+    int rc = 0;
 
-    if (i == ARRAY_LEN(types))
-        return 0;
-    if (strcmp(event->type + strlen(types[i].prefix), "deleted") == 0)
-        return remove_object(mirror, i, event->object_id, err);
-    return put_object(mirror, i, event, err);
+    if (i < ARRAY_LEN(types) && strcmp(event->type + strlen(types[i].prefix), "deleted") == 0) {
+        rc = remove_object(mirror, i, event->object_id, err);
+        found = MIRROR_DELETED;
+    } else if (i < ARRAY_LEN(types)) {
+        rc = put_object(mirror, i, event, &found, err);
+    }
+    if (out)
+        *out = found;
+    return rc;
 }
 
 int mirror_find(struct mirror *mirror, struct event *event, enum mirror_found *out, struct err *err)

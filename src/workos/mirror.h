@@ -30,16 +30,19 @@ int mirror_create_tables(struct db *db, struct err *err) MUST_CHECK;
 int mirror_prepare(struct mirror **out, struct db *db, struct err *err) MUST_CHECK;
 void mirror_release(struct mirror *mirror); /* NULL is fine */
 
-/* Bring the table of the event's object up to date; nothing for events without a mirror. */
-int mirror_apply(struct mirror *mirror, struct event *event, struct err *err) MUST_CHECK;
-
-/* What the mirror has of the event's object. */
+/* What the mirror has of an event's object. */
 enum mirror_found {
     MIRROR_FOREIGN, /* nothing, and never will: no mirror is kept of it */
     MIRROR_ABSENT,
     MIRROR_PRESENT,
     MIRROR_DELETED, /* a tombstone */
 };
+
+/* Bring the table of the event's object up to date; nothing for events without a mirror. out, which
+ * may be NULL: what it has of the object now. */
+int mirror_apply(struct mirror *mirror, struct event *event, enum mirror_found *out,
+                 struct err *err) MUST_CHECK;
+
 int mirror_find(struct mirror *mirror, struct event *event, enum mirror_found *out, struct err *err)
     MUST_CHECK;
 

@@ -83,19 +83,6 @@ static int version_2(struct db *db, struct err *err)
 /* Step i brings a file from version i to i + 1. Never change one that was released: add another. */
 static int (*const steps[])(struct db *db, struct err *err) = {version_1, version_2};
 
-static int read_pragma(struct db *db, const char *sql, int64_t *out, struct err *err)
-{
-    struct stmt *stmt = NULL;
-    int rc = stmt_new(&stmt, db, sql, err);
-
-    if (rc == 0)
-        rc = stmt_step(stmt, err);
-    if (rc == 1)
-        *out = stmt_int(stmt, 0);
-    stmt_free(stmt);
-    return rc < 0 ? rc : 0;
-}
-
 static int migrate(struct db *db, int64_t version, struct err *err)
 {
     char sql[128];
@@ -110,20 +97,64 @@ static int migrate(struct db *db, int64_t version, struct err *err)
     return db_exec(db, sql, err);
 }
 
+int64_t tables_version(void)
+{
+    return (int64_t)ARRAY_LEN(steps);
+}
+
+static int refuse_newer(int64_t version, struct err *err)
+{
+    return err_set(err, ERR_INVALID,
+                   "the database has version %" PRId64
+                   ", of a newer authkitd; this one (" AUTHKITD_VERSION
+                   ") knows up to version %" PRId64
+                   "\ninstall the newer one again, or put a backup from before in the file's place",
+                   version, tables_version());
+}
+
+static int refuse_foreign(struct err *err)
+{
+    return err_set(err, ERR_INVALID,
+                   "the database is another program's, not authkitd's\n"
+                   "name another file with --db; authkitd serve makes it");
+}
+
+int tables_check_header(const struct db_header *header, struct err *err)
+{
+    if (header->application_id != 0 && header->application_id != APPLICATION_ID)
+        return refuse_foreign(err);
+    if (header->application_id == APPLICATION_ID && header->user_version > tables_version())
+        return refuse_newer(header->user_version, err);
+    return 0;
+}
+
+int tables_read_version(struct db *db, int64_t *out, struct err *err)
+{
+    struct db_header header = {0};
+    int64_t objects = 0;
+    int rc = db_read_int(db, "PRAGMA user_version", &header.user_version, err);
+
+    if (rc == 0)
+        rc = db_read_int(db, "PRAGMA application_id", &header.application_id, err);
+    if (rc == 0)
+        rc = tables_check_header(&header, err);
+    if (rc == 0)
+        rc = db_read_int(db, "SELECT count(*) FROM sqlite_schema", &objects, err);
+    if (rc < 0)
+        return rc;
+    if (header.application_id == 0 && (header.user_version || objects))
+        return refuse_foreign(err);
+    *out = header.user_version;
+    return 0;
+}
+
 int tables_migrate(struct db *db, struct err *err)
 {
     int64_t version = 0;
-    int rc = read_pragma(db, "PRAGMA user_version", &version, err);
+    int rc = tables_read_version(db, &version, err);
 
-    if (rc < 0)
+    if (rc < 0 || version == tables_version())
         return rc;
-    if (version > (int64_t)ARRAY_LEN(steps))
-        return err_set(err, ERR_INVALID,
-                       "the database has version %" PRId64 ", made by a newer authkitd; this one "
-                       "knows up to version %zu: install the newer one again",
-                       version, ARRAY_LEN(steps));
-    if (version == (int64_t)ARRAY_LEN(steps))
-        return 0;
     rc = db_exec(db, "BEGIN IMMEDIATE", err);
     if (rc < 0)
         return rc;

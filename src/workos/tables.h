@@ -19,14 +19,25 @@
  *                                  (poller.h), and a backfill that isn't finished (backfill_mark.h)
  * authkitd_backfill_seen           while a backfill with prune goes on: what it has seen (backfill_mark.h)
  *
- * Threads    main, before the writer starts.
- * Errors     those of store/db.h; ERR_INVALID: the file is a newer authkitd's.
+ * Threads    main, before the writer starts; tables_version any.
+ * Errors     those of store/db.h; ERR_INVALID: the file is a newer authkitd's, or another program's.
  */
 #ifndef WORKOS_TABLES_H
 #define WORKOS_TABLES_H
 
 #include "base/err.h"
 #include "store/db.h"
+
+#include <stdint.h>
+
+/* The version that this program brings a file to. */
+int64_t tables_version(void);
+
+/* Refuse what even the header says isn't ours to touch; 0 for one that doesn't tell. */
+int tables_check_header(const struct db_header *header, struct err *err) MUST_CHECK;
+
+/* The file's; 0 when nothing is in it yet. Writes nothing. */
+int tables_read_version(struct db *db, int64_t *out, struct err *err) MUST_CHECK;
 
 int tables_migrate(struct db *db, struct err *err) MUST_CHECK;
 

@@ -65,7 +65,7 @@ int workos_open(struct workos **out, const struct workos_opts *opts, struct err 
         .db = opts->db,
         .max_queue = opts->max_queue,
         .max_batch = MAX_BATCH,
-        .max_batch_ms = MAX_BATCH_MS,
+        .max_batch_ms = opts->max_batch_ms ? opts->max_batch_ms : MAX_BATCH_MS,
         .on_fatal = opts->on_fatal,
         .arg = opts->arg,
     };

@@ -67,7 +67,7 @@ static void take(struct event *event)
 
     scratch_exec(db, "BEGIN IMMEDIATE");
     for (int i = 0; i < 2; i++)
-        if (mirror_apply(mirror, event, &err) < 0)
+        if (mirror_apply(mirror, event, NULL, &err) < 0)
             scratch_fail("mirror_apply", &err);
     rc = script_run_event(script, db, "user.created", &event->json, true, &err);
     assert(rc == ERR_SCRIPT);

@@ -253,7 +253,7 @@ static void apply(struct event *event)
 {
     struct err err = {0};
 
-    if (mirror_apply(mirror, event, &err) < 0)
+    if (mirror_apply(mirror, event, NULL, &err) < 0)
         scratch_fail("mirror_apply", &err);
 }
 

@@ -27,6 +27,13 @@ authkit.actions {
     end
     return response.allow()
   end,
+}
+authkit.routes {
+  ["GET /visits"] = function(ctx) return { count = ctx.db.query("visits"):count() } end,
+  ["POST /visits"] = function(ctx, request)
+    ctx.db.insert("visits", { event_id = ("x"):rep(100000) })
+    return 201, { done = true }
+  end,
 }`;
 
 const PAGE = Buffer.alloc(4096);
@@ -153,6 +160,26 @@ describe('a full disk', () => {
         await server.deliver(refused);
         assertStoredOnce(server, [refused]);
         assert.equal(server.child.pid, pid);
+    });
+
+    test('puts routes that write off, and those that read are served', async (t) => {
+        const { disk, server } = await startOnSmallDisk(t);
+        if (!disk) return;
+        const visit = () => server.client.request('POST', '/visits', { body: '{}' });
+        await fillUp(disk, server);
+        const before = server.count('visits');
+
+        for (let i = 0; i < 5; i++) {
+            disk.fill();
+            assertRefused(await visit());
+            const answer = await server.client.request('GET', '/visits');
+            assert.equal(answer.status, 200, answer.text);
+            assert.equal(answer.json().count, before);
+        }
+        disk.free();
+        assert.equal((await visit()).status, 201);
+        assert.equal((await server.client.request('GET', '/visits')).json().count, before + 1);
+        assert.equal(server.row('PRAGMA integrity_check'), 'ok');
     });
 
     test('answers every action during a flood of webhooks', async (t) => {

@@ -4,36 +4,21 @@
 
 import assert from 'node:assert/strict';
 
-import { WorkOS } from '@workos-inc/node';
-
-import { startEmulator } from './lib/emulator.js';
+import {
+    addWebhookEndpoint,
+    emulatorEnv,
+    emulatorSdk,
+    signIn,
+    startEmulator,
+} from './lib/emulator.js';
 import { describe, inParallel, load, test, until } from './lib/harness.js';
 import { startServer } from './lib/server.js';
-import { WEBHOOK_SECRET } from './lib/workos.js';
-
-/** Have the emulator send these events (all, when none is named) to the server, signed. */
-async function addWebhookEndpoint(emulator, server, events = []) {
-    const answer = await fetch(`${emulator.url}/webhook_endpoints`, {
-        method: 'POST',
-        headers: { Authorization: `Bearer ${emulator.apiKey}`, 'Content-Type': 'application/json' },
-        body: JSON.stringify({
-            endpoint_url: `${server.url}/workos/webhook`,
-            secret: WEBHOOK_SECRET,
-            events,
-        }),
-    });
-    assert.equal(answer.status, 201);
-}
 
 async function setUp(t) {
-    const server = await startServer(t);
     const emulator = await startEmulator(t);
+    const server = await startServer(t, { env: emulatorEnv(emulator) });
     await addWebhookEndpoint(emulator, server);
-    const workos = new WorkOS(emulator.apiKey, {
-        apiHostname: 'localhost',
-        port: emulator.port,
-        https: false,
-    });
+    const workos = emulatorSdk(emulator);
     return { server, workos, users: workos.userManagement };
 }
 
@@ -130,5 +115,34 @@ describe("WorkOS's emulator and its SDK", () => {
                     organization.id,
                 )[0]?.status === 'done',
         );
+    });
+
+    test('a token of the emulator is a user of ours, and nothing but its address is configured', async (t) => {
+        const { server, workos, users } = await setUp(t);
+        const ada = await users.createUser({ email: 'ada@example.com', firstName: 'Ada' });
+        const grace = await users.createUser({ email: 'grace@example.com', firstName: 'Grace' });
+        await until('the rows', () => server.count('workos_users') === 2);
+        const whoIs = (token) =>
+            server.client.request('GET', '/workos/user', {
+                headers: { Authorization: `Bearer ${token}` },
+            });
+
+        for (const user of [ada, grace]) {
+            const { accessToken, refreshToken } = await signIn(workos, user.email);
+            const answer = await whoIs(accessToken);
+            assert.equal(answer.status, 200, answer.text);
+            assert.equal(answer.json().id, user.id);
+            assert.equal(answer.json().email, user.email);
+            assert.equal(answer.json().first_name, user.firstName);
+
+            const again = await users.authenticateWithRefreshToken({ refreshToken });
+            assert.notEqual(again.refreshToken, refreshToken);
+            assert.equal((await whoIs(again.accessToken)).json().id, user.id);
+        }
+
+        const { accessToken } = await signIn(workos, ada.email);
+        await users.deleteUser(ada.id);
+        await until('the row to be gone', () => server.userRow(ada) === undefined);
+        assert.equal((await whoIs(accessToken)).status, 404);
     });
 });

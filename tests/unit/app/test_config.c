@@ -210,6 +210,8 @@ static void config__wrong_values_name_the_option(void **state)
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
         refuses(FOR_SERVE, cases[i].words, cases[i].wanted);
     refuses(FOR_SEND, "a.b c.d", "'c.d' is one word too many");
+    refuses(FOR_BACKUP, "a.db b.db", "'b.db' is one word too many");
+    refuses(FOR_MAINTAIN, "a.db", "'a.db' is one word too many");
     refuses(FOR_SEND, "a.b --insecure=perhaps", "--insecure: 'perhaps'");
     refuses(FOR_SERVE, "--webhook-path /x --action-path /x", "both '/x'");
     refuses(FOR_SERVE, "--action-path /healthz", "--action-path: '/healthz' is taken");

@@ -49,6 +49,26 @@ static void buf__put_beyond_the_ceiling_puts_nothing(void **state)
     buf_release(&b);
 }
 
+static void buf__printf_takes_what_room_there_is_or_nothing(void **state)
+{
+    struct buf b = BUF_INIT(605);
+
+    (void)state;
+    buf_printf(&b, "%s", "123");
+    buf_printf(&b, "%0600d", 7); /* more than the room that there was */
+    assert_true(buf_ok(&b));
+    assert_int_equal(b.len, 603);
+    assert_int_equal(strlen(buf_text(&b)), 603);
+    assert_int_equal(buf_text(&b)[602], '7');
+    buf_printf(&b, "%s", "456");
+    assert_false(buf_ok(&b));
+    assert_int_equal(strlen(buf_text(&b)), 603);
+    buf_reset(&b);
+    buf_printf(&b, "%d", 8);
+    assert_string_equal(buf_text(&b), "8");
+    buf_release(&b);
+}
+
 static void buf__giant_sizes_do_not_overflow(void **state)
 {
     struct buf b = BUF_INIT(10);
@@ -125,6 +145,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(buf__grows_and_ends_with_nul),
         cmocka_unit_test(buf__put_beyond_the_ceiling_puts_nothing),
+        cmocka_unit_test(buf__printf_takes_what_room_there_is_or_nothing),
         cmocka_unit_test(buf__giant_sizes_do_not_overflow),
         cmocka_unit_test(buf__take_hands_over),
         cmocka_unit_test(buf__reserve_and_added),

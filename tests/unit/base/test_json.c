@@ -180,6 +180,43 @@ static void json__what_is_forbidden(void **state)
     refuses("{}\0", 3);
 }
 
+/* The reader looks at eight bytes at once: none may be missed at any place among them. */
+static void json__every_byte_counts_wherever_it_stands(void **state)
+{
+    enum { LEN = 20 };
+
+    (void)state;
+    for (int c = 0; c < 256; c++) {
+        for (size_t at = 0; at < LEN; at++) {
+            char text[] = "\"xxxxxxxxxxxxxxxxxxxx\"   ";
+
+            text[1 + at] = (char)c;
+            if (c >= ' ' && c < 0x80 && c != '"' && c != '\\')
+                accepts(text);
+            else
+                refuses(text, strlen("\"\"") + LEN);
+        }
+    }
+}
+
+static void json__strings_end_at_their_quote(void **state)
+{
+    struct json json = {0};
+    struct err err;
+
+    (void)state;
+    for (size_t len = 0; len < 40; len++) {
+        char text[64] = "[\"";
+
+        memset(text + 2, 'x', len);
+        strcpy(text + 2 + len, "\",\"y\"]");
+        assert_int_equal(json_read(&json, text, strlen(text), &err), 0);
+        assert_int_equal(json.nodes[1].len, len);
+        assert_true(json_equals(&json, 2, "y"));
+    }
+    json_release(&json);
+}
+
 static void json__cut_anywhere_is_refused(void **state)
 {
     const char *text = "{\"a\":[1.5e3,true,null,{\"b\":\"\\u00e9\\n\u00e9\"}],\"c\":\"d\"}";
@@ -446,6 +483,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(json__what_is_allowed),
         cmocka_unit_test(json__what_is_forbidden),
+        cmocka_unit_test(json__every_byte_counts_wherever_it_stands),
+        cmocka_unit_test(json__strings_end_at_their_quote),
         cmocka_unit_test(json__cut_anywhere_is_refused),
         cmocka_unit_test(json__nodes_are_flat),
         cmocka_unit_test(json__last_member_of_a_name_wins),

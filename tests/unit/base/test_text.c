@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/text.h"
 
+#include "base/compiler.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -141,6 +144,55 @@ static void text__closest(void **state)
     assert_null(text_closest(longest, names, 3));
 }
 
+static void text__make_plain(void **state)
+{
+    static const char *const cases[][2] = {
+        {"", ""},
+        {"Ada Lovelace, \xC3\xA4\xE2\x82\xAC", "Ada Lovelace, \xC3\xA4\xE2\x82\xAC"},
+        {"a\x1B[2Jb\nc\x7F", "a?[2Jb?c?"},
+        {"x\xC2\x9B"
+         "31m",
+         "x?31m"},
+        {"\xE2\x80\xAEgnp\xE2\x81\xA6", "?gnp?"},
+        {"\xC2", "\xC2"},
+        {"\xE2\x80", "\xE2\x80"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char text[64];
+
+        snprintf(text, sizeof(text), "%s", cases[i][0]);
+        text_make_plain(text);
+        assert_string_equal(text, cases[i][1]);
+    }
+}
+
+static void text__format_bytes(void **state)
+{
+    static const struct {
+        int64_t bytes;
+        const char *text;
+    } cases[] = {
+        {0, "0 KiB"},
+        {4096, "4 KiB"},
+        {999 * 1024, "999 KiB"},
+        {1000 * 1024, "1.0 MiB"},
+        {(int64_t)5 * 1024 * 1024 / 2, "2.5 MiB"},
+        {(int64_t)936 * 1024 * 1024, "936 MiB"},
+        {(int64_t)3 << 30, "3.0 GiB"},
+        {(int64_t)5000 << 40, "5000 TiB"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char text[TEXT_BYTES_MAX];
+
+        text_format_bytes(cases[i].bytes, text);
+        assert_string_equal(text, cases[i].text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -152,6 +204,8 @@ int main(void)
         cmocka_unit_test(text__to_u64_with_a_small_maximum),
         cmocka_unit_test(text__starts_and_ends),
         cmocka_unit_test(text__closest),
+        cmocka_unit_test(text__make_plain),
+        cmocka_unit_test(text__format_bytes),
     };
 
     return cmocka_run_group_tests_name("text", tests, NULL, NULL);

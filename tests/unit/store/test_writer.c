@@ -317,6 +317,70 @@ static void writer__broken_reference_fails_its_job_only(void **state)
     stop(&b);
 }
 
+static void writer__job_without_savepoint_is_undone_alone(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[3];
+
+    (void)state;
+    start(&b, plain);
+    jobs[0] = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')");
+    jobs[1] =
+        JOB(&b, .name = "b", .sql = "INSERT INTO t (name) VALUES ('b')", .fails = ERR_CONFLICT);
+    jobs[2] = JOB(&b, .name = "c", .sql = "INSERT INTO t (name) VALUES ('c')");
+    for (size_t i = 0; i < 3; i++)
+        jobs[i]->job.without_savepoint = true;
+    submit_as_batch(&b, jobs, 3);
+    assert_int_equal(result(jobs[0]), 0);
+    assert_int_equal(result(jobs[1]), ERR_CONFLICT);
+    assert_string_equal(jobs[1]->text, "b failed");
+    assert_int_equal(result(jobs[2]), 0);
+    assert_string_equal(b.diary, "run:a run:b done:b run:a run:c done:a done:c");
+    assert_int_equal(count("name IN ('a', 'c')"), 2);
+    assert_int_equal(count("1"), 2);
+    stop(&b);
+}
+
+static void writer__job_without_savepoint_that_wrote_nothing_just_fails(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[3];
+
+    (void)state;
+    start(&b, plain);
+    jobs[0] = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')");
+    jobs[1] = JOB(&b, .name = "b", .sql = "INSERT INTO t (name) VALUES ('b'), ('a')");
+    jobs[2] = JOB(&b, .name = "c", .sql = "INSERT INTO t (name) VALUES ('c')");
+    jobs[1]->job.without_savepoint = true;
+    submit_as_batch(&b, jobs, 3);
+    assert_int_equal(result(jobs[1]), ERR_CONFLICT);
+    assert_int_equal(result(jobs[2]), 0);
+    assert_string_equal(b.diary, "run:a run:b run:c done:a done:b done:c");
+    assert_int_equal(count("1"), 2);
+    stop(&b);
+}
+
+static void writer__broken_reference_without_savepoint_fails_its_job_only(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[2];
+
+    (void)state;
+    start(&b, plain);
+    assert_int_equal(do_job(JOB(&b, .sql = "CREATE TABLE r (n REFERENCES t (n) DEFERRABLE "
+                                           "INITIALLY DEFERRED)")),
+                     0);
+    jobs[0] = JOB(&b, .name = "a", .sql = "INSERT INTO r VALUES (77)");
+    jobs[1] = JOB(&b, .name = "b", .sql = "INSERT INTO t (n) VALUES (1); INSERT INTO r VALUES (1)");
+    jobs[0]->job.without_savepoint = jobs[1]->job.without_savepoint = true;
+    submit_as_batch(&b, jobs, 2);
+    assert_int_equal(result(jobs[0]), ERR_CONFLICT);
+    assert_string_equal(jobs[0]->text, "FOREIGN KEY constraint failed");
+    assert_int_equal(result(jobs[1]), 0);
+    assert_int_equal(count("1"), 1);
+    stop(&b);
+}
+
 static void writer__standing_statement_does_no_harm(void **state)
 {
     struct bench b;
@@ -917,6 +981,9 @@ int main(void)
         IN_TEMP_DIR(writer__run_reports_the_jobs_error),
         IN_TEMP_DIR(writer__failed_job_leaves_neighbours_alone),
         IN_TEMP_DIR(writer__broken_reference_fails_its_job_only),
+        IN_TEMP_DIR(writer__job_without_savepoint_is_undone_alone),
+        IN_TEMP_DIR(writer__job_without_savepoint_that_wrote_nothing_just_fails),
+        IN_TEMP_DIR(writer__broken_reference_without_savepoint_fails_its_job_only),
         IN_TEMP_DIR(writer__standing_statement_does_no_harm),
         IN_TEMP_DIR(writer__done_may_submit),
         IN_TEMP_DIR(writer__job_that_ends_its_batch_is_done_before_the_next_runs),

@@ -237,14 +237,15 @@ static void event_log__late_is_behind_a_newer_one_that_is_done(void **state)
     (void)state;
     start(&b);
     ok(&b, event_read(&event, body, strlen(body), &b.err));
+    add(&b, 5, "\"o1\"", EVENT_DONE, 0); /* itself, as number 1 */
     add(&b, 4, "\"o1\"", EVENT_DONE, 0);
     add(&b, 6, "\"o2\"", EVENT_DONE, 0);
     add(&b, 7, "\"o1\"", EVENT_FAILED, 5);
     add(&b, 8, "\"o1\"", EVENT_DEAD, 0);
-    ok(&b, event_log_is_late(b.log, &event, &late, &b.err));
+    ok(&b, event_log_is_late(b.log, &event, 1, &late, &b.err));
     assert_false(late);
     add(&b, 9, "\"o1\"", EVENT_DONE, 0);
-    ok(&b, event_log_is_late(b.log, &event, &late, &b.err));
+    ok(&b, event_log_is_late(b.log, &event, 1, &late, &b.err));
     assert_true(late);
     event_release(&event);
     stop(&b);

@@ -361,7 +361,7 @@ static void apply(const struct history *h, struct mirror *mirror, const struct t
     struct err err = {0};
 
     if (event_read(&event, told->body, strlen(told->body), &err) < 0 ||
-        mirror_apply(mirror, &event, &err) < 0)
+        mirror_apply(mirror, &event, NULL, &err) < 0)
         fail_history(h, "%s: %s", told->body, err.text);
     event_release(&event);
 }

@@ -41,7 +41,7 @@ static void apply(struct bench *b, const char *body)
     struct err err = {0};
 
     if (event_read(&event, body, strlen(body), &err) < 0 ||
-        mirror_apply(b->mirror, &event, &err) < 0)
+        mirror_apply(b->mirror, &event, NULL, &err) < 0)
         fail_msg("%s: %s", body, err.text);
     event_release(&event);
 }
@@ -240,6 +240,76 @@ static void mirror__without_updated_at_the_event_time_counts(void **state)
     stop(&b);
 }
 
+/* What is found by an index is found by the latest version, whether that touched the index or not. */
+static void mirror__updates_keep_the_indexes(void **state)
+{
+    static const char by_email[] = "SELECT first_name FROM workos_users INDEXED BY"
+                                   " workos_users_email WHERE email = 'B@x' COLLATE NOCASE";
+    static const char by_external_id[] =
+        "SELECT count(*) FROM workos_users INDEXED BY workos_users_external_id"
+        " WHERE external_id = 'x1'";
+    struct bench b;
+
+    (void)state;
+    start(&b);
+    apply_user(&b, "e1", "created",
+               ",\"email\":\"a@x\",\"external_id\":\"x1\",\"first_name\":\"A\""
+               ",\"updated_at\":\"2026-01-01T00:00:01Z\"");
+    apply_user(&b, "e2", "updated",
+               ",\"email\":\"b@x\",\"external_id\":\"x1\",\"first_name\":\"B\""
+               ",\"updated_at\":\"2026-01-01T00:00:02Z\"");
+    assert_string_equal(value(&b, by_email), "B");
+    apply_user(&b, "e3", "updated",
+               ",\"email\":\"b@x\",\"external_id\":\"x1\",\"first_name\":\"C\""
+               ",\"updated_at\":\"2026-01-01T00:00:03Z\"");
+    assert_string_equal(value(&b, by_email), "C");
+    assert_string_equal(value(&b, by_external_id), "1");
+    apply_user(&b, "e0", "updated",
+               ",\"email\":\"b@x\",\"external_id\":\"x1\",\"first_name\":\"D\""
+               ",\"updated_at\":\"2026-01-01T00:00:02Z\"");
+    assert_string_equal(value(&b, by_email), "C");
+    apply_user(&b, "e4", "updated",
+               ",\"email\":\"b@x\",\"first_name\":\"E\""
+               ",\"updated_at\":\"2026-01-01T00:00:04Z\"");
+    assert_string_equal(value(&b, by_email), "E");
+    assert_string_equal(value(&b, by_external_id), "0");
+    apply_user(&b, "e5", "updated",
+               ",\"email\":\"b@x\",\"first_name\":\"F\""
+               ",\"updated_at\":\"2026-01-01T00:00:05Z\"");
+    assert_string_equal(value(&b, by_email), "F");
+    assert_string_equal(value(&b, "PRAGMA integrity_check"), "ok");
+    stop(&b);
+}
+
+static void mirror__tells_what_it_has(void **state)
+{
+    static const struct {
+        const char *body;
+        enum mirror_found found;
+    } cases[] = {
+        {"{\"id\":\"e1\",\"event\":\"session.created\",\"data\":{\"id\":\"s1\"}}", MIRROR_FOREIGN},
+        {"{\"id\":\"e2\",\"event\":\"user.created\",\"data\":{\"id\":\"u1\"}}", MIRROR_PRESENT},
+        {"{\"id\":\"e3\",\"event\":\"user.updated\",\"data\":{\"id\":\"u1\"}}", MIRROR_PRESENT},
+        {"{\"id\":\"e4\",\"event\":\"user.deleted\",\"data\":{\"id\":\"u1\"}}", MIRROR_DELETED},
+        {"{\"id\":\"e5\",\"event\":\"user.updated\",\"data\":{\"id\":\"u1\"}}", MIRROR_DELETED},
+    };
+    struct bench b;
+
+    (void)state;
+    start(&b);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        enum mirror_found found;
+        struct event event;
+        struct err err = {0};
+
+        assert_int_equal(event_read(&event, cases[i].body, strlen(cases[i].body), &err), 0);
+        assert_int_equal(mirror_apply(b.mirror, &event, &found, &err), 0);
+        assert_int_equal(found, cases[i].found);
+        event_release(&event);
+    }
+    stop(&b);
+}
+
 static void mirror__trimmed_delete(void **state)
 {
     struct bench b;
@@ -294,7 +364,7 @@ static void mirror__event_may_be_applied_again(void **state)
     assert_int_equal(event_read(&event, body, strlen(body), &err), 0);
     for (int i = 0; i < 10; i++) {
         exec(&b, "DELETE FROM workos_users");
-        if (mirror_apply(b.mirror, &event, &err) < 0)
+        if (mirror_apply(b.mirror, &event, NULL, &err) < 0)
             fail_msg("time %d: %s", i + 1, err.text);
         assert_string_equal(value(&b, "SELECT length(email) FROM workos_users"), "161");
     }
@@ -323,6 +393,8 @@ int main(void)
         IN_TEMP_DIR(mirror__equal_times_go_by_event_id),
         IN_TEMP_DIR(mirror__times_are_compared_as_instants),
         IN_TEMP_DIR(mirror__without_updated_at_the_event_time_counts),
+        IN_TEMP_DIR(mirror__updates_keep_the_indexes),
+        IN_TEMP_DIR(mirror__tells_what_it_has),
         IN_TEMP_DIR(mirror__trimmed_delete),
         IN_TEMP_DIR(mirror__what_is_no_user_changes_nothing),
         IN_TEMP_DIR(mirror__event_may_be_applied_again),

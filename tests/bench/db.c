@@ -6,9 +6,9 @@
  * and bound by hand. Both run inside a transaction that the timing leaves out, in turn, ROUNDS
  * rounds of CALLS calls; printed are the medians in µs a call and their ratio.
  */
+#include "store/db.h"
 #include "base/clock.h"
 #include "script/script.h"
-#include "store/db.h"
 #include "workos/mirror.h"
 
 #include <stdio.h>
@@ -25,7 +25,8 @@ static const char script_text[] =
     "authkit.events { ['bench.rows'] = function(ctx, event)\n"
     "   local db = ctx.db\n"
     "   for i = 1, 10 do\n"
-    "      local id = db.insert('todos', { title = 'write it', user_id = 'user_1', done = false })\n"
+    "      local id = db.insert('todos', { title = 'write it', user_id = 'user_1', done = false "
+    "})\n"
     "      local row = db.get('todos', id)\n"
     "      db.patch('todos', row._id, { done = true })\n"
     "      db.delete('todos', row._id)\n"
@@ -60,10 +61,12 @@ static void prepare_bare(struct bare *bare, struct db *db)
 
     must(stmt_new(&bare->insert, db,
                   "INSERT INTO todos (_creation_time, done, title, user_id) VALUES (?, ?, ?, ?)",
-                  &err), &err);
+                  &err),
+         &err);
     must(stmt_new(&bare->get, db,
                   "SELECT _id, _creation_time, done, title, user_id FROM todos WHERE _id = ?",
-                  &err), &err);
+                  &err),
+         &err);
     must(stmt_new(&bare->patch, db, "UPDATE todos SET done = ? WHERE _id = ?", &err), &err);
     must(stmt_new(&bare->remove, db, "DELETE FROM todos WHERE _id = ?", &err), &err);
 }

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/compact.h"
+
+#include "base/clock.h"
+#include "store/db_state.h"
+
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/statvfs.h>
+#include <time.h>
+
+enum {
+    WAL_FRAME_HEADER = 24,
+    MARGIN_BYTES = 1024 * 1024,
+    READERS_WAIT_MS = 5000,
+    READERS_PAUSE_MS = 50,
+};
+
+static const char *folder_of(struct db *db, char out[PATH_MAX])
+{
+    snprintf(out, PATH_MAX, "%s", sqlite3_db_filename(db->handle, "main"));
+    return dirname(out);
+}
+
+int compact_measure(struct db *db, int64_t *out_needed, int64_t *out_free, struct err *err)
+{
+    int64_t pages = 0, unused = 0, page_bytes = 0;
+    char path[PATH_MAX];
+    const char *folder = folder_of(db, path);
+    struct statvfs disk;
+    int rc = db_read_int(db, "PRAGMA page_count", &pages, err);
+
+    if (rc == 0)
+        rc = db_read_int(db, "PRAGMA freelist_count", &unused, err);
+    if (rc == 0)
+        rc = db_read_int(db, "PRAGMA page_size", &page_bytes, err);
+    if (rc < 0)
+        return rc;
+    if (statvfs(folder, &disk) < 0)
+        return err_errno(err, ERR_IO, "cannot see how much room there is in '%s'", folder);
+    *out_needed = (pages - unused) * (2 * page_bytes + WAL_FRAME_HEADER) + MARGIN_BYTES;
+    *out_free = (int64_t)disk.f_bavail * (int64_t)disk.f_frsize;
+    return 0;
+}
+
+/* Somebody who looks into the database may be in the way for a moment. */
+static int empty_wal(struct db *db, struct err *err)
+{
+    const struct timespec pause = {.tv_nsec = READERS_PAUSE_MS * 1000000L};
+    int64_t deadline_ms = clock_mono_ms() + READERS_WAIT_MS;
+    int rc;
+
+    while ((rc = db_checkpoint(db, err)) == ERR_BUSY && clock_mono_ms() < deadline_ms)
+        nanosleep(&pause, NULL);
+    return rc;
+}
+
+/* Not in memory, as the writer has its temporary files elsewise; and not in another folder, which
+ * might be on a smaller disk, or on one that isn't the operator's to have personal data on. */
+static int rewrite(struct db *db, struct err *err)
+{
+    char path[PATH_MAX];
+    int rc;
+
+    sqlite3_temp_directory = sqlite3_mprintf("%s", folder_of(db, path));
+    if (!sqlite3_temp_directory)
+        return err_set(err, ERR_NOMEM, "no memory to compact the database");
+    rc = db_exec(db, "PRAGMA temp_store = FILE; VACUUM", err);
+    sqlite3_free(sqlite3_temp_directory);
+    sqlite3_temp_directory = NULL;
+    return rc;
+}
+
+int compact_database(struct db *db, struct err *err)
+{
+    int emptied;
+    int rc = empty_wal(db, err);
+
+    if (rc < 0 && rc != ERR_BUSY)
+        return rc;
+    rc = rewrite(db, err);
+    emptied =
+        empty_wal(db, rc < 0 ? NULL : err); /* also of what a VACUUM that failed has put there */
+    return rc < 0 ? rc : emptied;
+}

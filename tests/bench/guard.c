@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * guard - the whole path of an event without HTTP, so regular that its instructions can be counted.
+ *
+ *     bench_guard FOLDER HANDLERS
+ *
+ * Run under callgrind (scripts/bench guard does), which dumps its counts at the end of each part; alone
+ * it is a quick run of the path for a profiler. Parts, each behind a warm-up that isn't counted:
+ *
+ *     new, update, duplicate   webhooks in batches of BATCH: what a busy server pays for each
+ *     single                   new users one at a time, a commit for each
+ *     action                   one at a time; nothing is written
+ *
+ * Batches don't form by chance here: a first job keeps the writer until all the others wait. A line is
+ * printed for each part: its name, how many events, and how many blocks of memory were allocated.
+ *
+ * The process's malloc is counted, and then is glibc's own.
+ */
+#include "base/clock.h"
+#include "base/err.h"
+#include "script/script.h"
+#include "store/writer.h"
+#include "traffic.h"
+#include "workos/action.h"
+#include "workos/intake.h"
+#include "workos/mirror.h"
+#include "workos/signature.h"
+#include "workos/webhook.h"
+#include "workos/workos_state.h"
+
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#if __has_include(<valgrind/callgrind.h>)
+#include <valgrind/callgrind.h>
+#else
+#define CALLGRIND_ZERO_STATS
+#define CALLGRIND_DUMP_STATS_AT(name) (void)(name)
+#endif
+
+enum { BATCH = 32, BATCHES = 10, SINGLES = 100, ACTIONS = 200, PATH_ROOM = 4096 };
+
+static const char seed[] = "GUARD0";
+
+/* ------------------------------------------------------------------------ allocations */
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *block, size_t size);
+
+static atomic_ulong allocations;
+
+void *malloc(size_t size)
+{
+    atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
+    return __libc_malloc(size);
+}
+
+void *calloc(size_t count, size_t size)
+{
+    atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
+    return __libc_calloc(count, size);
+}
+
+void *realloc(void *block, size_t size)
+{
+    atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
+    return __libc_realloc(block, size);
+}
+
+/* ------------------------------------------------------------------------ the service */
+
+static struct workos *workos;
+static struct signing_keys *action_keys, *webhook_keys;
+
+static void must(int rc, const struct err *err)
+{
+    if (rc < 0) {
+        fprintf(stderr, "bench_guard: %s\n", err->text);
+        exit(1);
+    }
+}
+
+static void open_service(const char *folder, const char *handlers, struct db **out_db)
+{
+    static char note_path[PATH_ROOM];
+    char path[PATH_ROOM];
+    struct script_opts script_opts = {.path = handlers,
+                                      .memory_bytes = 64 << 20,
+                                      .event_timeout_ms = 60000,
+                                      .action_timeout_ms = 60000};
+    struct buf report = BUF_INIT(65536);
+    struct script *script;
+    struct err err;
+
+    snprintf(path, sizeof(path), "%s/guard.db", folder);
+    snprintf(note_path, sizeof(note_path), "%s/guard.db.watchdog", folder);
+    must(db_open(out_db, path, DB_WRITER, &err), &err);
+    const struct workos_opts opts = {.db = *out_db,
+                                     .webhook_secret = TRAFFIC_WEBHOOK_SECRET,
+                                     .action_secret = TRAFFIC_ACTION_SECRET,
+                                     .max_queue = 1024,
+                                     .max_batch_ms = 600000, /* valgrind takes its time */
+                                     .crowd = 96,
+                                     .retention_days = 30,
+                                     .handler_timeout_ms = 60000,
+                                     .action_timeout_ms = 60000,
+                                     .note_path = note_path};
+    must(workos_open(&workos, &opts, &err), &err);
+    script_opts.tables = mirror_script_tables(&script_opts.table_count);
+    must(script_load(&script, &script_opts, &err), &err);
+    must(workos_install(workos, script, &report, &err), &err);
+    must(signing_keys_new(&webhook_keys, TRAFFIC_WEBHOOK_SECRET, &err), &err);
+    must(signing_keys_new(&action_keys, TRAFFIC_ACTION_SECRET, &err), &err);
+    buf_release(&report);
+}
+
+/* ------------------------------------------------------------------------ traffic */
+
+enum part { PART_NEW, PART_UPDATE, PART_DUPLICATE };
+
+struct signed_body {
+    char body[TRAFFIC_BODY_MAX];
+    char header[SIGNATURE_HEADER_MAX];
+    size_t len;
+};
+
+static const int64_t epoch_ms = 1768249067677; /* of the bodies, which shall always be the same */
+
+static void sign(struct signed_body *out, const struct signing_keys *keys)
+{
+    struct err err;
+
+    must(signature_make_header(keys, clock_wall_ms(), out->body, out->len, out->header, &err),
+         &err);
+}
+
+/* n counts the events of a part; users are there already. */
+static void make_event(enum part part, uint64_t n, uint64_t users, struct signed_body *out)
+{
+    if (part == PART_NEW)
+        out->len = traffic_created(seed, n, epoch_ms, out->body);
+    else if (part == PART_UPDATE)
+        out->len =
+            traffic_updated(seed, traffic_scatter(n, users), n, epoch_ms + (int64_t)n, out->body);
+    else
+        out->len = traffic_created(seed, traffic_scatter(n, users), epoch_ms, out->body);
+    sign(out, webhook_keys);
+}
+
+/* What webhook_receive does, with the waiting left to whoever gathers the batch. */
+struct guest {
+    struct writer_job job; /* first: it is cast back */
+    struct intake intake;
+    sem_t *done;
+    int rc;
+};
+
+static int run_guest(struct writer_job *job, struct db *db, struct err *err)
+{
+    return intake_take(&((struct guest *)job)->intake, db, err);
+}
+
+static void finish_guest(struct writer_job *job, int rc, const struct err *err)
+{
+    struct guest *guest = (struct guest *)job;
+
+    must(rc, err);
+    guest->rc = rc;
+    sem_post(guest->done);
+}
+
+struct gate {
+    struct writer_job job; /* first: it is cast back */
+    sem_t open, done;
+};
+
+static int run_gate(struct writer_job *job, struct db *db, struct err *err)
+{
+    (void)db, (void)err;
+    sem_wait(&((struct gate *)job)->open);
+    return 0;
+}
+
+static void finish_gate(struct writer_job *job, int rc, const struct err *err)
+{
+    (void)rc, (void)err;
+    sem_post(&((struct gate *)job)->done);
+}
+
+static void read_guest(struct guest *guest, const struct signed_body *event, sem_t *done)
+{
+    struct signature_facts facts;
+    struct err err;
+
+    if (signature_verify(workos->webhook_keys, event->header, event->body, event->len,
+                         clock_wall_ms(), SIGNATURE_WEBHOOK_TOLERANCE_MS, &facts) != SIGNATURE_OK)
+        abort();
+    must(intake_read(&guest->intake, workos, event->body, event->len, &err), &err);
+    guest->intake.arrived_ms = clock_mono_ms();
+    guest->job = guest->intake.job; /* with all that the writer is told of it */
+    guest->job.run = run_guest;
+    guest->job.done = finish_guest;
+    guest->done = done;
+    must(writer_submit(workos->writer, &guest->job, &err), &err);
+}
+
+static void run_batch(const struct signed_body *events, bool duplicate)
+{
+    static struct guest guests[BATCH];
+    struct gate gate = {.job = {.run = run_gate, .done = finish_gate, .ends_batch = true}};
+    struct err err;
+    sem_t done;
+
+    sem_init(&gate.open, 0, 0);
+    sem_init(&gate.done, 0, 0);
+    sem_init(&done, 0, 0);
+    must(writer_submit(workos->writer, &gate.job, &err), &err);
+    for (int i = 0; i < BATCH; i++)
+        read_guest(&guests[i], &events[i], &done);
+    sem_post(&gate.open);
+    sem_wait(&gate.done);
+    for (int i = 0; i < BATCH; i++)
+        sem_wait(&done);
+    for (int i = 0; i < BATCH; i++) {
+        if (guests[i].intake.duplicate != duplicate)
+            abort();
+        intake_release(&guests[i].intake);
+    }
+}
+
+static void run_single(const struct signed_body *event)
+{
+    enum signature_status status;
+    struct err err;
+
+    if (webhook_receive(workos, event->header, event->body, event->len, &status, &err) !=
+        WEBHOOK_RECEIVED)
+        abort();
+}
+
+static void run_action(const struct signed_body *action)
+{
+    struct buf response = BUF_INIT(65536);
+    enum signature_status status;
+    struct err err;
+
+    if (action_decide(workos, action->header, action->body, action->len, &response, &status,
+                      &err) != ACTION_DECIDED ||
+        !strstr(buf_text(&response), "Allow"))
+        abort();
+    buf_release(&response);
+}
+
+/* ------------------------------------------------------------------------ parts */
+
+static unsigned long allocations_before;
+
+static void begin_part(void)
+{
+    allocations_before = atomic_load(&allocations);
+    CALLGRIND_ZERO_STATS;
+}
+
+static void end_part(const char *name, int count)
+{
+    unsigned long allocated = atomic_load(&allocations) - allocations_before;
+
+    CALLGRIND_DUMP_STATS_AT(name);
+    printf("%s %d %lu\n", name, count, allocated);
+}
+
+static void measure_batches(const char *name, enum part part, uint64_t first)
+{
+    static struct signed_body events[BATCH * BATCHES];
+
+    for (uint64_t i = 0; i < BATCH * BATCHES; i++)
+        make_event(part, first + i, BATCH * BATCHES, &events[i]);
+    begin_part();
+    for (size_t i = 0; i < BATCHES; i++)
+        run_batch(&events[i * BATCH], part == PART_DUPLICATE);
+    end_part(name, BATCH * BATCHES);
+}
+
+static void warm_up(void)
+{
+    static struct signed_body events[BATCH];
+
+    for (int part = PART_NEW; part <= PART_DUPLICATE; part++) {
+        for (uint64_t i = 0; i < BATCH; i++)
+            make_event((enum part)part, i, BATCH, &events[i]);
+        run_batch(events, part == PART_DUPLICATE);
+    }
+}
+
+static void measure_singles(void)
+{
+    static struct signed_body events[SINGLES];
+
+    for (uint64_t i = 0; i < SINGLES; i++)
+        make_event(PART_NEW, 100000 + i, 0, &events[i]);
+    run_single(&events[0]);
+    begin_part();
+    for (size_t i = 1; i < SINGLES; i++)
+        run_single(&events[i]);
+    end_part("single", SINGLES - 1);
+}
+
+static void measure_actions(void)
+{
+    static struct signed_body actions[ACTIONS];
+
+    for (uint64_t i = 0; i < ACTIONS; i++) {
+        actions[i].len = traffic_action(seed, i, actions[i].body);
+        sign(&actions[i], action_keys);
+    }
+    run_action(&actions[0]);
+    begin_part();
+    for (size_t i = 1; i < ACTIONS; i++)
+        run_action(&actions[i]);
+    end_part("action", ACTIONS - 1);
+}
+
+int main(int argc, char **argv)
+{
+    struct db *db = NULL;
+
+    if (argc != 3) {
+        fputs("usage: bench_guard FOLDER HANDLERS\n", stderr);
+        return 2;
+    }
+    open_service(argv[1], argv[2], &db);
+    warm_up();
+    measure_batches("new", PART_NEW, BATCH);
+    measure_batches("update", PART_UPDATE, BATCH);
+    measure_batches("duplicate", PART_DUPLICATE, 0);
+    measure_singles();
+    measure_actions();
+    workos_close(workos);
+    db_close(db);
+    signing_keys_free(webhook_keys);
+    signing_keys_free(action_keys);
+    return 0;
+}
