@@ -134,8 +134,10 @@ int reloader_load(const struct reloader_opts *opts, struct err *err)
 {
     struct buf report = BUF_INIT(REPORT_MAX);
     struct script *script = NULL;
-    int rc = handlers_load(&script, opts->config, err);
+    int rc;
 
+    script_status_reading(opts->status);
+    rc = handlers_load(&script, opts->config, err);
     if (rc == 0)
         rc = install(opts, script, &report, err);
     buf_release(&report);
@@ -179,6 +181,7 @@ static int load_again(struct reloader *r, struct buf *report, struct err *err)
     bool is_refused = load_certificate(&r->opts, &refusal) < 0;
     int rc;
 
+    script_status_reading(r->opts.status);
     if (!enter(r, LOADING))
         return closing(err);
     rc = handlers_load(&script, r->opts.config, err);

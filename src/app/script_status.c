@@ -19,6 +19,7 @@ struct script_status {
     struct buf text;
     int64_t last_at;
     bool is_refused;
+    struct stat read; /* the file as it was then; zeros when it wasn't there */
 };
 
 int script_status_new(struct script_status **out, const char *file, struct err *err)
@@ -47,6 +48,20 @@ void script_status_free(struct script_status *status)
     pthread_mutex_destroy(&status->lock);
     free(status->file);
     free(status);
+}
+
+/* Zeros when there is no such file. */
+static void look_at(const char *file, struct stat *out)
+{
+    if (stat(file, out) < 0)
+        *out = (struct stat){0};
+}
+
+void script_status_reading(struct script_status *status)
+{
+    pthread_mutex_lock(&status->lock);
+    look_at(status->file, &status->read);
+    pthread_mutex_unlock(&status->lock);
 }
 
 static void set(struct buf *b, const char *text)
@@ -103,12 +118,16 @@ static void put_names(struct buf *out, const char *member, const struct buf *nam
     buf_putc(out, ']');
 }
 
-static bool is_written_after(const char *file, int64_t ms)
+/* The lock is held. An editor writes into the file, or puts another one in its place. */
+static bool has_changed(const struct script_status *status)
 {
-    struct stat st;
+    const struct stat *read = &status->read;
+    struct stat now;
 
-    return stat(file, &st) == 0 &&
-           (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000 > ms;
+    look_at(status->file, &now);
+    return now.st_ino != read->st_ino || now.st_size != read->st_size ||
+           now.st_mtim.tv_sec != read->st_mtim.tv_sec ||
+           now.st_mtim.tv_nsec != read->st_mtim.tv_nsec;
 }
 
 void script_status_put(struct script_status *status, struct buf *out)
@@ -117,8 +136,7 @@ void script_status_put(struct script_status *status, struct buf *out)
     buf_puts(out, "{\"file\":");
     buf_put_json_string(out, status->file, strlen(status->file));
     buf_printf(out, ",\"changed_on_disk\":%s,\"loaded_at\":%" PRId64,
-               is_written_after(status->file, status->last_at) ? "true" : "false",
-               status->loaded_at);
+               has_changed(status) ? "true" : "false", status->loaded_at);
     put_names(out, "events", &status->events, " ");
     put_names(out, "actions", &status->actions, " ");
     put_names(out, "routes", &status->routes, ", ");

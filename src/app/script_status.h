@@ -17,6 +17,9 @@ struct script_status;
 int script_status_new(struct script_status **out, const char *file, struct err *err) MUST_CHECK;
 void script_status_free(struct script_status *status); /* NULL is fine */
 
+/* The file is about to be read. */
+void script_status_reading(struct script_status *status);
+
 /* A script was installed. The names as script.h gives them; report: what it changed, lines. */
 void script_status_loaded(struct script_status *status, const char *events, const char *actions,
                           const char *routes, const struct buf *report);
@@ -27,7 +30,7 @@ void script_status_refused(struct script_status *status, const char *problem);
 /*
  * Append, as JSON:
  *     file              as it was configured
- *     changed_on_disk   it was written after the last load; modules aren't looked at
+ *     changed_on_disk   it isn't the one that was read last; modules aren't looked at
  *     loaded_at         ms, of the script that runs
  *     events, actions, routes   the names of its functions
  *     last_load         {"at":ms,"outcome":"loaded|refused","text":…}

@@ -95,12 +95,13 @@ static int put_rows(struct stmt *stmt, size_t max, struct buf *out, struct err *
     "id, email, email_verified, name, first_name, last_name, external_id, created_at," \
     " updated_at, last_sign_in_at"
 
-/* What is asked for, bound as: ?1 the beginning, ?2 behind it, ?3 the id of the page before, ?4 how many,
+/* What is asked for, bound as: ?1 the beginning (by id: or the id of the page before, for of two lower
+ * bounds SQLite would go from the first one on), ?2 behind it, ?3 the id of the page before, ?4 how many,
  * ?5 the email there, ?6 its row. */
 static const char by_nothing[] = "SELECT " USER_COLUMNS " FROM workos_users"
                                  " WHERE id < ?3 ORDER BY id DESC LIMIT ?4";
 static const char by_id[] = "SELECT " USER_COLUMNS " FROM workos_users"
-                            " WHERE id >= ?1 AND id < ?2 AND id > ?3 ORDER BY id LIMIT ?4";
+                            " WHERE id >= ?1 AND id < ?2 AND id <> ?3 ORDER BY id LIMIT ?4";
 static const char by_email[] = "SELECT " USER_COLUMNS " FROM workos_users"
                                " WHERE email COLLATE NOCASE >= ?5 AND email COLLATE NOCASE < ?2"
                                " AND (email COLLATE NOCASE > ?5 OR rowid > ?6)"
@@ -206,7 +207,9 @@ int browse_users(struct db *db, const struct browse_users *ask, struct buf *out,
     if (rc < 0)
         return rc;
     if (sql != by_nothing) {
-        stmt_bind_str(stmt, 1, search);
+        bool goes_on = sql == by_id && ask->after && strcmp(ask->after, search) > 0;
+
+        stmt_bind_str(stmt, 1, goes_on ? ask->after : search);
         stmt_bind_str(stmt, 2, behind);
     }
     if (sql == by_email) {
