@@ -14,7 +14,10 @@ async function call(path, options) {
     let answer;
     let text;
     try {
-        answer = await fetch(path, { ...options, signal: AbortSignal.timeout(options?.method ? 600_000 : 10_000) });
+        answer = await fetch(path, {
+            ...options,
+            signal: AbortSignal.timeout(options?.method ? 600_000 : 10_000),
+        });
         text = await answer.text();
     } catch (error) {
         throw new Unreachable('authkitd can’t be reached', { cause: error });
@@ -33,7 +36,11 @@ function read({ answer, text }) {
     } catch {
         // What isn't JSON has no words of its own.
     }
-    if (!answer.ok) throw new Refused(answer.status, value.error?.message ?? `the server answered ${answer.status}`);
+    if (!answer.ok)
+        throw new Refused(
+            answer.status,
+            value.error?.message ?? `the server answered ${answer.status}`,
+        );
     return value;
 }
 
@@ -43,7 +50,9 @@ export const path = (texts, ...values) =>
 
 /** Parameters without a value are left out. */
 export function query(parameters) {
-    const given = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null && value !== '');
+    const given = Object.entries(parameters).filter(
+        ([, value]) => value !== undefined && value !== null && value !== '',
+    );
     return given.length ? `?${new URLSearchParams(given)}` : '';
 }
 

@@ -35,7 +35,10 @@ function paths(points, place) {
         line: lines.map((line) => `M${join(line.length > 1 ? line : [line[0], line[0]])}`).join(''),
         area: lines
             .filter((line) => line.length > 1)
-            .map((line) => `M${line[0][0].toFixed(1)},${HEIGHT}L${join(line)}L${line.at(-1)[0].toFixed(1)},${HEIGHT}Z`)
+            .map(
+                (line) =>
+                    `M${line[0][0].toFixed(1)},${HEIGHT}L${join(line)}L${line.at(-1)[0].toFixed(1)},${HEIGHT}Z`,
+            )
             .join(''),
     };
 }
@@ -47,7 +50,11 @@ function paths(points, place) {
 export function chart({ title, unit, none }) {
     const figures = el('p', { class: 'chart-now' });
     const highest = el('span', { class: 'chart-high' });
-    const drawing = svg('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img' });
+    const drawing = svg('svg', {
+        viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+        preserveAspectRatio: 'none',
+        role: 'img',
+    });
     const note = el('p', { class: 'chart-note' });
     const node = el(
         'figure',
@@ -55,7 +62,12 @@ export function chart({ title, unit, none }) {
         el('figcaption', null, title),
         figures,
         el('div', { class: 'chart-area' }, highest, drawing),
-        el('p', { class: 'chart-axis', 'aria-hidden': 'true' }, el('span', null, '5 min ago'), el('span', null, 'now')),
+        el(
+            'p',
+            { class: 'chart-axis', 'aria-hidden': 'true' },
+            el('span', null, '5 min ago'),
+            el('span', null, 'now'),
+        ),
         note,
     );
     let current = [];
@@ -66,7 +78,9 @@ export function chart({ title, unit, none }) {
         if (pointed === null) return last(points);
         const there = known(points);
         if (there.length === 0) return null;
-        const [at, y] = there.reduce((best, point) => (Math.abs(point[0] - pointed) < Math.abs(best[0] - pointed) ? point : best));
+        const [at, y] = there.reduce((best, point) =>
+            Math.abs(point[0] - pointed) < Math.abs(best[0] - pointed) ? point : best,
+        );
         return Math.abs(at - pointed) < 15_000 ? y : null;
     }
 
@@ -89,11 +103,16 @@ export function chart({ title, unit, none }) {
         const now = Date.now();
         const ys = series.flatMap(({ points }) => known(points).map(([, y]) => y));
         const top = ceiling(Math.max(0, ...ys));
-        const place = (x, y) => [WIDTH * (1 - (now - x) / WINDOW_MS), HEIGHT - (y / top) * (HEIGHT - 4) - 1];
+        const place = (x, y) => [
+            WIDTH * (1 - (now - x) / WINDOW_MS),
+            HEIGHT - (y / top) * (HEIGHT - 4) - 1,
+        ];
 
         current = series;
         drawing.replaceChildren(
-            ...(ys.length > 0 ? [0.25, 0.5, 0.75] : []).map((y) => svg('line', { class: 'grid', x1: 0, x2: WIDTH, y1: HEIGHT * y, y2: HEIGHT * y })),
+            ...(ys.length > 0 ? [0.25, 0.5, 0.75] : []).map((y) =>
+                svg('line', { class: 'grid', x1: 0, x2: WIDTH, y1: HEIGHT * y, y2: HEIGHT * y }),
+            ),
             ...series.flatMap(({ points }, i) => {
                 const { line, area } = paths(points, place);
                 return [

@@ -19,10 +19,17 @@ const row = (option) =>
             'th',
             { scope: 'row' },
             el('span', { class: 'mono' }, option.name),
-            option.variable && option.variable !== option.name ? el('small', { class: 'mono faint' }, option.variable) : null,
+            option.variable && option.variable !== option.name
+                ? el('small', { class: 'mono faint' }, option.variable)
+                : null,
         ),
         el('td', { class: 'value' }, valueOf(option)),
-        el('td', { class: 'help faint' }, option.help, option.default && !option.secret ? ` [${option.default}]` : ''),
+        el(
+            'td',
+            { class: 'help faint' },
+            option.help,
+            option.default && !option.secret ? ` [${option.default}]` : '',
+        ),
     );
 
 export function configurationView() {
@@ -34,11 +41,25 @@ export function configurationView() {
             'div',
             null,
             el('h1', { tabindex: -1 }, 'Configuration'),
-            el('p', { class: 'faint' }, 'As the server was started with it. To change it, change its options, environment or env file, and start it again.'),
+            el(
+                'p',
+                { class: 'faint' },
+                'As the server was started with it. To change it, change its options, environment or env file, and start it again.',
+            ),
             el(
                 'table',
                 { class: 'options' },
-                el('thead', null, el('tr', null, ['Option', 'Value', 'What it is'].map((name) => el('th', { scope: 'col' }, name)))),
+                el(
+                    'thead',
+                    null,
+                    el(
+                        'tr',
+                        null,
+                        ['Option', 'Value', 'What it is'].map((name) =>
+                            el('th', { scope: 'col' }, name),
+                        ),
+                    ),
+                ),
                 body,
             ),
         ),

@@ -10,7 +10,11 @@ function fill(node, properties, children) {
         if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
         else node.setAttribute(name, value === true ? '' : value);
     }
-    node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+    node.append(
+        ...children
+            .flat()
+            .filter((child) => child !== null && child !== undefined && child !== false),
+    );
     return node;
 }
 
@@ -31,7 +35,8 @@ export const plain = (text) => text.replace(TURNING, escaped);
 export const isolated = (text, properties) => el('bdi', properties, plain(text));
 
 /** A longer text, as it is written. */
-export const code = (text, properties) => el('pre', { tabindex: 0, dir: 'ltr', ...properties }, plain(text));
+export const code = (text, properties) =>
+    el('pre', { tabindex: 0, dir: 'ltr', ...properties }, plain(text));
 
 /** Bring a list to the items, and touch only what has changed: focus and selection stay. */
 export function syncList(list, items, keyOf, make) {

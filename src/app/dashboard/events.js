@@ -2,19 +2,48 @@
 // Events: the feed as they come, what has failed, and one with all that is known of it.
 
 import { get, path, post, query, Refused } from './api.js';
-import { action, bytes, code, duration, el, empty, facts, isolated, number, pill, renew, say, syncList, time } from './dom.js';
+import {
+    action,
+    bytes,
+    code,
+    duration,
+    el,
+    empty,
+    facts,
+    isolated,
+    number,
+    pill,
+    renew,
+    say,
+    syncList,
+    time,
+} from './dom.js';
 
 const TYPES = [
-    'user.created', 'user.updated', 'user.deleted', 'user.*', 'session.created', 'session.*',
-    'organization.created', 'organization.*', 'organization_membership.created',
-    'organization_membership.*', 'invitation.*', 'authentication.*',
+    'user.created',
+    'user.updated',
+    'user.deleted',
+    'user.*',
+    'session.created',
+    'session.*',
+    'organization.created',
+    'organization.*',
+    'organization_membership.created',
+    'organization_membership.*',
+    'invitation.*',
+    'authentication.*',
 ];
 
 export async function retry(body) {
     try {
         const { put_back, problems } = await post('/retry', body);
         if (problems) say(problems.trim(), true);
-        else say(put_back === 0 ? 'There was nothing to retry.' : `Put back to work: ${number(put_back)} event${put_back === 1 ? '' : 's'}.`);
+        else
+            say(
+                put_back === 0
+                    ? 'There was nothing to retry.'
+                    : `Put back to work: ${number(put_back)} event${put_back === 1 ? '' : 's'}.`,
+            );
     } catch (error) {
         say(`Not put back: ${error.message}`, true);
     }
@@ -38,10 +67,16 @@ function rowOf(event, { user, withRetry, refresh }) {
             el('span', { class: 'when' }, time(event.received_at)),
             event.error && el('span', { class: 'error-line' }, isolated(firstLine(event.error))),
         ),
-        withRetry && canRetry(event) && action('Retry', async () => {
-            await retry({ ids: [event.id] });
-            await refresh();
-        }, { 'aria-label': `Retry ${event.type} ${event.id}` }),
+        withRetry &&
+            canRetry(event) &&
+            action(
+                'Retry',
+                async () => {
+                    await retry({ ids: [event.id] });
+                    await refresh();
+                },
+                { 'aria-label': `Retry ${event.type} ${event.id}` },
+            ),
     );
 }
 
@@ -60,16 +95,30 @@ export function eventList({ status, type, user }, { nothing, withRetry = false }
     const ask = (after) => get(`/api/events${query({ status, type, user, after })}`);
 
     function show() {
-        syncList(list, events, ({ seq }) => seq, (event) => rowOf(event, { user, withRetry, refresh }));
-        renew(note, [events.length > 0, next !== null], ([any, more]) =>
-            any ? null : more ? el('p', { class: 'faint' }, 'None among the latest events.') : nothing(),
+        syncList(
+            list,
+            events,
+            ({ seq }) => seq,
+            (event) => rowOf(event, { user, withRetry, refresh }),
         );
-        renew(foot, next !== null, (more) => more && action(events.length ? 'Show more' : 'Look further back', lookFurther));
+        renew(note, [events.length > 0, next !== null], ([any, more]) =>
+            any
+                ? null
+                : more
+                  ? el('p', { class: 'faint' }, 'None among the latest events.')
+                  : nothing(),
+        );
+        renew(
+            foot,
+            next !== null,
+            (more) =>
+                more && action(events.length ? 'Show more' : 'Look further back', lookFurther),
+        );
     }
 
     /** What the top page covers is as it says; what lies behind stays, unless there would be a gap. */
     function merge(page) {
-        const from = page.next === null ? 0 : page.events.at(-1)?.seq ?? page.next;
+        const from = page.next === null ? 0 : (page.events.at(-1)?.seq ?? page.next);
         const behind = events.filter(({ seq }) => seq < from);
         const touches = events.some(({ seq }) => seq >= from) || events.length === 0;
         if (page.next === null || behind.length === 0 || !touches) {
@@ -109,18 +158,37 @@ export function eventsView({ status, type }) {
     const choose = (changes) => {
         location.hash = `#/events${query({ status, type, ...changes })}`;
     };
-    const list = eventList({ status, type }, {
-        nothing: () =>
-            status || type
-                ? empty('No event is like that.', 'A type may end with a star: `user.*` is every event of users.')
-                : empty('Nothing has arrived yet.', 'Send a sample: `authkitd send user.created`. Or tell WorkOS where this server is: `authkitd setup https://your.host`.'),
-    });
+    const list = eventList(
+        { status, type },
+        {
+            nothing: () =>
+                status || type
+                    ? empty(
+                          'No event is like that.',
+                          'A type may end with a star: `user.*` is every event of users.',
+                      )
+                    : empty(
+                          'Nothing has arrived yet.',
+                          'Send a sample: `authkitd send user.created`. Or tell WorkOS where this server is: `authkitd setup https://your.host`.',
+                      ),
+        },
+    );
     const statusBox = el(
         'select',
         { id: 'status', onchange: (event) => choose({ status: event.target.value }) },
-        ['', 'done', 'failed', 'waiting', 'dead'].map((one) => el('option', { value: one, selected: one === (status ?? '') }, one || 'any')),
+        ['', 'done', 'failed', 'waiting', 'dead'].map((one) =>
+            el('option', { value: one, selected: one === (status ?? '') }, one || 'any'),
+        ),
     );
-    const typeBox = el('input', { id: 'type', type: 'search', list: 'types', placeholder: 'any, or user.*', value: type ?? '', spellcheck: 'false', autocapitalize: 'off' });
+    const typeBox = el('input', {
+        id: 'type',
+        type: 'search',
+        list: 'types',
+        placeholder: 'any, or user.*',
+        value: type ?? '',
+        spellcheck: 'false',
+        autocapitalize: 'off',
+    });
     const form = el(
         'form',
         {
@@ -133,7 +201,11 @@ export function eventsView({ status, type }) {
         },
         el('label', null, 'Status ', statusBox),
         el('label', null, 'Type ', typeBox),
-        el('datalist', { id: 'types' }, TYPES.map((one) => el('option', { value: one }))),
+        el(
+            'datalist',
+            { id: 'types' },
+            TYPES.map((one) => el('option', { value: one })),
+        ),
         el('button', null, 'Show'),
     );
     typeBox.addEventListener('change', () => form.requestSubmit());
@@ -149,7 +221,8 @@ export function eventsView({ status, type }) {
 const EXPLAINED = {
     failed: 'Their function raised an error. They run again by themselves, less and less often, and at once when a new script is loaded.',
     dead: 'They failed too often, or took the process down. They run again when you retry them.',
-    waiting: 'They stand behind an earlier event of the same object, which has failed: they run when that one is done.',
+    waiting:
+        'They stand behind an earlier event of the same object, which has failed: they run when that one is done.',
 };
 const NOTHING = {
     failed: () => empty('Nothing has failed.', 'Everything that arrived has run, or is about to.'),
@@ -163,11 +236,15 @@ function retryAll(refresh) {
     const start = action('Retry all …', () => {
         holder.replaceChildren(
             'Run every failed and dead event again? ',
-            action('Retry all', async () => {
-                await retry({ all: true });
-                holder.replaceChildren(start);
-                await refresh();
-            }, { class: 'primary' }),
+            action(
+                'Retry all',
+                async () => {
+                    await retry({ all: true });
+                    holder.replaceChildren(start);
+                    await refresh();
+                },
+                { class: 'primary' },
+            ),
             ' ',
             action('Cancel', () => {
                 holder.replaceChildren(start);
@@ -189,7 +266,12 @@ export function problemsView({ status = 'failed' }, shared) {
         node: el(
             'div',
             null,
-            el('div', { class: 'heading' }, el('h1', { tabindex: -1 }, 'Problems'), retryAll(list.refresh)),
+            el(
+                'div',
+                { class: 'heading' },
+                el('h1', { tabindex: -1 }, 'Problems'),
+                retryAll(list.refresh),
+            ),
             tabs,
             el('p', { class: 'faint' }, EXPLAINED[status]),
             list.node,
@@ -200,7 +282,10 @@ export function problemsView({ status = 'failed' }, shared) {
                 Object.keys(EXPLAINED).map((one) =>
                     el(
                         'a',
-                        { href: `#/problems?status=${one}`, 'aria-current': one === status ? 'page' : null },
+                        {
+                            href: `#/problems?status=${one}`,
+                            'aria-current': one === status ? 'page' : null,
+                        },
                         one[0].toUpperCase() + one.slice(1),
                         counts && el('span', { class: 'count' }, number(counts[one])),
                     ),
@@ -241,11 +326,21 @@ export function indent(json) {
 
 function payloadOf(event) {
     if (event.payload === null)
-        return el('p', { class: 'faint' }, 'It is not kept any more: its user was deleted, or it is older than --retention.');
+        return el(
+            'p',
+            { class: 'faint' },
+            'It is not kept any more: its user was deleted, or it is older than --retention.',
+        );
     const isWhole = event.payload_bytes <= new TextEncoder().encode(event.payload).length;
     return [
         code(isWhole ? indent(event.payload) : event.payload, { 'aria-label': 'Payload' }),
-        isWhole ? null : el('p', { class: 'faint' }, `It has ${bytes(event.payload_bytes)}; this is how it begins. All of it: authkitd events --json.`),
+        isWhole
+            ? null
+            : el(
+                  'p',
+                  { class: 'faint' },
+                  `It has ${bytes(event.payload_bytes)}; this is how it begins. All of it: authkitd events --json.`,
+              ),
     ];
 }
 
@@ -262,27 +357,50 @@ const whole = (event, refresh) => [
         el('h1', { tabindex: -1 }, isolated(event.type)),
         pill(event.status),
         canRetry(event) &&
-            action('Retry', async () => {
-                await retry({ ids: [event.id] });
-                await refresh();
-            }, { class: 'primary' }),
+            action(
+                'Retry',
+                async () => {
+                    await retry({ ids: [event.id] });
+                    await refresh();
+                },
+                { class: 'primary' },
+            ),
     ),
     facts([
         ['Id', isolated(event.id, { class: 'mono' })],
         ['Object', event.object_id && isolated(event.object_id, { class: 'mono' })],
-        ['User', event.user_id && el('a', { href: path`#/users/${event.user_id}`, class: 'mono' }, isolated(event.user_id))],
+        [
+            'User',
+            event.user_id &&
+                el(
+                    'a',
+                    { href: path`#/users/${event.user_id}`, class: 'mono' },
+                    isolated(event.user_id),
+                ),
+        ],
         ['Created', time(event.created_at)],
         ['Received', time(event.received_at)],
         ['Attempts', number(event.attempts)],
         ['Next attempt', nextTry(event)],
     ]),
-    event.error && el('section', null, el('h2', null, 'Error'), code(event.error, { class: 'error', 'aria-label': 'Error and traceback' })),
+    event.error &&
+        el(
+            'section',
+            null,
+            el('h2', null, 'Error'),
+            code(event.error, { class: 'error', 'aria-label': 'Error and traceback' }),
+        ),
     el('section', null, el('h2', null, 'Payload'), payloadOf(event)),
 ];
 
 export function eventView({ id }) {
     const body = el('div', null, el('h1', { tabindex: -1 }, 'Event'));
-    const node = el('div', null, el('p', { class: 'back' }, el('a', { href: '#/events' }, '← Events')), body);
+    const node = el(
+        'div',
+        null,
+        el('p', { class: 'back' }, el('a', { href: '#/events' }, '← Events')),
+        body,
+    );
     async function refresh() {
         try {
             const { event } = await get(path`/api/events/${id}`);

@@ -49,7 +49,16 @@ function readAddress() {
 function makeView({ section, id, parameters }) {
     if (id && Object.hasOwn(ones, section)) return ones[section]({ id });
     if (!id && Object.hasOwn(views, section)) return views[section](parameters, shared);
-    return { title: 'Not found', node: el('div', null, el('h1', { tabindex: -1 }, 'Not found'), empty('There is nothing at this address.')), refresh: async () => {} };
+    return {
+        title: 'Not found',
+        node: el(
+            'div',
+            null,
+            el('h1', { tabindex: -1 }, 'Not found'),
+            empty('There is nothing at this address.'),
+        ),
+        refresh: async () => {},
+    };
 }
 
 function show(isFirst) {
@@ -84,7 +93,8 @@ function showState() {
 }
 
 function complain(error) {
-    if (error instanceof Unreachable) banner.textContent = 'authkitd can’t be reached. Trying again …';
+    if (error instanceof Unreachable)
+        banner.textContent = 'authkitd can’t be reached. Trying again …';
     else if (error instanceof Refused) banner.textContent = error.message;
     else {
         banner.textContent = 'Something in this page has failed; the browser’s console says what.';

@@ -14,7 +14,10 @@ export function parse(text) {
         const labels = Object.create(null);
         for (const [, name, value] of (match[2] ?? '').matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g))
             labels[name] = value;
-        (metrics[match[1]] ??= []).push({ labels, value: match[3] === '+Inf' ? Infinity : Number(match[3]) });
+        (metrics[match[1]] ??= []).push({
+            labels,
+            value: match[3] === '+Inf' ? Infinity : Number(match[3]),
+        });
     }
     return metrics;
 }
@@ -30,7 +33,9 @@ export function addSample(text, overview) {
 /** The sum of those whose labels fit; null when there is no such metric. */
 export function sum({ metrics }, name, fits = () => true) {
     const rows = metrics[name];
-    return rows ? rows.filter(({ labels }) => fits(labels)).reduce((all, { value }) => all + value, 0) : null;
+    return rows
+        ? rows.filter(({ labels }) => fits(labels)).reduce((all, { value }) => all + value, 0)
+        : null;
 }
 
 export const value = (sample, name) => sample?.metrics[name]?.[0]?.value ?? null;
@@ -82,7 +87,8 @@ function quantileBetween(before, after, name, q) {
 /** [[at, quantile]…] of a histogram, each of the half minute before it. */
 export const quantiles = (name, q) =>
     samples.map((sample, i) => {
-        const before = samples.findLast(({ at }, j) => j < i && at <= sample.at - QUANTILE_MS) ?? samples[0];
+        const before =
+            samples.findLast(({ at }, j) => j < i && at <= sample.at - QUANTILE_MS) ?? samples[0];
         return [sample.at, before === sample ? null : quantileBetween(before, sample, name, q)];
     });
 

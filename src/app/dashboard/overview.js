@@ -15,33 +15,57 @@ function eventRates() {
     const count = (fits) => rates((sample) => sum(sample, 'authkitd_events_total', fits));
     return [
         { name: 'events', points: count(({ outcome }) => outcome !== 'duplicate') },
-        { name: 'failed', points: count(({ outcome }) => outcome === 'failed' || outcome === 'dead') },
+        {
+            name: 'failed',
+            points: count(({ outcome }) => outcome === 'failed' || outcome === 'dead'),
+        },
     ];
 }
 
-const latencies = () =>
-    [
-        { name: 'functions, 95 %', points: inMs(quantiles('authkitd_function_seconds', 0.95)) },
-        { name: 'commit, 95 %', points: inMs(quantiles('authkitd_commit_seconds', 0.95)) },
-    ];
+const latencies = () => [
+    { name: 'functions, 95 %', points: inMs(quantiles('authkitd_function_seconds', 0.95)) },
+    { name: 'commit, 95 %', points: inMs(quantiles('authkitd_commit_seconds', 0.95)) },
+];
 
-const queue = () => [{ name: 'jobs', points: values((sample) => sum(sample, 'authkitd_queue_jobs')) }];
+const queue = () => [
+    { name: 'jobs', points: values((sample) => sum(sample, 'authkitd_queue_jobs')) },
+];
 
 const without = (metric, words) => () =>
-    samples.length < 2 ? 'Collecting …' : hasMetric(metric) ? words : `This server doesn’t tell (${metric}).`;
+    samples.length < 2
+        ? 'Collecting …'
+        : hasMetric(metric)
+          ? words
+          : `This server doesn’t tell (${metric}).`;
 
 function tile(name, count, max, status, help) {
     return el(
         'a',
-        { class: `tile ${count > 0 ? status : ''}`, href: `#/problems?status=${status}`, title: help },
+        {
+            class: `tile ${count > 0 ? status : ''}`,
+            href: `#/problems?status=${status}`,
+            title: help,
+        },
         el('span', { class: 'tile-name' }, name),
         el('strong', null, count >= max ? `${number(max)}+` : number(count)),
     );
 }
 
 const tiles = ({ events, count_max }) => [
-    tile('Failed', events.failed, count_max, 'failed', 'Their function raised; they run again by themselves'),
-    tile('Waiting', events.waiting, count_max, 'waiting', 'Behind an earlier event of the same object'),
+    tile(
+        'Failed',
+        events.failed,
+        count_max,
+        'failed',
+        'Their function raised; they run again by themselves',
+    ),
+    tile(
+        'Waiting',
+        events.waiting,
+        count_max,
+        'waiting',
+        'Behind an earlier event of the same object',
+    ),
     tile('Dead', events.dead, count_max, 'dead', 'Given up; they run when you retry them'),
 ];
 
@@ -52,8 +76,18 @@ function health(overview, sample, problem) {
     const wal = value(sample, 'authkitd_wal_bytes');
     return facts([
         ['State', problem ? el('span', { class: 'bad-text' }, problem) : 'serving'],
-        ['Up for', [duration(overview.now - overview.started_at), ' ', el('small', null, 'since ', time(overview.started_at))]],
-        ['Last event', overview.events.last_received_at ? time(overview.events.last_received_at) : 'none yet'],
+        [
+            'Up for',
+            [
+                duration(overview.now - overview.started_at),
+                ' ',
+                el('small', null, 'since ', time(overview.started_at)),
+            ],
+        ],
+        [
+            'Last event',
+            overview.events.last_received_at ? time(overview.events.last_received_at) : 'none yet',
+        ],
         [
             'Events API',
             age === null
@@ -63,7 +97,12 @@ function health(overview, sample, problem) {
                 : `read ${duration(age * 1000)} ago${value(sample, 'authkitd_poll_failing') ? ', and failing' : ''}`,
         ],
         ['Memory', memory === null ? null : bytes(memory)],
-        ['Database', database === null ? null : bytes(database) + (wal === null ? '' : ` + ${bytes(wal)} WAL`)],
+        [
+            'Database',
+            database === null
+                ? null
+                : bytes(database) + (wal === null ? '' : ` + ${bytes(wal)} WAL`),
+        ],
         ['Version', `authkitd ${overview.version}`],
     ]);
 }
@@ -80,7 +119,13 @@ function missing({ endpoints }) {
         'section',
         { class: 'panel' },
         el('h2', null, 'Not set up'),
-        el('ul', { class: 'plain' }, rows.map(([, what, variable]) => el('li', null, `${what}: set `, el('code', null, variable)))),
+        el(
+            'ul',
+            { class: 'plain' },
+            rows.map(([, what, variable]) =>
+                el('li', null, `${what}: set `, el('code', null, variable)),
+            ),
+        ),
     );
 }
 
@@ -109,21 +154,45 @@ export function overviewView(_parameters, shared) {
             chart({
                 title: 'Latency',
                 unit: 'ms',
-                none: without('authkitd_function_seconds_bucket', 'Nothing has run in these minutes.'),
+                none: without(
+                    'authkitd_function_seconds_bucket',
+                    'Nothing has run in these minutes.',
+                ),
             }),
             latencies,
         ],
-        [chart({ title: 'Queue', unit: 'jobs', none: without('authkitd_queue_jobs', 'Nothing is known yet.') }), queue],
+        [
+            chart({
+                title: 'Queue',
+                unit: 'jobs',
+                none: without('authkitd_queue_jobs', 'Nothing is known yet.'),
+            }),
+            queue,
+        ],
     ];
-    const parts = { hello: el('div'), tiles: el('div', { class: 'tiles' }), health: el('div'), missing: el('div') };
+    const parts = {
+        hello: el('div'),
+        tiles: el('div', { class: 'tiles' }),
+        health: el('div'),
+        missing: el('div'),
+    };
     const node = el(
         'div',
         null,
         el('h1', { tabindex: -1 }, 'Overview'),
         parts.hello,
         parts.tiles,
-        el('div', { class: 'charts' }, charts.map(([{ node: figure }]) => figure)),
-        el('div', { class: 'columns' }, el('section', { class: 'panel' }, el('h2', null, 'Server'), parts.health), parts.missing),
+        el(
+            'div',
+            { class: 'charts' },
+            charts.map(([{ node: figure }]) => figure),
+        ),
+        el(
+            'div',
+            { class: 'columns' },
+            el('section', { class: 'panel' }, el('h2', null, 'Server'), parts.health),
+            parts.missing,
+        ),
     );
     return {
         title: 'Overview',
@@ -132,8 +201,14 @@ export function overviewView(_parameters, shared) {
             const problem = await problemOf();
             const { overview } = shared;
             if (!overview) return;
-            renew(parts.hello, overview.events.last_seq === 0, (isNew) => (isNew ? welcome() : null));
-            renew(parts.tiles, [overview.events.failed, overview.events.waiting, overview.events.dead], () => tiles(overview));
+            renew(parts.hello, overview.events.last_seq === 0, (isNew) =>
+                isNew ? welcome() : null,
+            );
+            renew(
+                parts.tiles,
+                [overview.events.failed, overview.events.waiting, overview.events.dead],
+                () => tiles(overview),
+            );
             renew(parts.missing, overview.endpoints, () => missing(overview));
             parts.health.replaceChildren(health(overview, samples.at(-1), problem));
             for (const [{ draw }, series] of charts) draw(series());

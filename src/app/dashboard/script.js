@@ -9,7 +9,12 @@ async function reload() {
         await post('/reload');
         say('The script was loaded.');
     } catch (error) {
-        say(error.status === 422 ? 'The script was refused; the old one goes on.' : `Not loaded: ${error.message}`, true);
+        say(
+            error.status === 422
+                ? 'The script was refused; the old one goes on.'
+                : `Not loaded: ${error.message}`,
+            true,
+        );
     }
 }
 
@@ -19,7 +24,17 @@ const names = (title, list, none, link) =>
         { class: 'panel' },
         el('h2', null, title, el('span', { class: 'count' }, String(list.length))),
         list.length > 0
-            ? el('ul', { class: 'names mono' }, list.map((name) => el('li', null, link ? el('a', { href: link(name) }, isolated(name)) : isolated(name))))
+            ? el(
+                  'ul',
+                  { class: 'names mono' },
+                  list.map((name) =>
+                      el(
+                          'li',
+                          null,
+                          link ? el('a', { href: link(name) }, isolated(name)) : isolated(name),
+                      ),
+                  ),
+              )
             : el('p', { class: 'faint' }, none),
     );
 
@@ -32,12 +47,23 @@ function outcome({ last_load: { outcome: how, text } }) {
             el('p', null, 'The script from before goes on. What is wrong:'),
             code(text, { class: 'error', 'aria-label': 'What is wrong' }),
         );
-    return text ? el('section', null, el('h2', null, 'What the last load changed'), code(text, { 'aria-label': 'Changes' })) : null;
+    return text
+        ? el(
+              'section',
+              null,
+              el('h2', null, 'What the last load changed'),
+              code(text, { 'aria-label': 'Changes' }),
+          )
+        : null;
 }
 
 const whole = (script) => [
     script.changed_on_disk &&
-        el('p', { class: 'notice' }, 'The file was changed after the last load. Reload to have it run.'),
+        el(
+            'p',
+            { class: 'notice' },
+            'The file was changed after the last load. Reload to have it run.',
+        ),
     outcome(script),
     facts([
         ['File', isolated(script.file, { class: 'mono' })],
@@ -45,7 +71,10 @@ const whole = (script) => [
         ['Last load', [time(script.last_load.at), `, ${script.last_load.outcome}`]],
     ]),
     script.events.length + script.actions.length + script.routes.length === 0 &&
-        empty('The script has no functions.', 'Users are mirrored all the same. Add one: `authkit.events { ["user.created"] = function(ctx, event) … end }`, then reload.'),
+        empty(
+            'The script has no functions.',
+            'Users are mirrored all the same. Add one: `authkit.events { ["user.created"] = function(ctx, event) … end }`, then reload.',
+        ),
     el(
         'div',
         { class: 'columns' },
@@ -67,10 +96,14 @@ export function scriptView() {
                 'div',
                 { class: 'heading' },
                 el('h1', { tabindex: -1 }, 'Script'),
-                action('Reload', async () => {
-                    await reload();
-                    await refresh();
-                }, { class: 'primary' }),
+                action(
+                    'Reload',
+                    async () => {
+                        await reload();
+                        await refresh();
+                    },
+                    { class: 'primary' },
+                ),
             ),
             body,
         ),

@@ -26,8 +26,14 @@ function rowOf(user) {
 
 const nobody = (search) =>
     search
-        ? empty('Nobody was found.', 'Search for how an email or a user id begins, or for a whole external id. Names are not searched.')
-        : empty('There are no users yet.', 'They come with their next event. To load those that WorkOS has already: `authkitd backfill` (it needs `WORKOS_API_KEY`).');
+        ? empty(
+              'Nobody was found.',
+              'Search for how an email or a user id begins, or for a whole external id. Names are not searched.',
+          )
+        : empty(
+              'There are no users yet.',
+              'They come with their next event. To load those that WorkOS has already: `authkitd backfill` (it needs `WORKOS_API_KEY`).',
+          );
 
 export function usersView({ search }) {
     const list = el('ul', { class: 'rows', 'aria-label': 'Users' });
@@ -41,19 +47,33 @@ export function usersView({ search }) {
         const users = [...new Map(pages.flat().map((user) => [user.id, user])).values()];
         syncList(list, users, ({ id }) => id, rowOf);
         renew(note, users.length === 0, (isEmpty) => isEmpty && nobody(search));
-        renew(foot, next, (after) => after !== null && action('Show more', async () => {
-            try {
-                const page = await ask(after);
-                pages.push(page.users);
-                next = page.next;
-            } catch (error) {
-                say(error.message, true);
-            }
-            show();
-        }));
+        renew(
+            foot,
+            next,
+            (after) =>
+                after !== null &&
+                action('Show more', async () => {
+                    try {
+                        const page = await ask(after);
+                        pages.push(page.users);
+                        next = page.next;
+                    } catch (error) {
+                        say(error.message, true);
+                    }
+                    show();
+                }),
+        );
     }
 
-    const box = el('input', { id: 'search', type: 'search', value: search ?? '', placeholder: 'Email, user id or external id', spellcheck: 'false', autocapitalize: 'off', 'aria-label': 'Search users' });
+    const box = el('input', {
+        id: 'search',
+        type: 'search',
+        value: search ?? '',
+        placeholder: 'Email, user id or external id',
+        spellcheck: 'false',
+        autocapitalize: 'off',
+        'aria-label': 'Search users',
+    });
     const form = el(
         'form',
         {
@@ -92,14 +112,18 @@ function factsOf(user) {
         ['Last name', user.last_name && isolated(user.last_name)],
         ['External id', user.external_id && isolated(user.external_id, { class: 'mono' })],
         ['Locale', user.locale && isolated(user.locale)],
-        ['Picture', user.profile_picture_url && isolated(user.profile_picture_url, { class: 'mono' })],
+        [
+            'Picture',
+            user.profile_picture_url && isolated(user.profile_picture_url, { class: 'mono' }),
+        ],
         ['Last sign-in', user.last_sign_in_at && time(user.last_sign_in_at)],
         ['Created', time(user.created_at)],
         ['Updated', time(user.updated_at)],
     ]);
 }
 
-const hasMembers = (value) => value !== null && (typeof value === 'string' || Object.keys(value).length > 0);
+const hasMembers = (value) =>
+    value !== null && (typeof value === 'string' || Object.keys(value).length > 0);
 
 const membershipsOf = (memberships) =>
     memberships.length > 0 &&
@@ -114,8 +138,16 @@ const membershipsOf = (memberships) =>
                 el(
                     'li',
                     { class: 'row membership' },
-                    el('span', { class: 'name' }, isolated(one.organization_name ?? one.organization_id ?? '–')),
-                    el('span', { class: 'faint' }, [one.role, one.status].filter(Boolean).join(', ')),
+                    el(
+                        'span',
+                        { class: 'name' },
+                        isolated(one.organization_name ?? one.organization_id ?? '–'),
+                    ),
+                    el(
+                        'span',
+                        { class: 'faint' },
+                        [one.role, one.status].filter(Boolean).join(', '),
+                    ),
                     el('span', { class: 'mono faint' }, isolated(one.organization_id ?? '')),
                 ),
             ),
@@ -127,7 +159,13 @@ function whole(id, { user, deleted_at, memberships }) {
         return [
             el('h1', { tabindex: -1, class: 'mono' }, isolated(id)),
             deleted_at
-                ? el('p', null, 'This user was deleted, ', time(deleted_at), '. Nothing is kept of them but the id.')
+                ? el(
+                      'p',
+                      null,
+                      'This user was deleted, ',
+                      time(deleted_at),
+                      '. Nothing is kept of them but the id.',
+                  )
                 : el('p', null, 'This user isn’t in the mirror. There are events of them, though.'),
         ];
     return [
@@ -138,7 +176,14 @@ function whole(id, { user, deleted_at, memberships }) {
                 'section',
                 null,
                 el('h2', null, 'Metadata'),
-                code(indent(typeof user.metadata === 'string' ? user.metadata : JSON.stringify(user.metadata)), { 'aria-label': 'Metadata' }),
+                code(
+                    indent(
+                        typeof user.metadata === 'string'
+                            ? user.metadata
+                            : JSON.stringify(user.metadata),
+                    ),
+                    { 'aria-label': 'Metadata' },
+                ),
             ),
         membershipsOf(memberships),
     ];
@@ -146,12 +191,27 @@ function whole(id, { user, deleted_at, memberships }) {
 
 export function userView({ id }) {
     const body = el('div', null, el('h1', { tabindex: -1 }, 'User'));
-    const events = eventList({ user: id }, { nothing: () => empty('No events.', 'The user came with a backfill, or their events are older than what is kept.') });
+    const events = eventList(
+        { user: id },
+        {
+            nothing: () =>
+                empty(
+                    'No events.',
+                    'The user came with a backfill, or their events are older than what is kept.',
+                ),
+        },
+    );
     const below = el('section', { hidden: true }, el('h2', null, 'Events'), events.node);
     return {
         title: 'User',
         section: 'users',
-        node: el('div', null, el('p', { class: 'back' }, el('a', { href: '#/users' }, '← Users')), body, below),
+        node: el(
+            'div',
+            null,
+            el('p', { class: 'back' }, el('a', { href: '#/users' }, '← Users')),
+            body,
+            below,
+        ),
         async refresh() {
             try {
                 const all = await get(path`/api/users/${id}`);
