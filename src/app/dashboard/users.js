@@ -69,7 +69,7 @@ export function usersView({ search }) {
         id: 'search',
         type: 'search',
         value: search ?? '',
-        placeholder: 'Email, user id or external id',
+        placeholder: 'Email, user id, external id',
         spellcheck: 'false',
         autocapitalize: 'off',
         'aria-label': 'Search users',
