@@ -6,10 +6,12 @@
 
 #include "base/text.h"
 
-static const struct command *const commands[] = {
-    &cmd_serve,    &cmd_check,     &cmd_send,   &cmd_reload,   &cmd_events, &cmd_retry,
-    &cmd_backfill, &cmd_reconcile, &cmd_backup, &cmd_maintain, &cmd_setup,  &cmd_version,
+const struct command *const commands[] = {
+    &cmd_init,     &cmd_serve, &cmd_check,      &cmd_send,      &cmd_reload,
+    &cmd_events,   &cmd_retry, &cmd_backfill,   &cmd_reconcile, &cmd_backup,
+    &cmd_maintain, &cmd_setup, &cmd_completion, &cmd_version,
 };
+const size_t command_count = ARRAY_LEN(commands);
 
 static void print_help(void)
 {
@@ -32,10 +34,10 @@ static void print_command_help(const struct command *command)
 
     buf_printf(&text, "usage: authkitd %s%s%s%s\n\n%s\n", command->name,
                command->operand ? " " : "", command->operand ? command->operand : "",
-               command->options ? " [OPTIONS]" : "", command->summary);
+               config_has_options(command->options) ? " [OPTIONS]" : "", command->summary);
     if (*command->about)
         buf_printf(&text, "%s\n", command->about);
-    if (command->options) {
+    if (config_has_options(command->options)) {
         buf_putc(&text, '\n');
         config_put_options(&text, command->options);
     }

@@ -5,6 +5,7 @@
 #include "app/admin_guard.h"
 #include "app/dashboard.h"
 #include "app/endpoints.h"
+#include "app/metrics.h"
 #include "app/ready.h"
 #include "app/server.h"
 #include "base/json.h"
@@ -160,14 +161,14 @@ static void show_ready(struct server *server, const struct http_request *request
                        struct http_response *response)
 {
     (void)request;
-    ready_answer(server_workos(server), server_poll_s(server), response);
+    ready_answer(server, response);
 }
 
 static void show_metrics(struct server *server, const struct http_request *request,
                          struct http_response *response)
 {
     (void)request;
-    ready_metrics(server_workos(server), response);
+    metrics_answer(server, response);
 }
 
 static void show_backfill(struct server *server, const struct http_request *request,

@@ -3,8 +3,8 @@
  * admin - the listener that our own commands and the operator talk to.
  *
  *     GET  /healthz    200 while the process serves: for anybody, whatever admin_guard.h says
- *     GET  /readyz     200, or 503 and what is wrong
- *     GET  /metrics    for Prometheus
+ *     GET  /readyz     200, or 503 and what is wrong (ready.h)
+ *     GET  /metrics    for Prometheus (metrics.h)
  *     POST /reload     load the script again: 200 with what changed, 422 with what is wrong,
  *                     503 when the server stops meanwhile
  *     POST /reconcile  read the Events API now: 200 with what came, 502 with what is wrong,

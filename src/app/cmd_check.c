@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/command.h"
 
+#include "app/advice.h"
 #include "app/database.h"
 #include "app/handlers.h"
 #include "app/tokens.h"
@@ -53,15 +54,23 @@ static int problem(const struct err *err)
     return 1;
 }
 
+/* Lines of advice under the label. */
+static void say_advice(const char *label, struct buf *advice)
+{
+    say_lines(label, buf_text(advice));
+    buf_release(advice);
+}
+
 /* A secret that can't be used is found before the server is started with it. */
-static int check_secret(const char *name, const char *secret, const char *variable)
+static int check_secret(const struct config *config, const char *name, const char *path,
+                        const char *secret, const char *variable)
 {
     struct signing_keys *keys = NULL;
     struct err err;
-    char text[160];
+    char text[1024];
 
     if (!secret) {
-        snprintf(text, sizeof(text), "%s is off: set %s", name, variable);
+        snprintf(text, sizeof(text), "%s is off (WorkOS gets 503): set %s", name, variable);
         say("endpoint", text);
         return 0;
     }
@@ -70,9 +79,43 @@ static int check_secret(const char *name, const char *secret, const char *variab
         return problem(&err);
     }
     signing_keys_free(keys);
-    snprintf(text, sizeof(text), "%s is on", name);
+    snprintf(text, sizeof(text), "%s is on: %s at %s", name, path, config->listen);
     say("endpoint", text);
     return 0;
+}
+
+static void check_api(const struct config *config)
+{
+    char text[160];
+
+    snprintf(text, sizeof(text), "WORKOS_API_KEY is set; missed events are read every %d s",
+             (int)config->poll_s);
+    if (!config->api_key)
+        say("api", "off: without WORKOS_API_KEY missed events aren't read, and backfill, reconcile "
+                   "and setup can't work");
+    else
+        say("api", config->poll_s ? text
+                                  : "WORKOS_API_KEY is set; --poll is off, so missed events "
+                                    "are read by reconcile alone");
+}
+
+/* The functions against the endpoints that would call them. */
+static void check_functions(const struct config *config, const struct script *script)
+{
+    struct buf advice = BUF_INIT(REPORT_MAX);
+    const char *events = script_event_names(script), *actions = script_action_names(script);
+
+    say("events", *events ? events : "none: the tables of users are kept, and no function runs");
+    say("actions", *actions ? actions : "none");
+    advice_put_event_names(&advice, events, config);
+    say_advice("warning", &advice);
+    if (*events && !config->webhook_secret && config->poll_s == 0)
+        say("warning", "the script has event functions, but WORKOS_WEBHOOK_SECRET isn't set");
+    if (*actions && !config->action_secret)
+        say("warning", "the script has action functions, but WORKOS_ACTION_SECRET isn't set");
+    if (!*actions && config->action_secret)
+        say("warning", "WORKOS_ACTION_SECRET is set, but the script has no action function: "
+                       "WorkOS gets 404");
 }
 
 static int check_certificate(const struct config *config)
@@ -196,12 +239,26 @@ static int check_script(const struct config *config)
     if (handlers_load(&script, config, &err) < 0)
         return problem(&err);
     say("script", config->handlers);
-    say("events", *script_event_names(script) ? script_event_names(script) : "none");
-    say("actions", *script_action_names(script) ? script_action_names(script) : "none");
+    check_functions(config, script);
     say("routes", *script_route_names(script) ? script_route_names(script) : "none");
-    if (*script_action_names(script) && !config->action_secret)
-        say("warning", "the script has action functions, but WORKOS_ACTION_SECRET isn't set");
     return check_schema(config, script);
+}
+
+/* The outcome, and what one does now. */
+static void conclude(const struct config *config, int problems)
+{
+    struct buf advice = BUF_INIT(REPORT_MAX);
+
+    if (problems > 0) {
+        say("result", "not fine: mend what is said above, and check again");
+        return;
+    }
+    say("result", "fine");
+    if (config->webhook_secret || config->action_secret)
+        advice_put_next(&advice, config);
+    else
+        advice_put_no_secrets(&advice, config, "check");
+    say_advice("next", &advice);
 }
 
 static int check(const struct config *config)
@@ -210,17 +267,18 @@ static int check(const struct config *config)
 
     log_setup(LOG_LEVEL_WARN, (enum log_format)config->log_format); /* the script may print */
     say_lines("warning", buf_text(&config->warnings));
-    problems += check_secret("webhook", config->webhook_secret, "WORKOS_WEBHOOK_SECRET");
-    problems += check_secret("action", config->action_secret, "WORKOS_ACTION_SECRET");
+    problems += check_secret(config, "webhook", config->webhook_path, config->webhook_secret,
+                             "WORKOS_WEBHOOK_SECRET");
+    problems += check_secret(config, "action", config->action_path, config->action_secret,
+                             "WORKOS_ACTION_SECRET");
     if (!config->webhook_secret && !config->action_secret)
         say("warning", "serve refuses to start without any secret");
+    check_api(config);
     problems += check_certificate(config);
     problems += check_tokens(config);
     problems += check_script(config);
-    if (problems > 0)
-        return EXIT_FAILED;
-    say("result", "fine");
-    return EXIT_FINE;
+    conclude(config, problems);
+    return problems > 0 ? EXIT_FAILED : EXIT_FINE;
 }
 
 const struct command cmd_check = {

@@ -147,6 +147,16 @@ static void print_outcome(const char *url, const struct buf *body,
     json_release(&json);
 }
 
+static int print_list(void)
+{
+    struct buf text = BUF_INIT(65536);
+
+    sample_put_list(&text);
+    fputs(buf_text(&text), stdout);
+    buf_release(&text);
+    return EXIT_FINE;
+}
+
 static int send_sample(const struct config *config)
 {
     bool is_action = config->operand_count && sample_is_action(config->operands[0]);
@@ -157,8 +167,11 @@ static int send_sample(const struct config *config)
     struct err err;
     int code = EXIT_FAILED;
 
+    if (config->list)
+        return print_list();
     if (config->operand_count == 0) {
-        command_complain("send wants the type of an event, such as user.created");
+        command_complain("send wants the type of an event, such as user.created\n"
+                         "authkitd send --list tells which there are");
         return EXIT_USAGE;
     }
     if (!secrets) {
@@ -184,7 +197,7 @@ const struct command cmd_send = {
     .operand = "TYPE",
     .summary = "sign a sample (or --data FILE) event or action and post it to a running server",
     .about = "TYPE is an event type, such as user.created, or an action: user_registration,\n"
-             "authentication.",
+             "authentication. --list tells which types have a sample of their own.",
     .options = FOR_SEND,
     .run = send_sample,
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/command.h"
 
+#include "app/advice.h"
 #include "app/database.h"
 #include "app/notify.h"
 #include "app/privileges.h"
@@ -94,6 +95,18 @@ static int check_database(const struct config *config, struct err *err)
     return rc == ERR_ABSENT ? 0 : rc;
 }
 
+static int refuse_to_serve_nothing(const struct config *config)
+{
+    struct buf text = BUF_INIT(8192);
+
+    advice_put_no_secrets(&text, config, "serve");
+    log_error("there is nothing to serve: neither WORKOS_WEBHOOK_SECRET nor WORKOS_ACTION_SECRET "
+              "is set",
+              log_str("next", buf_text(&text)));
+    buf_release(&text);
+    return EXIT_FAILED;
+}
+
 static int serve(const struct config *config)
 {
     struct server *server = NULL;
@@ -103,12 +116,8 @@ static int serve(const struct config *config)
     int code = EXIT_FAILED;
 
     log_setup((enum log_level)config->log_level, (enum log_format)config->log_format);
-    if (!config->webhook_secret && !config->action_secret) {
-        log_error("there is nothing to serve: set WORKOS_WEBHOOK_SECRET or WORKOS_ACTION_SECRET "
-                  "(or both) to the signing secret that WorkOS's dashboard shows; "
-                  "WORKOS_WEBHOOK_SECRET_FILE and WORKOS_ACTION_SECRET_FILE name a file with it");
-        return EXIT_FAILED;
-    }
+    if (!config->webhook_secret && !config->action_secret)
+        return refuse_to_serve_nothing(config);
     log_warnings(config);
     umask(077);
     privileges_drop(privileges_is_low_port(config->listen) ||

@@ -23,7 +23,12 @@ struct command {
 };
 
 extern const struct command cmd_serve, cmd_check, cmd_send, cmd_reload, cmd_events, cmd_retry,
-    cmd_backfill, cmd_reconcile, cmd_setup, cmd_backup, cmd_maintain, cmd_version;
+    cmd_backfill, cmd_reconcile, cmd_backup, cmd_maintain, cmd_setup, cmd_init, cmd_completion,
+    cmd_version;
+
+/* All of them, in the order of the help. */
+extern const struct command *const commands[];
+extern const size_t command_count;
 
 /* "authkitd: <text>" on standard error, each further line of the text indented. */
 void command_complain(const char *text);

@@ -124,6 +124,8 @@ static const struct option options[] = {
      "the id of the sample's object, such as user_123"},
     {"--insecure", NULL, NULL, FLAG, AT(insecure), NULL, FOR_SEND, 0, 0, NULL,
      "accept any certificate"},
+    {"--list", NULL, NULL, FLAG, AT(list), NULL, FOR_SEND, 0, 0, NULL,
+     "tell which types have a sample of their own, and send nothing"},
     {"--write", NULL, "FILE", TEXT, AT(write), NULL, FOR_SETUP, 0, 0, NULL,
      "put the secret into this env file instead of showing it"},
     {"--events", NULL, "TYPES", TEXT, AT(events), NULL, FOR_SETUP, 0, 0, NULL,
@@ -164,10 +166,11 @@ static const struct option options[] = {
     {NULL, "WORKOS_API_KEY", NULL, SECRET, AT(api_key), NULL, API, 0, 0, NULL,
      "key for WorkOS's API (sk_…): missed events, backfill, setup"},
     {NULL, "WORKOS_API_HOSTNAME", "HOST", TEXT, AT(api_hostname), "api.workos.com", API, 0, 0, NULL,
-     "its host: of a custom authentication domain, or of the emulator"},
-    {NULL, "WORKOS_API_PORT", "PORT", COUNT, AT(api_port), "443", API, 1, 65535, NULL, "its port"},
+     "host of WorkOS's API: a custom authentication domain, or the emulator"},
+    {NULL, "WORKOS_API_PORT", "PORT", COUNT, AT(api_port), "443", API, 1, 65535, NULL,
+     "port of WorkOS's API"},
     {NULL, "WORKOS_API_HTTPS", "true|false", CHOICE, AT(api_https), "true", API, 0, 0, booleans,
-     "false: plain HTTP, for the emulator"},
+     "false: ask it by plain HTTP, for the emulator"},
 };
 
 /* ------------------------------------------------------------------------- values */
@@ -298,8 +301,10 @@ static void complain(const struct option *option, const char *value, const char 
 {
     bool is_secret = option->kind == SECRET || value_is_api_key(value);
 
-    buf_printf(problems, "%s: '%.200s' won't do: it must be %s\n", origin, is_secret ? "" : value,
-               wanted);
+    if (is_secret)
+        buf_printf(problems, "%s: this value won't do: it must be %s\n", origin, wanted);
+    else
+        buf_printf(problems, "%s: '%.200s' won't do: it must be %s\n", origin, value, wanted);
 }
 
 /* Blanks around the items don't count, nor does a comma too many. */
@@ -419,7 +424,8 @@ static void unknown_option(const char *name, size_t len, int command, struct buf
     for (size_t i = 0; i < ARRAY_LEN(options); i++)
         if (options[i].name && (options[i].commands & command))
             names[count++] = options[i].name;
-    names[count++] = "--env-file";
+    if (config_has_options(command))
+        names[count++] = "--env-file";
     names[count++] = "--help";
     closest = text_closest(word, names, count);
     buf_printf(problems, "unknown option %s%s%s%s\n", word, closest ? " (did you mean " : "",
@@ -456,7 +462,9 @@ static void given_release(struct given *given)
 /* How many words without a dash a command takes. */
 static size_t operands_max(int command)
 {
-    return command & FOR_RETRY ? SIZE_MAX : command & (FOR_SEND | FOR_SETUP | FOR_BACKUP) ? 1 : 0;
+    int one = FOR_SEND | FOR_SETUP | FOR_BACKUP | FOR_INIT | FOR_COMPLETION;
+
+    return command & FOR_RETRY ? SIZE_MAX : command & one ? 1 : 0;
 }
 
 static void read_arguments(struct config *config, int command, int argc, char **argv,
@@ -465,7 +473,8 @@ static void read_arguments(struct config *config, int command, int argc, char **
     for (int i = 0; i < argc; i++) {
         const char *arg = argv[i], *equals = strchr(arg, '=');
         size_t len = equals ? (size_t)(equals - arg) : strlen(arg);
-        bool is_env_file = len == strlen("--env-file") && memcmp(arg, "--env-file", len) == 0;
+        bool is_env_file = config_has_options(command) && len == strlen("--env-file") &&
+                           memcmp(arg, "--env-file", len) == 0;
         const struct option *option;
         const char *value;
 
@@ -806,6 +815,8 @@ void config_put_options(struct buf *out, int command)
 {
     enum { COLUMN = 36 };
 
+    if (!config_has_options(command))
+        return;
     for (size_t i = 0; i < ARRAY_LEN(options); i++) {
         const struct option *option = &options[i];
         char left[64];
@@ -825,4 +836,29 @@ void config_put_options(struct buf *out, int command)
     }
     buf_printf(out, "%-*s %s\n", COLUMN, "  --env-file FILE",
                "read KEY=value lines first; the environment wins over them");
+}
+
+bool config_has_options(int command)
+{
+    for (size_t i = 0; i < ARRAY_LEN(options); i++)
+        if (options[i].commands & command)
+            return true;
+    return false;
+}
+
+bool config_option_at(size_t i, struct config_option *out)
+{
+    if (i >= ARRAY_LEN(options))
+        return false;
+    *out = (struct config_option){
+        .name = options[i].name,
+        .variable = options[i].variable,
+        .argument = options[i].argument,
+        .fallback = options[i].fallback,
+        .help = options[i].help,
+        .choices = options[i].choices,
+        .is_secret = options[i].kind == SECRET,
+        .commands = options[i].commands,
+    };
+    return true;
 }

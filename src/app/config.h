@@ -35,6 +35,8 @@ enum {
     FOR_SETUP = 256,
     FOR_BACKUP = 512,
     FOR_MAINTAIN = 1024,
+    FOR_INIT = 1 << 20, /* these two take a word and no option */
+    FOR_COMPLETION = 1 << 21,
 };
 
 enum { CONFIG_OWN_PATHS = 4 };
@@ -83,6 +85,7 @@ struct config {
     char *event_id;
     char *object_id;
     int64_t insecure;
+    int64_t list;
 
     /* setup */
     char *write;  /* an env file; NULL: none */
@@ -143,5 +146,21 @@ void config_show(const struct config *config, int command, config_show_fn *show,
 
 /* The options that the command takes, as the help shows them. */
 void config_put_options(struct buf *out, int command);
+bool config_has_options(int command);
+
+/* A row of the table, for what is made of it besides the help. */
+struct config_option {
+    const char *name;     /* "--listen"; NULL: environment only */
+    const char *variable; /* NULL: command line only */
+    const char *argument; /* "FILE"; NULL: a flag */
+    const char *fallback; /* NULL: none */
+    const char *help;
+    const char *const *choices; /* NULL-terminated; NULL: any value */
+    bool is_secret;
+    int commands; /* FOR_… */
+};
+
+/* The row number i; false when there is none. All texts are static. */
+bool config_option_at(size_t i, struct config_option *out);
 
 #endif

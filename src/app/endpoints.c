@@ -154,3 +154,11 @@ void endpoints_handle(void *arg, const struct http_request *request, struct http
     else if (!endpoints_health(request, response))
         routes_answer(endpoints->routes, request, response);
 }
+
+void endpoints_refusing(void *arg, const struct http_request *request,
+                        struct http_response *response)
+{
+    const struct endpoints *endpoints = arg;
+
+    routes_allow_origin(endpoints->routes, request, response);
+}

@@ -4,7 +4,7 @@
  *
  * WorkOS's own two, and /healthz; everything else is the routes' (routes/routes.h).
  *
- * Threads    endpoints_handle: the HTTP threads, several at once.
+ * Threads    endpoints_handle, _refusing: the HTTP threads, several at once.
  * Ownership  the struct endpoints must outlive the server.
  */
 #ifndef APP_ENDPOINTS_H
@@ -24,6 +24,10 @@ struct endpoints {
 /* An http_handle_fn; arg is a struct endpoints. */
 void endpoints_handle(void *arg, const struct http_request *request,
                       struct http_response *response);
+
+/* The same, for what is refused before it is anybody's: a page shall see a 413, not a mistake in CORS. */
+void endpoints_refusing(void *arg, const struct http_request *request,
+                        struct http_response *response);
 
 /* GET and HEAD of /healthz; false when the request isn't for it. */
 bool endpoints_health(const struct http_request *request, struct http_response *response);

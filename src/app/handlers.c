@@ -22,8 +22,8 @@ int handlers_load(struct script **out, const struct config *config, struct err *
     if (rc == ERR_ABSENT)
         err_set(
             err, rc,
-            "there is no script '%s': write one (handlers.lua.example is a start), or say where "
-            "it is with --handlers or AUTHKITD_HANDLERS",
+            "there is no script '%s': authkitd init writes one to start from, or say where it is "
+            "with --handlers or AUTHKITD_HANDLERS",
             config->handlers);
     return rc;
 }

@@ -1,72 +1,184 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/ready.h"
 
+#include "app/reloader.h"
+#include "app/server.h"
+#include "auth/auth.h"
 #include "base/clock.h"
+#include "workos/counts.h"
 #include "workos/poller.h"
+#include "workos/tally.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 /* So many intervals without a good reading are no hiccup any more; and never less than that. */
-enum { INTERVALS_MAX = 5, AGE_MIN_S = 60 };
+enum { INTERVALS_MAX = 5, AGE_MIN_S = 60, TEXT_MAX = ERR_TEXT_MAX + 256, LIST_MAX = 65536 };
 
-/* Since when nothing was read: what there is to miss is younger than that. */
-static int64_t poll_age_s(const struct poller_status *status)
+struct findings {
+    const char *code; /* of the first problem; NULL: there is none */
+    char text[TEXT_MAX];
+    struct buf problems, warnings; /* JSON strings, separated by commas */
+};
+
+static void add(struct buf *list, const char *text)
 {
-    int64_t since_ms = status->last_good_ms ? status->last_good_ms : status->started_ms;
-    int64_t age_ms = clock_wall_ms() - since_ms;
-
-    return age_ms > 0 ? age_ms / 1000 : 0;
+    if (list->len)
+        buf_putc(list, ',');
+    buf_put_json_string(list, text, strlen(text));
 }
 
-void ready_answer(struct workos *workos, int64_t poll_s, struct http_response *response)
+PRINTF_LIKE(3, 4)
+static void add_problem(struct findings *found, const char *code, const char *fmt, ...)
 {
-    struct poller *poller = workos_poller(workos);
-    struct poller_status status;
-    int64_t age_s, most_s = poll_s * INTERVALS_MAX > AGE_MIN_S ? poll_s * INTERVALS_MAX : AGE_MIN_S;
-    char message[ERR_TEXT_MAX + 128];
+    char text[TEXT_MAX];
+    va_list args;
 
-    if (!poller) {
-        buf_puts(&response->body, "{\"status\":\"ready\",\"poll\":null}");
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    add(&found->problems, text);
+    if (found->code)
         return;
-    }
-    poller_get_status(poller, &status);
-    age_s = poll_age_s(&status);
-    if (age_s > most_s) {
-        snprintf(message, sizeof(message), "the Events API was not read for %" PRId64 " s%s%s",
-                 age_s, status.is_failing ? ": " : "", status.is_failing ? status.problem : "");
-        http_response_error(response, 503, "poll_failing", message);
-        return;
-    }
-    buf_printf(&response->body,
-               "{\"status\":\"ready\",\"poll\":{\"age_s\":%" PRId64 ",\"failing\":%s", age_s,
-               status.is_failing ? "true" : "false");
-    if (status.is_failing) {
-        buf_puts(&response->body, ",\"problem\":");
-        buf_put_json_string(&response->body, status.problem, strlen(status.problem));
-    }
-    buf_puts(&response->body, "}}");
+    found->code = code;
+    snprintf(found->text, sizeof(found->text), "%s", text);
 }
 
-static void put_gauge(struct buf *out, const char *name, const char *help, int64_t value)
+PRINTF_LIKE(2, 3)
+static void add_warning(struct findings *found, const char *fmt, ...)
 {
-    buf_printf(out, "# HELP %s %s\n# TYPE %s gauge\n%s %" PRId64 "\n", name, help, name, name,
-               value);
+    char text[TEXT_MAX];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    add(&found->warnings, text);
 }
 
-void ready_metrics(struct workos *workos, struct http_response *response)
+static void look_at_poll(struct findings *found, const struct poller_status *status, int64_t poll_s)
 {
-    struct poller *poller = workos_poller(workos);
-    struct poller_status status;
+    int64_t age_s = poller_age_s(status);
+    int64_t most_s = poll_s * INTERVALS_MAX > AGE_MIN_S ? poll_s * INTERVALS_MAX : AGE_MIN_S;
 
-    response->content_type = "text/plain; version=0.0.4";
-    put_gauge(&response->body, "authkitd_up", "The process serves.", 1);
-    if (!poller)
+    if (age_s > most_s)
+        add_problem(found, "poll_failing", "the Events API was not read for %" PRId64 " s%s%s",
+                    age_s, status->is_failing ? ": " : "",
+                    status->is_failing ? status->problem : "");
+    else if (status->is_failing)
+        add_warning(found, "the last reading of the Events API failed: %s", status->problem);
+}
+
+static void look_at_disk(struct findings *found, struct workos *workos)
+{
+    struct writer_state state;
+    char since[CLOCK_TEXT_MAX];
+
+    workos_get_state(workos, &state);
+    if (!state.full_since_ms)
         return;
-    poller_get_status(poller, &status);
-    put_gauge(&response->body, "authkitd_poll_age_seconds",
-              "Since the last good reading of the Events API.", poll_age_s(&status));
-    put_gauge(&response->body, "authkitd_poll_failing",
-              "1 when the last reading of the Events API failed.", status.is_failing);
+    clock_format_ms(state.full_since_ms, since);
+    add_problem(found, "disk_full",
+                "the disk has been full since %s: nothing can be stored until there is room, and "
+                "WorkOS delivers again what is turned away",
+                since);
+}
+
+static void look_at_keys(struct findings *found, struct auth *auth)
+{
+    struct keys_status status;
+
+    if (!auth)
+        return;
+    auth_get_status(auth, &status);
+    if (!status.is_failing)
+        return;
+    if (status.has_keys)
+        add_warning(found,
+                    "the key set of access tokens can't be read; the keys that are there stay: %s",
+                    status.problem);
+    else
+        add_problem(found, "keys_unavailable",
+                    "access tokens can't be checked, since their key set could not be read yet: %s",
+                    status.problem);
+}
+
+static void look_at_script(struct findings *found, struct reloader *reloader)
+{
+    struct reloader_status status;
+    char refused[CLOCK_TEXT_MAX], loaded[CLOCK_TEXT_MAX];
+
+    reloader_get_status(reloader, &status);
+    if (!status.refused_ms)
+        return;
+    clock_format_ms(status.refused_ms, refused);
+    clock_format_ms(status.loaded_ms, loaded);
+    add_warning(found, "the load of the script at %s was refused; the one of %s goes on: %s",
+                refused, loaded, status.problem);
+}
+
+static void look_at_events(struct findings *found, struct tally *tally)
+{
+    struct tally_counts counts;
+    int64_t dead;
+
+    tally_get(tally, &counts);
+    dead = counts.events[EVENT_DEAD];
+    if (dead > 0)
+        add_warning(found,
+                    "%" PRId64
+                    " event%s dead: see authkitd events --status dead; authkitd retry puts "
+                    "%s back to work",
+                    dead, dead == 1 ? " is" : "s are", dead == 1 ? "it" : "them");
+}
+
+static void put_poll(struct buf *out, const struct poller_status *status)
+{
+    buf_printf(out, "{\"age_s\":%" PRId64 ",\"failing\":%s", poller_age_s(status),
+               status->is_failing ? "true" : "false");
+    if (status->is_failing) {
+        buf_puts(out, ",\"problem\":");
+        buf_put_json_string(out, status->problem, strlen(status->problem));
+    }
+    buf_putc(out, '}');
+}
+
+static void put_findings(struct buf *out, const struct findings *found)
+{
+    buf_printf(out, "{\"status\":\"%s\",\"problems\":[%s],\"warnings\":[%s]",
+               found->code ? "trouble" : "ready", buf_text(&found->problems),
+               buf_text(&found->warnings));
+    if (!found->code)
+        return;
+    buf_printf(out, ",\"error\":{\"code\":\"%s\",\"message\":", found->code);
+    buf_put_json_string(out, found->text, strlen(found->text));
+    buf_putc(out, '}');
+}
+
+void ready_answer(struct server *server, struct http_response *response)
+{
+    struct findings found = {.problems = BUF_INIT(LIST_MAX), .warnings = BUF_INIT(LIST_MAX)};
+    struct poller *poller = workos_poller(server_workos(server));
+    struct poller_status poll;
+
+    look_at_disk(&found, server_workos(server));
+    if (poller) {
+        poller_get_status(poller, &poll);
+        look_at_poll(&found, &poll, server_poll_s(server));
+    }
+    look_at_keys(&found, server_auth(server));
+    look_at_script(&found, server_reloader(server));
+    look_at_events(&found, server_tally(server));
+    response->status = found.code ? 503 : 200;
+    put_findings(&response->body, &found);
+    buf_puts(&response->body, ",\"poll\":");
+    if (poller)
+        put_poll(&response->body, &poll);
+    else
+        buf_puts(&response->body, "null");
+    buf_putc(&response->body, '}');
+    buf_release(&found.problems);
+    buf_release(&found.warnings);
 }

@@ -1,6 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ready - is everything as it should be? /readyz and /metrics of the admin listener.
+ * ready - is everything as it should be? /readyz of the admin listener, in words.
+ *
+ *     {"status":"ready","problems":[],"warnings":["3 events are dead: …"],"poll":{"age_s":12,"failing":false}}
+ *
+ * A problem needs a hand now, or keeps traffic from being served; with one the answer is 503, its status
+ * "trouble", and "error" has the first problem as every error of ours does:
+ *     poll_failing      the Events API wasn't read for five intervals of --poll, and a minute at least
+ *     disk_full         no event can be stored
+ *     keys_unavailable  access tokens can't be checked, since no key set could be read yet
+ * A warning leaves it at 200, as the server does all that it should:
+ *     the last load of the script was refused (the one before goes on); events are dead; the last
+ *     reading of the Events API, or of the key set, failed
  *
  * Threads    the admin listener's.
  */
@@ -8,14 +19,9 @@
 #define APP_READY_H
 
 #include "http/message.h"
-#include "workos/workos.h"
 
-#include <stdint.h>
+struct server;
 
-/* 200, or 503 and what is wrong, in words. poll_s: the interval, 0 when nothing is polled. */
-void ready_answer(struct workos *workos, int64_t poll_s, struct http_response *response);
-
-/* Prometheus's text format. */
-void ready_metrics(struct workos *workos, struct http_response *response);
+void ready_answer(struct server *server, struct http_response *response);
 
 #endif

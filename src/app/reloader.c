@@ -30,6 +30,7 @@ struct reloader {
     int rc;
     struct err err;
     struct buf report;
+    struct reloader_status status;
 };
 
 /* ------------------------------------------------------------------------- what is logged */
@@ -218,6 +219,21 @@ static int load_and_tell(struct reloader *r, struct buf *report, struct err *err
     return rc;
 }
 
+static void note_outcome(struct reloader_status *status, int rc, const struct err *err)
+{
+    int64_t now_ms = clock_wall_ms();
+
+    if (rc < 0) {
+        status->refused++;
+        status->refused_ms = now_ms;
+        snprintf(status->problem, sizeof(status->problem), "%s", err->text);
+    } else {
+        status->good++;
+        status->loaded_ms = now_ms;
+        status->refused_ms = 0;
+    }
+}
+
 /* Called and left with the lock held. */
 static void answer(struct reloader *r, uint64_t ticket, int rc, const struct err *err,
                    struct buf *report)
@@ -229,6 +245,8 @@ static void answer(struct reloader *r, uint64_t ticket, int rc, const struct err
     r->err = *err;
     r->answered = ticket;
     r->phase = IDLE;
+    if (rc != ERR_CLOSED)
+        note_outcome(&r->status, rc, err);
     pthread_cond_broadcast(&r->changed);
 }
 
@@ -291,6 +309,13 @@ int reloader_run(struct reloader *reloader, struct buf *report, struct err *err)
     return rc;
 }
 
+void reloader_get_status(struct reloader *reloader, struct reloader_status *out)
+{
+    pthread_mutex_lock(&reloader->lock);
+    *out = reloader->status;
+    pthread_mutex_unlock(&reloader->lock);
+}
+
 /* ------------------------------------------------------------------------- start and stop */
 
 int reloader_start(struct reloader **out, const struct reloader_opts *opts, struct err *err)
@@ -302,6 +327,7 @@ int reloader_start(struct reloader **out, const struct reloader_opts *opts, stru
         return err_set(err, ERR_NOMEM, "no memory for reloads");
     r->opts = *opts;
     r->report = BUF_INIT(REPORT_MAX);
+    r->status.loaded_ms = clock_wall_ms(); /* reloader_load has, just now */
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->changed, NULL);
     rc = thread_start(&r->thread, "reloader", reloader_main, r, err);

@@ -179,3 +179,46 @@ int sample_write(const struct sample_opts *opts, struct buf *out, struct err *er
         buf_printf(out, ",\"event\":\"%s\",\"created_at\":\"%s\"}", opts->type, now);
     return buf_ok(out) ? 0 : err_set(err, ERR_NOMEM, "no memory for the sample");
 }
+
+/* ---------------------------------------------------------------------------------- the list */
+
+/* A row without a type is the head of a group. */
+static const struct {
+    const char *type, *word;
+} list[] = {
+    {NULL, "users"},
+    {"user.created", "somebody registered, or was added"},
+    {"user.updated", "a name, an address or another detail changed"},
+    {"user.deleted", "somebody is gone"},
+    {NULL, "sessions"},
+    {"session.created", "somebody signed in"},
+    {"session.revoked", "somebody signed out, or was signed out"},
+    {NULL, "organizations"},
+    {"organization.created", "a new organization"},
+    {"organization.updated", "its name, its domains or another detail changed"},
+    {"organization.deleted", "it is gone"},
+    {NULL, "memberships"},
+    {"organization_membership.created", "a user belongs to an organization"},
+    {"organization_membership.updated", "their role or status in it changed"},
+    {"organization_membership.deleted", "they don't belong to it any more"},
+    {NULL, "invitations"},
+    {"invitation.created", "somebody was invited"},
+    {"invitation.accepted", "and came"},
+    {"invitation.resent", "the invitation was sent again"},
+    {"invitation.revoked", "and taken back"},
+    {NULL, "actions (they are asked, and the signed verdict is shown)"},
+    {"user_registration", "may this person register?"},
+    {"authentication", "may this person sign in?"},
+};
+
+void sample_put_list(struct buf *out)
+{
+    for (size_t i = 0; i < ARRAY_LEN(list); i++) {
+        if (list[i].type)
+            buf_printf(out, "  %-32s %s\n", list[i].type, list[i].word);
+        else
+            buf_printf(out, "%s%s\n", i > 0 ? "\n" : "", list[i].word);
+    }
+    buf_puts(out, "\nAny other type works as well, with a small object for its data: "
+                  "authkitd send role.created\n");
+}

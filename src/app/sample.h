@@ -26,6 +26,9 @@ struct sample_opts {
 
 bool sample_is_action(const char *type);
 
+/* The types that have a sample of their own, in groups, with a word on each. */
+void sample_put_list(struct buf *out);
+
 int sample_write(const struct sample_opts *opts, struct buf *out, struct err *err) MUST_CHECK;
 
 #endif

@@ -19,6 +19,8 @@
 #include "store/lock.h"
 #include "workos/backfill.h"
 #include "workos/poller.h"
+#include "workos/tables.h"
+#include "workos/tally.h"
 #include "workos/workos.h"
 
 #include <signal.h>
@@ -26,6 +28,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -54,7 +57,9 @@ struct server {
     struct endpoints endpoints;
     struct admin admin;
     struct http_server *admin_http;
-    struct http_server *http;
+    struct http_server *_Atomic http; /* the admin listener may ask for it while it starts */
+    struct tally *tally;
+    int64_t started_ms;
     atomic_bool failed;
     char note_path[SERVICE_PATH_MAX]; /* the watchdog's note, beside the database */
 };
@@ -93,6 +98,41 @@ int64_t server_poll_s(const struct server *server)
     return server->config->poll_s;
 }
 
+struct auth *server_auth(struct server *server)
+{
+    return server->auth;
+}
+
+struct routes *server_routes(struct server *server)
+{
+    return server->routes;
+}
+
+struct reloader *server_reloader(struct server *server)
+{
+    return server->reloader;
+}
+
+struct tally *server_tally(struct server *server)
+{
+    return server->tally;
+}
+
+struct http_server *server_http(struct server *server)
+{
+    return server->http;
+}
+
+const struct config *server_config(const struct server *server)
+{
+    return server->config;
+}
+
+int64_t server_started_ms(const struct server *server)
+{
+    return server->started_ms;
+}
+
 /* Writer thread: the disk can't be trusted any more. main stops the rest. */
 static void on_fatal(void *arg, const struct err *err)
 {
@@ -118,6 +158,25 @@ static void on_installed(void *arg, const struct script *script)
     routes_installed(server->routes, script);
 }
 
+/* What is in it, before anything changes it. */
+static void tell_database(struct server *server)
+{
+    const char *file = server->config->db;
+    char *full_path = realpath(file, NULL);
+    struct tally_counts counts;
+    struct stat st = {0};
+
+    tally_get(server->tally, &counts);
+    stat(file, &st);
+    log_info("database", log_str("file", full_path ? full_path : file),
+             log_int("bytes", st.st_size), log_int("version", tables_version()),
+             counts.users >= 0 ? log_int("users", counts.users) : log_str("users", NULL),
+             log_int("failed", counts.events[EVENT_FAILED]),
+             log_int("waiting", counts.events[EVENT_WAITING]),
+             log_int("dead", counts.events[EVENT_DEAD]));
+    free(full_path);
+}
+
 static int open_service(struct server *server, struct err *err)
 {
     const struct config *config = server->config;
@@ -137,6 +196,10 @@ static int open_service(struct server *server, struct err *err)
     opts.arg = server;
     if (rc == 0)
         rc = workos_open(&server->workos, &opts, err);
+    if (rc == 0)
+        rc = tally_open(&server->tally, config->db, err);
+    if (rc == 0)
+        tell_database(server);
     return rc;
 }
 
@@ -245,6 +308,7 @@ static int start_admin(struct server *server, struct err *err)
 static int start_http(struct server *server, struct err *err)
 {
     const struct config *config = server->config;
+    struct http_server *http = NULL;
     struct http_server_opts opts = {
         .address = config->listen,
         .threads = THREADS,
@@ -255,6 +319,7 @@ static int start_http(struct server *server, struct err *err)
         .max_connections = MAX_CONNECTIONS,
         .urgent_path = config->action_path,
         .handle = endpoints_handle,
+        .refusing = endpoints_refusing,
         .arg = &server->endpoints,
     };
     int rc;
@@ -267,8 +332,11 @@ static int start_http(struct server *server, struct err *err)
         .webhook_path = config->webhook_path,
         .action_path = config->action_path,
     };
-    rc = http_server_start(&server->http, &opts, err);
-    return rc < 0 ? err_prefix(err, "--listen: ") : 0;
+    rc = http_server_start(&http, &opts, err);
+    if (rc < 0)
+        return err_prefix(err, "--listen: ");
+    server->http = http;
+    return 0;
 }
 
 static void log_endpoint(const char *name, const char *secret, const char *variable,
@@ -280,7 +348,8 @@ static void log_endpoint(const char *name, const char *secret, const char *varia
     if (secret)
         log_info("endpoint", log_str("name", name), log_str("url", url));
     else
-        log_warn("endpoint is off", log_str("name", name), log_str("set", variable));
+        log_warn("endpoint is off", log_str("name", name), log_str("why", "it has no secret"),
+                 log_str("set", variable));
 }
 
 /* Not a warning where it is off: many have no pages that call. */
@@ -292,7 +361,23 @@ static void log_user_endpoint(const struct server *server, const char *base)
     if (server->auth)
         log_info("endpoint", log_str("name", "user"), log_str("url", url));
     else
-        log_info("endpoint is off", log_str("name", "user"), log_str("set", "WORKOS_CLIENT_ID"));
+        log_info("endpoint is off", log_str("name", "user"),
+                 log_str("why", "no access tokens are taken"), log_str("set", "WORKOS_CLIENT_ID"));
+}
+
+/* Whether what no webhook brings is fetched, and why not. */
+static void log_poll(const struct server *server)
+{
+    const struct config *config = server->config;
+
+    if (workos_poller(server->workos))
+        log_info("the Events API is read", log_int("every_s", config->poll_s),
+                 log_str("ordered", config->ordered ? "yes" : "no"));
+    else if (config->api_key)
+        log_info("the Events API is not read", log_str("why", "--poll is off"));
+    else
+        log_info("the Events API is not read", log_str("why", "there is no API key"),
+                 log_str("set", "WORKOS_API_KEY"));
 }
 
 static void tell_start(const struct server *server)
@@ -310,6 +395,7 @@ static void tell_start(const struct server *server)
                  config->webhook_path);
     log_endpoint("action", config->action_secret, "WORKOS_ACTION_SECRET", url, config->action_path);
     log_user_endpoint(server, url);
+    log_poll(server);
     log_info("listening", log_str("url", url));
     snprintf(status, sizeof(status), "serving %s", url);
     notify_ready(server->notify, status);
@@ -326,7 +412,8 @@ int server_start(struct server **out, const struct config *config, struct notify
         return err_set(err, ERR_NOMEM, "no memory for the server");
     server->config = config;
     server->notify = notify;
-    log_info("authkitd starting", log_str("version", AUTHKITD_VERSION), log_str("db", config->db),
+    server->started_ms = clock_wall_ms();
+    log_info("authkitd starting", log_str("version", AUTHKITD_VERSION),
              log_str("sqlite", db_library_version()), log_int("pid", getpid()));
     rc = fetch_set_up(err);
     if (rc == 0)
@@ -406,6 +493,7 @@ static void take_down(struct server *server)
     workos_close(server->workos);
     routes_free(server->routes); /* its connections, before the last one checkpoints */
     auth_stop(server->auth);
+    tally_close(server->tally);
     close_database(server);
     lock_release(server->lock);
 }

@@ -50,6 +50,15 @@ struct admin_guard *server_admin_guard(struct server *server);
 /* How often the Events API is read, in seconds; 0: not at all. */
 int64_t server_poll_s(const struct server *server);
 
+/* Further parts, as server_workos. auth NULL: no tokens are taken; http NULL: it hasn't started yet. */
+struct auth *server_auth(struct server *server);
+struct routes *server_routes(struct server *server);
+struct reloader *server_reloader(struct server *server);
+struct tally *server_tally(struct server *server);
+struct http_server *server_http(struct server *server);
+const struct config *server_config(const struct server *server);
+int64_t server_started_ms(const struct server *server); /* wall time */
+
 /*
  * Returns 0, or ERR_FATAL when the disk failed, before or now. What was acknowledged is on disk in
  * any case. out_left: threads were still at work after SERVER_DRAIN_MS (requests, a new schema), or

@@ -16,6 +16,7 @@ struct auth {
     struct token_rules rules;
     char *client_id; /* what rules borrows */
     struct keys *keys;
+    struct metric_counter counts[TOKENS_OUTCOMES];
 };
 
 /* ---------------------------------------------------------------------------------- start, stop */
@@ -127,7 +128,7 @@ static void answer_status(struct auth_session *out, enum token_status status)
  * it, if it was meant for us. What strangers send is for who looks for it. */
 static void log_refusal(const struct token *token, enum token_status status)
 {
-    static struct log_limit limit;
+    static struct log_limit limit, clock_limit;
     struct log_field found = log_bytes("found", token->found,
                                        token->found_len < SHOWN_MAX ? token->found_len : SHOWN_MAX);
     bool is_genuine = status == TOKEN_NOT_OURS || status == TOKEN_EXPIRED || status == TOKEN_EARLY;
@@ -137,6 +138,10 @@ static void log_refusal(const struct token *token, enum token_status status)
     if (token->mend && log_may(&limit))
         log_warn("a genuine access token isn't for this server, as it is configured",
                  log_str("reason", token->reason), found, log_str("option", token->mend));
+    else if (status == TOKEN_EARLY && log_may(&clock_limit))
+        log_warn(
+            "a genuine access token isn't valid yet: this machine's clock is behind; set it right",
+            log_str("reason", token->reason), log_str("key", token->key_id));
     else
         log_debug("an access token was refused", log_str("reason", token->reason), found,
                   log_str("key", is_genuine || status == TOKEN_FORGED ? token->key_id : NULL));
@@ -211,6 +216,21 @@ static void check_token(struct auth *auth, const char *text, size_t len, struct 
     token_release(&token);
 }
 
+static size_t outcome_of(const struct auth_session *session)
+{
+    switch (session->status) {
+    case AUTH_OK:
+        return TOKENS_OK;
+    case AUTH_ABSENT:
+        return TOKENS_MISSING;
+    case AUTH_UNAVAILABLE:
+        return TOKENS_UNAVAILABLE;
+    case AUTH_REFUSED:
+        break;
+    }
+    return strcmp(session->code, "token_expired") == 0 ? TOKENS_EXPIRED : TOKENS_INVALID;
+}
+
 void auth_check(struct auth *auth, const char *authorization, struct auth_session *out)
 {
     const char *text;
@@ -226,6 +246,21 @@ void auth_check(struct auth *auth, const char *authorization, struct auth_sessio
                "an access token is needed, in the header Authorization: Bearer …");
     else
         check_token(auth, text, len, out);
+    if (auth)
+        metric_count(&auth->counts[outcome_of(out)]);
+}
+
+const char *const auth_outcome_names[TOKENS_OUTCOMES] = {"ok", "missing", "invalid", "expired",
+                                                         "unavailable"};
+
+const struct metric_counter *auth_counts(const struct auth *auth)
+{
+    return auth->counts;
+}
+
+void auth_get_status(struct auth *auth, struct keys_status *out)
+{
+    keys_get_status(auth->keys, out);
 }
 
 void auth_session_release(struct auth_session *session)

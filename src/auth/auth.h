@@ -30,6 +30,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "base/metric.h"
 
 struct auth;
 
@@ -69,5 +70,23 @@ struct auth_session {
 /* authorization: the header's value, or NULL. out is filled in any case. */
 void auth_check(struct auth *auth, const char *authorization, struct auth_session *out);
 void auth_session_release(struct auth_session *session);
+
+/* What became of the tokens that were checked. Too early is invalid; no keys, or no memory, are
+ * unavailable. */
+enum {
+    TOKENS_OK,
+    TOKENS_MISSING,
+    TOKENS_INVALID,
+    TOKENS_EXPIRED,
+    TOKENS_UNAVAILABLE,
+    TOKENS_OUTCOMES
+};
+extern const char *const auth_outcome_names[TOKENS_OUTCOMES];
+
+/* As many counters as there are outcomes. Any thread. */
+const struct metric_counter *auth_counts(const struct auth *auth);
+
+/* How the key set is. Any thread. */
+void auth_get_status(struct auth *auth, struct keys_status *out);
 
 #endif

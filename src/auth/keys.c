@@ -7,6 +7,7 @@
 #include "base/thread.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,15 +34,16 @@ struct keys {
     pthread_t thread;
     atomic_bool refusing;
     pthread_mutex_t lock;
-    pthread_cond_t wake;  /* the thread */
-    pthread_cond_t done;  /* who waits for a reading */
-    struct key_set *set;  /* guarded by lock; NULL: never read. A share of its own. */
-    bool asked;           /* guarded by lock: a token named a key that isn't there */
-    bool reading;         /* guarded by lock */
-    int64_t may_read_ms;  /* guarded by lock, monotonic: not before that */
-    int64_t must_read_ms; /* guarded by lock, monotonic: then, whoever asks */
-    uint64_t readings;    /* guarded by lock: so many have ended */
-    int waiters;          /* guarded by lock */
+    pthread_cond_t wake;       /* the thread */
+    pthread_cond_t done;       /* who waits for a reading */
+    struct key_set *set;       /* guarded by lock; NULL: never read. A share of its own. */
+    bool asked;                /* guarded by lock: a token named a key that isn't there */
+    bool reading;              /* guarded by lock */
+    int64_t may_read_ms;       /* guarded by lock, monotonic: not before that */
+    int64_t must_read_ms;      /* guarded by lock, monotonic: then, whoever asks */
+    uint64_t readings;         /* guarded by lock: so many have ended */
+    int waiters;               /* guarded by lock */
+    struct keys_status status; /* guarded by lock, but for has_keys, which set tells */
 
     /* The thread's own. */
     bool is_failing;
@@ -95,7 +97,8 @@ static void log_outcome(struct keys *keys, int rc, const struct key_set *set, co
 }
 
 /* Takes the set (NULL: it failed), gives back the one that it replaces. */
-static struct key_set *finish_reading(struct keys *keys, struct key_set *set, int64_t later_ms)
+static struct key_set *finish_reading(struct keys *keys, struct key_set *set, int64_t later_ms,
+                                      const struct err *err)
 {
     int64_t now_ms = clock_mono_ms();
     int64_t pause_ms = keys->pace.pause_ms;
@@ -110,6 +113,8 @@ static struct key_set *finish_reading(struct keys *keys, struct key_set *set, in
         before = keys->set;
         keys->set = set;
     }
+    keys->status.is_failing = !set;
+    snprintf(keys->status.problem, sizeof(keys->status.problem), "%s", set ? "" : err->text);
     keys->reading = false;
     keys->readings++;
     keys->may_read_ms = now_ms + pause_ms;
@@ -127,7 +132,7 @@ static void read_keys(struct keys *keys)
     int rc = key_source_read(keys->source, &set, &later_ms, &err);
 
     log_outcome(keys, rc, set, &err);
-    key_set_release(finish_reading(keys, set, later_ms));
+    key_set_release(finish_reading(keys, set, later_ms, &err));
 }
 
 /* With the lock held. */
@@ -231,6 +236,14 @@ void keys_stop(struct keys *keys)
 }
 
 /* ---------------------------------------------------------------------------------- the set */
+
+void keys_get_status(struct keys *keys, struct keys_status *out)
+{
+    pthread_mutex_lock(&keys->lock);
+    *out = keys->status;
+    out->has_keys = keys->set != NULL;
+    pthread_mutex_unlock(&keys->lock);
+}
 
 /* With the lock held: is a reading under way, or about to begin? */
 static bool is_worth_waiting(const struct keys *keys)

@@ -13,7 +13,7 @@
  * Who asks within pause_ms of the last reading gets what is there at once; the reading comes when the
  * pause is over.
  *
- * Threads    keys_start, _stop: main. keys_for, keys_refuse: any.
+ * Threads    keys_start, _stop: main. keys_for, keys_get_status, keys_refuse: any.
  * Ownership  keys_for gives a share of the set: key_set_release.
  * Errors     failed readings are logged here, when they begin and every LOG_EVERY_MS while they go on,
  *            and that it goes well again; so is every change of the set.
@@ -24,6 +24,8 @@
 
 #include "auth/key_set.h"
 #include "base/err.h"
+
+#include <stdbool.h>
 
 struct keys;
 
@@ -42,6 +44,13 @@ struct keys_opts {
 
 /* Begins to read the set, and waits for nothing. */
 int keys_start(struct keys **out, const struct keys_opts *opts, struct err *err) MUST_CHECK;
+
+struct keys_status {
+    bool has_keys;
+    bool is_failing; /* the last reading failed */
+    char problem[ERR_TEXT_MAX];
+};
+void keys_get_status(struct keys *keys, struct keys_status *out);
 
 /* A reading that is under way is cancelled, and nobody waits any more. */
 void keys_refuse(struct keys *keys);

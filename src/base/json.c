@@ -98,8 +98,8 @@ static int skip_escape(struct reader *r)
 
 /*
  * At the next character that needs a look of its own: a quote, a backslash, a control, a byte that
- * isn't ASCII; at the latest eight bytes before the end. Eight at a time: where no byte has its high bit set,
- * subtracting c sets that of the bytes below c, and maybe of some behind the first of them.
+ * isn't ASCII; at the latest eight bytes before the end. Eight at a time: where no byte has its high
+ * bit set, subtracting c sets that of the bytes below c, and maybe of some behind the first of them.
  */
 static const char *skip_plain(const char *at, const char *end)
 {

@@ -540,10 +540,13 @@ static void say_too_slow(struct gate *g, struct slot *s)
                        "X-Content-Type-Options: nosniff\r\n\r\n%s",
                        sizeof(too_slow) - 1, too_slow);
 
-    if (!g->opts.tls && send(s->conn.fd, text, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+    if (!g->opts.tls && send(s->conn.fd, text, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
+        if (g->opts.statuses)
+            metric_count_status(g->opts.statuses, 408);
         start_linger(g, s);
-    else
+    } else {
         release(g, s);
+    }
 }
 
 /* The lock is held. */
@@ -723,6 +726,16 @@ int gate_start(struct gate *gate, int listen_fd, struct err *err)
     }
     gate->thread_runs = true;
     return 0;
+}
+
+int gate_connections(struct gate *gate)
+{
+    int count;
+
+    pthread_mutex_lock(&gate->lock);
+    count = gate->used;
+    pthread_mutex_unlock(&gate->lock);
+    return count;
 }
 
 int gate_drain(struct gate *gate, int drain_ms)

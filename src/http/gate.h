@@ -36,6 +36,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/metric.h"
 #include "http/frame.h"
 
 #include <netinet/in.h>
@@ -84,6 +85,7 @@ struct gate_opts {
     ssize_t (*read)(struct gate_conn *conn, char *out, size_t len);
     void (*free_tls)(void *tls);
     void *arg;
+    struct metric_statuses *statuses; /* gets the 408s; NULL: nobody counts */
 };
 
 int gate_new(struct gate **out, const struct gate_opts *opts, struct err *err) MUST_CHECK;
@@ -101,6 +103,9 @@ void gate_whole(struct gate *gate, struct gate_conn *conn);
 void gate_consume(struct gate *gate, struct gate_conn *conn);
 
 void gate_give_back(struct gate *gate, struct gate_conn *conn, enum gate_fate fate);
+
+/* How many there are. Any thread. */
+int gate_connections(struct gate *gate);
 
 /* Stop accepting, close what idles, and wait until no connection is left, for up to drain_ms.
  * Returns 0, or ERR_BUSY. */

@@ -65,15 +65,14 @@ int http_response_header(struct http_response *response, const char *name, const
     return buf_ok(&response->headers) ? 0 : ERR_LIMIT;
 }
 
-/* Where the value of the header stands, and how long it is; NULL when there is none. */
+/* Where the value of the header stands, and how long it is; NULL when there is none. What had no room
+ * may be there in part, and is no line. */
 static const char *find_value(const struct http_response *response, const char *name,
                               size_t *out_len)
 {
     size_t name_len = strlen(name);
 
-    for (const char *line = buf_text(&response->headers); *line;) {
-        const char *end = strstr(line, "\r\n");
-
+    for (const char *line = buf_text(&response->headers), *end; (end = strstr(line, "\r\n"));) {
         if (strncasecmp(line, name, name_len) == 0 && line[name_len] == ':') {
             const char *value = line + name_len + strspn(line + name_len, ": ");
 

@@ -40,6 +40,7 @@ struct http_server {
     struct waiting waiting;
     atomic_int queued; /* how many wait: as many as civetweb's queue has places */
     atomic_bool draining;
+    struct metric_statuses statuses;
 };
 
 /*
@@ -157,6 +158,7 @@ static bool send_response(struct mg_connection *conn, const struct http_response
 
     buf_reset(out);
     put_head(out, server, r, keep);
+    metric_count_status(&server->statuses, r->status);
     if (has_body && r->body.len <= ONE_WRITE_MAX) {
         buf_put(out, buf_text(&r->body), r->body.len);
         has_body = false;
@@ -171,18 +173,23 @@ struct refusal {
     const char *message;
 };
 
-/* Answer a request that isn't to be served, and be done with the connection. */
-static void refuse(struct mg_connection *conn, const struct refusal *refusal)
+/* Answer a request that isn't to be served, and be done with the connection. The request: as far as it
+ * was understood, or NULL. */
+static void refuse(struct mg_connection *conn, const struct http_request *request,
+                   const struct refusal *refusal)
 {
+    struct http_server *server = server_of(conn);
     struct http_response response = {
         .body = BUF_INIT(1024),
-        .headers = BUF_INIT(64),
+        .headers = BUF_INIT(HEADERS_MAX_BYTES),
     };
 
-    gate_consume(server_of(conn)->gate, worker.conn); /* whoever waits for room gets it */
+    gate_consume(server->gate, worker.conn); /* whoever waits for room gets it */
     http_response_error(&response, refusal->status, refusal->code, refusal->message);
     if (refusal->status == 503)
         buf_puts(&response.headers, "Retry-After: 1\r\n");
+    if (request && server->opts.refusing)
+        server->opts.refusing(server->opts.arg, request, &response);
     set_fate(send_response(conn, &response, false) ? GATE_LINGER : GATE_DROP);
     cw_must_close(conn);
     buf_release(&response.body);
@@ -212,10 +219,10 @@ static const struct refusal busy = {503, "busy", "too much is going on; try agai
 static const struct refusal bad_version = {505, "version_not_supported",
                                            "only HTTP/1.0 and HTTP/1.1 are spoken here"};
 
-static bool has_body_method(const char *method)
+/* Others come from browsers without a length when they have no body. */
+static bool needs_length(const char *method)
 {
-    return strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 ||
-           strcmp(method, "PATCH") == 0;
+    return strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0;
 }
 
 static bool has_encoded_nul(const char *path)
@@ -237,7 +244,7 @@ static const struct refusal *check_length(const struct http_request *request, si
         return strcasecmp(encoding, "chunked") == 0 ? &no_chunks : &no_encoding;
     *out_len = 0;
     if (!length)
-        return has_body_method(request->method) ? &no_length : NULL;
+        return needs_length(request->method) ? &no_length : NULL;
     if (http_request_header_count(request, "Content-Length") > 1 || *length == '\0' ||
         length[strspn(length, "0123456789")] != '\0')
         return &bad_length;
@@ -386,7 +393,7 @@ static int on_request(struct mg_connection *conn)
     if (!refusal && (c->frame.is_odd || c->frame.body_len != body_len))
         refusal = &bad_syntax;
     if (refusal)
-        refuse(conn, refusal);
+        refuse(conn, &request, refusal);
     else if (c->carry.len < http_frame_size(&c->frame))
         send_continue(conn);
     else
@@ -417,7 +424,7 @@ static int on_civetweb_error(struct mg_connection *conn, int status, const char 
         describe(&request, ri, headers);
         refusal = check_headers(&request, false, server_of(conn)->opts.max_body_bytes, &body_len);
     }
-    refuse(conn, refusal ? refusal : &bad_syntax);
+    refuse(conn, NULL, refusal ? refusal : &bad_syntax);
     return 0;
 }
 
@@ -560,7 +567,7 @@ static void on_done(const struct mg_connection *const_conn)
     if (!worker.has_fate) {
         /* "OPTIONS *", or the URL of another server: civetweb would close without a word. */
         if (cw_was_asked(conn) && !mg_get_request_info(conn)->local_uri)
-            refuse(conn, &bad_target);
+            refuse(conn, NULL, &bad_target);
         else
             set_fate(GATE_DROP);
     }
@@ -693,6 +700,7 @@ static int start_gate(struct http_server *server, struct err *err)
         .read = on_read,
         .free_tls = cw_tls_free,
         .arg = server,
+        .statuses = &server->statuses,
     };
     int rc = gate_new(&server->gate, &opts, err);
 
@@ -741,6 +749,16 @@ out:
 const char *http_server_address(const struct http_server *server)
 {
     return server->address;
+}
+
+const struct metric_statuses *http_server_statuses(const struct http_server *server)
+{
+    return &server->statuses;
+}
+
+int http_server_connections(struct http_server *server)
+{
+    return gate_connections(server->gate);
 }
 
 int http_server_drain(struct http_server *server, int drain_ms)

@@ -12,14 +12,16 @@
  *                  ^                                               |
  *                  +----------------- keep-alive ------------------+
  *
- * What the framing must be: exactly one Content-Length of digits when there is a body, within
+ * What the framing must be: exactly one Content-Length of digits for a POST or PUT, at most one for
+ * others (they mostly have no body, and browsers send none then), within
  * max_body_bytes; no Transfer-Encoding; CRLF line ends and no folded lines; fewer than
  * HTTP_HEADERS_MAX headers in 16 KiB; exactly one Host (HTTP/1.0: at most one); a target that is a
  * path, without "%00"; no expectation but 100-continue. A request that isn't like that is answered
  * (400, 411, 413, 417, 431, 501, 505) and the connection is closed.
  *
- * Threads    http_server_start, _drain, _free: main; _address: any. The handle callback: any of the
- *            workers, several at once. It may block; no lock is held. Their stacks have 1 MiB.
+ * Threads    http_server_start, _drain, _free: main; _address, _statuses, _connections: any. The
+ *            callbacks: any of the workers, several at once. They may block; no lock is held. Their
+ *            stacks have 1 MiB.
  * Ownership  opts is copied; tls_ctx, urgent_path and arg must outlive the server, address need
  *            not.
  * Errors     a port that is taken or a bad address is ERR_IO and names the address.
@@ -37,6 +39,7 @@
 #define HTTP_SERVER_H
 
 #include "base/err.h"
+#include "base/metric.h"
 #include "http/message.h"
 
 #include <stdint.h>
@@ -55,7 +58,9 @@ struct http_server_opts {
     void *tls_ctx;           /* an SSL_CTX to serve TLS with (crypto/tls.h); NULL for plain HTTP */
     const char *urgent_path; /* requests for it don't queue behind others; NULL: there is none */
     http_handle_fn *handle;
-    void *arg;
+    http_handle_fn *refusing; /* may add headers to the answer of a request that handle never sees,
+                                 because of its framing; called like handle; NULL: there is none */
+    void *arg;                /* of both */
 };
 
 struct http_server;
@@ -65,6 +70,10 @@ int http_server_start(struct http_server **out, const struct http_server_opts *o
 
 /* The address in use, with the real port: "127.0.0.1:41235". Borrowed from the server. */
 const char *http_server_address(const struct http_server *server);
+
+/* The answers so far, also those to what was no request; borrowed. */
+const struct metric_statuses *http_server_statuses(const struct http_server *server);
+int http_server_connections(struct http_server *server);
 
 /* Stop accepting, close what is idle, let running requests finish for up to drain_ms. Returns 0, or
  * ERR_BUSY when some were still running then (the caller should end the process with _exit). */

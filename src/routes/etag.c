@@ -10,18 +10,33 @@
 
 enum { TAG_BYTES = 16, TAG_MAX = 256 };
 
-/* A strong tag: the same bytes. False when there is no memory for one. */
+/* A strong tag: the same bytes of the same type. False when there is no memory for one. */
 static bool make_tag(const struct http_response *response, char out[TAG_MAX])
 {
-    unsigned char digest[SHA256_BYTES];
+    const char *type = http_response_type(response);
+    unsigned char digest[SHA256_BYTES + HTTP_TYPE_MAX] = {
+        0}; /* of the body, and the type behind it */
     char hex[2 * TAG_BYTES + 1];
     struct err err;
 
     if (crypto_sha256(buf_text(&response->body), response->body.len, digest, &err) < 0)
         return false;
+    if (type)
+        memcpy(digest + SHA256_BYTES, type, strnlen(type, HTTP_TYPE_MAX));
+    if (crypto_sha256(digest, sizeof(digest), digest, &err) < 0)
+        return false;
     crypto_hex(digest, TAG_BYTES, hex);
     snprintf(out, TAG_MAX, "\"%s\"", hex);
     return true;
+}
+
+/* "x", with its quotes. What a script gives may be anything, and longer than what is looked at. */
+static bool is_tag(const char *text)
+{
+    size_t len = strlen(text);
+
+    return len >= 2 && len < TAG_MAX - 1 && text[0] == '"' &&
+           strchr(text + 1, '"') == text + len - 1;
 }
 
 /* Is the tag, weak or not, in the list "a", W/"b", or is that "*"? */
@@ -64,7 +79,7 @@ void etag_apply(const struct http_request *request, struct http_response *respon
         if (!make_tag(response, tag) || http_response_header(response, "ETag", tag) < 0)
             return;
     }
-    if (!list || !is_listed(list, opaque(tag)))
+    if (!list || !is_tag(opaque(tag)) || !is_listed(list, opaque(tag)))
         return;
     response->status = 304;
     buf_reset(&response->body);

@@ -23,7 +23,8 @@ struct readers {
     size_t usual;
 
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* a place came back, or a swap has ended */
+    pthread_cond_t returned; /* a place came back, or may be made */
+    pthread_cond_t swapped;  /* or nothing came of it */
 
     /* guarded by lock */
     struct edition *edition; /* NULL before the first script */
@@ -98,18 +99,20 @@ void readers_installed(struct readers *readers, const struct script *script)
             fresh->number = readers->editions;
     }
     readers->installing = false;
-    pthread_cond_broadcast(&readers->changed);
+    pthread_cond_broadcast(&readers->swapped);
     pthread_mutex_unlock(&readers->lock);
     readers_put_edition(former);
 }
 
 bool readers_is_outdated(struct readers *readers, const struct reader *reader)
 {
+    struct timespec until = thread_after_ms(READERS_WAIT_MS);
     bool is_outdated;
+    int rc = 0;
 
     pthread_mutex_lock(&readers->lock);
-    while (readers->installing)
-        pthread_cond_wait(&readers->changed, &readers->lock);
+    while (readers->installing && rc == 0)
+        rc = pthread_cond_clockwait(&readers->swapped, &readers->lock, CLOCK_MONOTONIC, &until);
     is_outdated = reader->edition != readers->editions;
     pthread_mutex_unlock(&readers->lock);
     return is_outdated;
@@ -137,6 +140,8 @@ static int new_reader(struct reader **out, const char *db_path, struct err *err)
     if (!reader)
         return err_set(err, ERR_NOMEM, "no memory for a reader");
     rc = db_open(&reader->db, db_path, DB_READER, err);
+    if (rc == ERR_ABSENT)
+        rc = err->code = ERR_IO; /* absent is the script */
     if (rc == 0)
         rc = stmt_new(&reader->begin, reader->db, "BEGIN", err);
     if (rc == 0)
@@ -172,6 +177,7 @@ static int bring_up_to_date(struct reader *reader, const struct edition *edition
 static int wait_for_place(struct readers *readers, struct reader **out, struct err *err)
 {
     int64_t began_ms = clock_mono_ms(), waited_ms = 0;
+    int most_ms = readers->waiting < READERS_CROWD ? READERS_WAIT_MS : READERS_CROWDED_WAIT_MS;
 
     for (;;) {
         size_t limit = waited_ms >= READERS_GROW_MS ? READERS_MAX : readers->usual;
@@ -186,12 +192,12 @@ static int wait_for_place(struct readers *readers, struct reader **out, struct e
             readers->count++;
             return 0;
         }
-        if (waited_ms >= READERS_WAIT_MS)
+        if (waited_ms >= most_ms)
             return err_set(err, ERR_BUSY, "all %d places for reading are taken", READERS_MAX);
-        until = thread_after_ms((waited_ms < READERS_GROW_MS ? READERS_GROW_MS : READERS_WAIT_MS) -
-                                waited_ms);
+        until =
+            thread_after_ms((waited_ms < READERS_GROW_MS ? READERS_GROW_MS : most_ms) - waited_ms);
         readers->waiting++;
-        pthread_cond_clockwait(&readers->changed, &readers->lock, CLOCK_MONOTONIC, &until);
+        pthread_cond_clockwait(&readers->returned, &readers->lock, CLOCK_MONOTONIC, &until);
         readers->waiting--;
         waited_ms = clock_mono_ms() - began_ms;
     }
@@ -202,7 +208,7 @@ static void forget_place(struct readers *readers, struct reader *reader)
     free_reader(reader);
     pthread_mutex_lock(&readers->lock);
     readers->count--;
-    pthread_cond_signal(&readers->changed);
+    pthread_cond_signal(&readers->returned);
     pthread_mutex_unlock(&readers->lock);
 }
 
@@ -238,11 +244,12 @@ void readers_give_back(struct readers *readers, struct reader *reader)
 
     pthread_mutex_lock(&readers->lock);
     is_one_too_many =
-        (readers->count > readers->usual && !readers->waiting) || db_trouble(reader->db);
+        (readers->count > readers->usual && !readers->waiting) || db_trouble(reader->db) ||
+        db_in_transaction(reader->db); /* it couldn't be ended: its snapshot must not stay */
     if (!is_one_too_many) {
         reader->next = readers->idle;
         readers->idle = reader;
-        pthread_cond_signal(&readers->changed);
+        pthread_cond_signal(&readers->returned);
     }
     pthread_mutex_unlock(&readers->lock);
     if (is_one_too_many)
@@ -289,7 +296,8 @@ int readers_new(struct readers **out, const char *db_path, struct err *err)
     }
     readers->usual = usual < 2 ? 2 : usual > READERS_MAX ? READERS_MAX : usual;
     pthread_mutex_init(&readers->lock, NULL);
-    pthread_cond_init(&readers->changed, NULL);
+    pthread_cond_init(&readers->returned, NULL);
+    pthread_cond_init(&readers->swapped, NULL);
     *out = readers;
     return 0;
 }
@@ -305,7 +313,8 @@ void readers_free(struct readers *readers)
         free_reader(reader);
     }
     readers_put_edition(readers->edition);
-    pthread_cond_destroy(&readers->changed);
+    pthread_cond_destroy(&readers->returned);
+    pthread_cond_destroy(&readers->swapped);
     pthread_mutex_destroy(&readers->lock);
     free(readers->db_path);
     free(readers);

@@ -9,16 +9,18 @@
  *
  * There are as many places as processors, made when they are first needed. Only when somebody has
  * waited READERS_GROW_MS, since functions are slow, more are made, up to max; those beyond the usual
- * number go when nobody waits for them.
+ * number go when nobody waits for them. While READERS_CROWD wait, whoever else comes waits only
+ * READERS_CROWDED_WAIT_MS: the threads that wait are those that all requests come in with.
  *
  * A new script reaches the places before their next use. A snapshot may be of the new schema a moment
  * before the script is swapped: whoever got an error asks readers_is_outdated, which waits for a swap
- * that is under way, and runs the function of the new script instead.
+ * that is about to be (while its COMMIT runs, and READERS_WAIT_MS at most), and runs the function of
+ * the new script instead.
  *
  * Threads    any, several at once; a reader belongs to the thread that took it. readers_installing,
  *            _installed: writer. readers_new, _free: main.
  * Ownership  readers keep twins of the script (script.h) and connections of their own.
- * Errors     ERR_BUSY: no place in READERS_WAIT_MS; ERR_ABSENT: no script is installed; those of
+ * Errors     ERR_BUSY: no place in time; ERR_ABSENT: no script is installed; those of
  *            store/ otherwise.
  */
 #ifndef ROUTES_READERS_H
@@ -32,7 +34,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { READERS_GROW_MS = 20, READERS_WAIT_MS = 2000, READERS_MAX = 32 };
+enum {
+    READERS_MAX = 32,
+    READERS_GROW_MS = 20,
+    READERS_WAIT_MS = 2000,
+    READERS_CROWD = 64,
+    READERS_CROWDED_WAIT_MS = 100,
+};
 
 struct readers;
 

@@ -1,24 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 #include "routes/routes.h"
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/repeat.h"
 #include "crypto/hmac.h"
 #include "routes/cors.h"
 #include "routes/current_user.h"
 #include "routes/etag.h"
 #include "routes/readers.h"
+#include "workos/watchdog.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { REQUEST_ID_BYTES = 8, NAME_MAX_BYTES = 256 };
+enum { REQUEST_ID_BYTES = 8, NAME_MAX_BYTES = 256, PATH_SHOWN_MAX = 200 };
 
 struct routes {
     struct routes_opts opts;
     struct readers *readers;
     struct cors *cors;
+    struct routes_counts counts;
+    struct repeats repeats;
 };
+
+const char *const routes_method_names[ROUTES_METHODS] = {"GET",   "HEAD",   "POST",    "PUT",
+                                                         "PATCH", "DELETE", "OPTIONS", "other"};
 
 /* ------------------------------------------------------------------------- answers */
 
@@ -34,10 +42,19 @@ static void unavailable(struct http_response *response, const char *code, const 
     set_header(response, "Retry-After", "1");
 }
 
-/* The log has what happened, under the same id. */
-static void failed(const struct http_request *request, struct http_response *response,
-                   const struct err *why)
+/* As much of it as leaves room in the log's line for what goes wrong. */
+static struct log_field path_field(const struct http_request *request)
 {
+    return log_bytes("path", request->path, strnlen(request->path, PATH_SHOWN_MAX));
+}
+
+/* The log has what happened, under the same id: a line for each, but not always with the traceback. */
+static void failed(struct routes *routes, const struct http_request *request,
+                   struct http_response *response, const struct err *why)
+{
+    bool is_news =
+        repeat_may(&routes->repeats, clock_mono_ms(), "traceback of a route's function", why->text);
+    size_t shown = is_news ? strlen(why->text) : strcspn(why->text, "\n");
     unsigned char random[REQUEST_ID_BYTES] = {0};
     char id[2 * REQUEST_ID_BYTES + 1];
     struct err err;
@@ -45,8 +62,8 @@ static void failed(const struct http_request *request, struct http_response *res
     if (crypto_random(random, sizeof(random), &err) < 0)
         log_error("no request id", log_str("error", err.text));
     crypto_hex(random, sizeof(random), id);
-    log_error("route failed", log_str("method", request->method), log_str("path", request->path),
-              log_str("request_id", id), log_str("error", why->text));
+    log_error("route failed", log_str("method", request->method), path_field(request),
+              log_str("request_id", id), log_bytes("error", why->text, shown));
     response->status = 500;
     buf_reset(&response->body);
     buf_printf(&response->body,
@@ -56,13 +73,15 @@ static void failed(const struct http_request *request, struct http_response *res
     set_header(response, "X-Request-ID", id);
 }
 
-static void cannot_answer(const struct http_request *request, struct http_response *response,
-                          const struct err *why)
+static void cannot_answer(struct routes *routes, const struct http_request *request,
+                          struct http_response *response, const struct err *why)
 {
     switch (why->code) {
     case ERR_SCRIPT:
     case ERR_LIMIT:
-        failed(request, response, why);
+    case ERR_CONFLICT: /* these two: of a transaction that the function has lost or broken */
+    case ERR_INVALID:
+        failed(routes, request, response, why);
         return;
     case ERR_FULL:
         unavailable(response, "disk_full", "there is no room on the server's disk");
@@ -75,8 +94,8 @@ static void cannot_answer(const struct http_request *request, struct http_respon
     }
     static struct log_limit limit;
     if (log_may(&limit))
-        log_warn("route not served", log_str("method", request->method),
-                 log_str("path", request->path), log_str("error", why->text));
+        log_warn("route not served", log_str("method", request->method), path_field(request),
+                 log_str("error", why->text));
 }
 
 static void refuse_method(struct http_response *response, const char *allowed)
@@ -171,12 +190,18 @@ static void answer_user(struct routes *routes, const struct http_request *reques
             http_response_error(response, 404, "user_not_found",
                                 "the token is good, but its user isn't here");
         else if (rc < 0)
-            cannot_answer(request, response, &err);
+            cannot_answer(routes, request, response, &err);
     }
     auth_session_release(&session);
 }
 
 /* ------------------------------------------------------------------------- authkit.routes */
+
+/* "GET /todos": what the watchdog calls a function. */
+static void put_name(const struct http_request *request, char out[NAME_MAX_BYTES])
+{
+    snprintf(out, NAME_MAX_BYTES, "%s %s", request->method, request->path);
+}
 
 static void reset_response(struct http_response *response)
 {
@@ -184,6 +209,36 @@ static void reset_response(struct http_response *response)
     buf_reset(&response->headers);
     response->status = 200;
     response->content_type = NULL;
+    response->own_type[0] = '\0';
+}
+
+static int run_function(struct routes *routes, struct script *script, struct db *db,
+                        struct script_route_call *call, struct http_response *response,
+                        struct err *err)
+{
+    int64_t began_ns = clock_mono_ns();
+    int rc = script_run_route(script, db, call, response, err);
+
+    metric_observe(&routes->counts.functions, &metric_scale_seconds,
+                   (uint64_t)(clock_mono_ns() - began_ns));
+    return rc;
+}
+
+/* It may hang where no time limit ends it, as any function; the watchdog sees that. */
+static int run_on_reader(struct routes *routes, struct reader *reader,
+                         struct script_route_call *call, struct http_response *response,
+                         struct err *err)
+{
+    struct watchdog *watchdog = workos_watchdog(routes->opts.workos);
+    struct watchdog_watch watch;
+    char name[NAME_MAX_BYTES];
+    int rc;
+
+    put_name(call->request, name);
+    watchdog_begin(watchdog, &watch, name);
+    rc = run_function(routes, reader->script, reader->db, call, response, err);
+    watchdog_end(watchdog, &watch);
+    return rc;
 }
 
 static int read_once(struct routes *routes, struct script_route_call *call,
@@ -197,7 +252,7 @@ static int read_once(struct routes *routes, struct script_route_call *call,
         return rc;
     rc = readers_begin(reader, err);
     if (rc == 0) {
-        rc = script_run_route(reader->script, reader->db, call, response, err);
+        rc = run_on_reader(routes, reader, call, response, err);
         readers_end(reader);
     }
     if (rc < 0 && !call->refused)
@@ -221,6 +276,7 @@ static int run_reading(struct routes *routes, struct script_route_call *call,
 
 struct writing {
     struct workos_call call; /* first: it is cast back */
+    struct routes *routes;
     struct script_route_call *route_call;
     struct http_response *response;
 };
@@ -234,7 +290,7 @@ static int run_on_writer(struct workos_call *call, struct script *script, struct
     writing->route_call->refused = false;
     if (!script)
         return err_set(err, ERR_ABSENT, "there is no script");
-    return script_run_route(script, db, writing->route_call, writing->response, err);
+    return run_function(writing->routes, script, db, writing->route_call, writing->response, err);
 }
 
 static int run_writing(struct routes *routes, struct script_route_call *call,
@@ -242,9 +298,13 @@ static int run_writing(struct routes *routes, struct script_route_call *call,
 {
     char name[NAME_MAX_BYTES];
     struct writing writing = {
-        .call = {.name = name, .run = run_on_writer}, .route_call = call, .response = response};
+        .call = {.name = name, .run = run_on_writer},
+        .routes = routes,
+        .route_call = call,
+        .response = response,
+    };
 
-    snprintf(name, sizeof(name), "%s %s", call->request->method, call->request->path);
+    put_name(call->request, name);
     return workos_run(routes->opts.workos, &writing.call, err);
 }
 
@@ -271,7 +331,7 @@ static void run_route(struct routes *routes, const struct http_request *request,
     if (rc == ERR_ABSENT)
         not_found(response); /* it was there a moment ago */
     else
-        cannot_answer(request, response, &err);
+        cannot_answer(routes, request, response, &err);
 }
 
 /* The script's answer to OPTIONS is made here: what there is at the path. */
@@ -281,7 +341,8 @@ static void answer_options(const char *methods, struct http_response *response)
     set_header(response, "Allow", methods);
 }
 
-static void answer_route(struct routes *routes, const struct http_request *request,
+/* False: there is none at the path. */
+static bool answer_route(struct routes *routes, const struct http_request *request,
                          struct http_response *response)
 {
     const struct script *script;
@@ -302,6 +363,7 @@ static void answer_route(struct routes *routes, const struct http_request *reque
     else
         refuse_method(response, buf_text(&methods));
     buf_release(&methods);
+    return match != SCRIPT_ROUTE_NO_PATH;
 }
 
 /* ------------------------------------------------------------------------- all */
@@ -318,18 +380,42 @@ static void allow_origins(const struct cors *cors, const struct http_request *re
         cors_allow_request(cors, request, methods, response);
 }
 
+static void count_answer(struct routes_counts *counts, const char *method, int status)
+{
+    size_t i = 0;
+
+    while (i < ROUTES_METHODS - 1 && strcmp(method, routes_method_names[i]) != 0)
+        i++;
+    metric_count_status(&counts->methods[i], status);
+}
+
 void routes_answer(struct routes *routes, const struct http_request *request,
                    struct http_response *response)
 {
+    bool is_ours = true;
+
     if (strcmp(request->path, ROUTES_USER_PATH) == 0)
         answer_user(routes, request, response);
     else
-        answer_route(routes, request, response);
+        is_ours = answer_route(routes, request, response);
     etag_apply(request, response);
     if (is_reading(request) && (response->status == 200 || response->status == 304) &&
         !http_response_has_header(response, "Cache-Control"))
         set_header(response, "Cache-Control", "private, no-cache"); /* ask again, with the tag */
     allow_origins(routes->cors, request, response);
+    if (is_ours)
+        count_answer(&routes->counts, request->method, response->status);
+}
+
+const struct routes_counts *routes_counts(const struct routes *routes)
+{
+    return &routes->counts;
+}
+
+void routes_allow_origin(struct routes *routes, const struct http_request *request,
+                         struct http_response *response)
+{
+    cors_allow(routes->cors, request, response);
 }
 
 void routes_installing(struct routes *routes)
@@ -350,6 +436,7 @@ int routes_new(struct routes **out, const struct routes_opts *opts, struct err *
     if (!routes)
         return err_set(err, ERR_NOMEM, "no memory for the routes");
     routes->opts = *opts;
+    repeat_init(&routes->repeats);
     rc = readers_new(&routes->readers, opts->db_path, err);
     if (rc == 0)
         rc = cors_new(&routes->cors, opts->cors_origins, err);
@@ -367,5 +454,7 @@ void routes_free(struct routes *routes)
         return;
     readers_free(routes->readers);
     cors_free(routes->cors);
+    repeat_tell(&routes->repeats, clock_mono_ms(), true);
+    repeat_release(&routes->repeats);
     free(routes);
 }

@@ -29,7 +29,7 @@ static int l_claims(lua_State *L)
     if (!caller->claims)
         return 0;
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &claims_key) == LUA_TNIL) {
-        push_json(L, caller->claims, 0);
+        push_json(L, caller->claims, 0, false);
         lua_pushvalue(L, -1);
         lua_rawsetp(L, LUA_REGISTRYINDEX, &claims_key);
     }
@@ -75,7 +75,7 @@ static int l_claim(lua_State *L)
 
     if (node == JSON_ABSENT)
         return 0;
-    push_json(L, claims, node);
+    push_json(L, claims, node, false);
     return 1;
 }
 

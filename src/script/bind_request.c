@@ -150,17 +150,19 @@ static void push_remote_addr(lua_State *L, const struct http_request *request)
     lua_pushstring(L, request->remote_addr);
 }
 
-/* request.json() or request:json() -> what the body says. Upvalues: the request, and what was read
- * of it before. */
+/* request.json(authkit.null?), also with a colon -> what the body says. Upvalues: the request, and
+ * what was read of it before, with null as nil and with null kept. */
 static int l_request_json(lua_State *L)
 {
     const struct http_request *request = check_current(L, lua_upvalueindex(1), "json");
+    bool keep_null = check_keeps_null(L, lua_istable(L, 1) ? 2 : 1, "request.json");
+    int known = lua_upvalueindex(keep_null ? 3 : 2);
     struct json *scratch = &script_of(L)->scratch;
     char message[200];
     struct err err;
     int rc;
 
-    if (lua_isnil(L, lua_upvalueindex(2))) {
+    if (lua_isnil(L, known)) {
         rc = json_read(scratch, request->body, request->body_len, &err);
         if (rc == ERR_INVALID) {
             snprintf(message, sizeof(message), "the body is %.150s", err.text);
@@ -168,10 +170,10 @@ static int l_request_json(lua_State *L)
         }
         if (rc < 0)
             script_raise(L, "request.json: %s", err.text);
-        push_json(L, scratch, 0);
-        lua_replace(L, lua_upvalueindex(2));
+        push_json(L, scratch, 0, keep_null);
+        lua_replace(L, known);
     }
-    lua_pushvalue(L, lua_upvalueindex(2));
+    lua_pushvalue(L, known);
     return 1;
 }
 
@@ -180,7 +182,8 @@ static void push_json_function(lua_State *L, const struct http_request *request)
     (void)request;
     lua_pushvalue(L, 1);
     lua_pushnil(L);
-    lua_pushcclosure(L, l_request_json, 2);
+    lua_pushnil(L);
+    lua_pushcclosure(L, l_request_json, 3);
 }
 
 static const struct field {
@@ -219,8 +222,10 @@ static int l_request_index(lua_State *L)
     return 0;
 }
 
+/* The script gets it from pairs, and may call it with anything. */
 static int l_request_next(lua_State *L)
 {
+    luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 2);
     if (lua_next(L, 1))
         return 2;

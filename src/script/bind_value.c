@@ -132,7 +132,7 @@ void push_column(lua_State *L, struct stmt *stmt, int i, enum script_type type)
     } else {
         text = stmt_text(stmt, i, &len);
         if (type == SCRIPT_JSON && json_read(scratch, text, len, NULL) == 0)
-            push_json(L, scratch, 0);
+            push_json(L, scratch, 0, false);
         else
             lua_pushlstring(L, text, len);
     }

@@ -108,6 +108,8 @@ static int check_characters(const char *name, const char *path, struct err *err)
                           "what is behind a '?' is no part of a route; it is in request.query");
         if (*c == '*')
             return refuse(err, name, "there is no '*': a parameter such as :name is one segment");
+        if (*c == '{' || *c == '<')
+            return refuse(err, name, "a parameter is written with a colon, such as :name");
         if (*c == '%')
             return refuse(err, name, "write it decoded: paths are compared without their '%'");
         if (*c == '#')

@@ -438,6 +438,8 @@ int script_call(struct script *script, struct db *db, size_t sql_bytes, lua_CFun
     }
     memory_limit(0);
     script->db = NULL;
+    if (script->scratch.capacity > SCRATCH_KEPT_NODES)
+        json_release(&script->scratch);
     if (budget_is_used_up(&script->budget))
         close_state(script);
     return rc;
@@ -712,7 +714,7 @@ static int l_run_event(lua_State *L)
 
     push_function(L, "events", call->name);
     lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_CTX);
-    push_json(L, call->json, 0);
+    push_json(L, call->json, 0, false);
     lua_pushboolean(L, call->late);
     lua_setfield(L, -2, "late");
     lua_call(L, 2, 0);
@@ -728,6 +730,11 @@ int script_run_event(struct script *script, struct db *db, const char *type,
                        script->opts.event_timeout_ms, l_traced_error, err);
 }
 
+size_t script_memory_bytes(const struct script *script)
+{
+    return script->budget.used_bytes;
+}
+
 static int l_run_action(lua_State *L)
 {
     const struct function_call *call = lua_touserdata(L, 1);
@@ -738,7 +745,7 @@ static int l_run_action(lua_State *L)
     lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_DECIDE);
     push_function(L, "actions", call->name);
     lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_CTX);
-    push_json(L, call->json, 0);
+    push_json(L, call->json, 0, false);
     lua_call(L, 3, 2);
     verdict->allow = strcmp(luaL_checkstring(L, -2), "allow") == 0;
     message = lua_tolstring(L, -1, &len);

@@ -100,6 +100,9 @@ enum script_route_match script_find_route(const struct script *script, const cha
  * there are none. */
 void script_put_route_methods(const struct script *script, const char *path, struct buf *out);
 
+/* How much memory its Lua state has now. Thread: the calls'. */
+size_t script_memory_bytes(const struct script *script);
+
 /*
  * Bring the database to the declared schema. Inside a transaction: an error leaves it to the caller
  * to undo. report gets a line for every change ("create table todo_lists") and warning.

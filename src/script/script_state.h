@@ -22,6 +22,9 @@
 #include <lua.h>
 #include <stdatomic.h>
 
+/* What struct script keeps from call to call for reading JSON: some 1.5 MiB. */
+enum { SCRATCH_KEPT_NODES = 65536 };
+
 /* Names in the registry. */
 #define REGISTRY_REGISTERED "authkitd.registered" /* { events = …, actions = … } */
 #define REGISTRY_DECIDE "authkitd.decide"         /* runs an action's function */
@@ -120,10 +123,15 @@ void push_function(lua_State *L, const char *kind, const char *name);
 
 /* values.c: JSON to Lua and back. */
 
-/* Push the value of a node; null is nil, whole numbers are integers, arrays are marked. [-0,+1,e] */
-void push_json(lua_State *L, const struct json *json, uint32_t node);
+/* Push the value of a node; null is nil (or authkit.null, when it is to be kept), whole numbers are
+ * integers, arrays are marked. [-0,+1,e] */
+void push_json(lua_State *L, const struct json *json, uint32_t node, bool keep_null);
 
-/* Append the value at index as JSON. Raises, with label in front, for what JSON can't say.
+/* Whether the argument at index, which may be missing, is authkit.null: null is to be kept. Raises for
+ * anything else. [-0, +0, v] */
+bool check_keeps_null(lua_State *L, int index, const char *called);
+
+/* Append the value at index as JSON, members by name. Raises, with label in front, for what JSON can't say.
  * [-0, +0, v] */
 void put_json(lua_State *L, int index, struct buf *out, const char *label);
 

@@ -9,7 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ENCODE_DEPTH_MAX = 100, ENCODE_MAX_BYTES = 16 * 1024 * 1024, SHORT_STRING = 512 };
+enum {
+    ENCODE_DEPTH_MAX = 100,
+    ENCODE_MAX_BYTES = 16 * 1024 * 1024,
+    SHORT_STRING = 512,
+    NAMES_FEW = 32, /* members of an object that are put in order on the stack */
+};
 
 /* authkit.null: a light userdata, since that can be compared and can't be changed. */
 static char null_mark;
@@ -64,32 +69,32 @@ static void push_number(lua_State *L, const struct json *json, uint32_t node)
         lua_pushnumber(L, json_to_real(json, node));
 }
 
-static void push_array(lua_State *L, const struct json *json, uint32_t node)
+static void push_array(lua_State *L, const struct json *json, uint32_t node, bool keep_null)
 {
     uint32_t end = json->nodes[node].next;
     lua_Integer index = 0;
 
     lua_createtable(L, (int)json->nodes[node].count, 0);
     for (uint32_t value = node + 1; value < end; value = json->nodes[value].next) {
-        push_json(L, json, value);
+        push_json(L, json, value, keep_null);
         lua_rawseti(L, -2, ++index);
     }
     luaL_setmetatable(L, REGISTRY_ARRAY);
 }
 
-static void push_object(lua_State *L, const struct json *json, uint32_t node)
+static void push_object(lua_State *L, const struct json *json, uint32_t node, bool keep_null)
 {
     uint32_t end = json->nodes[node].next;
 
     lua_createtable(L, 0, (int)json->nodes[node].count);
     for (uint32_t key = node + 1; key < end; key = json->nodes[key + 1].next) {
         push_string(L, json, key);
-        push_json(L, json, key + 1);
+        push_json(L, json, key + 1, keep_null);
         lua_rawset(L, -3);
     }
 }
 
-void push_json(lua_State *L, const struct json *json, uint32_t node)
+void push_json(lua_State *L, const struct json *json, uint32_t node, bool keep_null)
 {
     luaL_checkstack(L, 4, "a JSON text with too many levels");
     switch (json->nodes[node].type) {
@@ -104,13 +109,16 @@ void push_json(lua_State *L, const struct json *json, uint32_t node)
         push_string(L, json, node);
         break;
     case JSON_ARRAY:
-        push_array(L, json, node);
+        push_array(L, json, node, keep_null);
         break;
     case JSON_OBJECT:
-        push_object(L, json, node);
+        push_object(L, json, node, keep_null);
         break;
     default:
-        lua_pushnil(L);
+        if (keep_null)
+            lua_pushlightuserdata(L, &null_mark);
+        else
+            lua_pushnil(L);
     }
 }
 
@@ -217,24 +225,84 @@ static void put_list(lua_State *L, int index, const struct encoder *e, int depth
     buf_putc(e->out, ']');
 }
 
-static void put_members(lua_State *L, int index, const struct encoder *e, int depth)
-{
-    bool first = true;
+struct member_name {
+    const char *text;
+    size_t len;
+    int index; /* where it is on the stack */
+};
 
-    buf_putc(e->out, '{');
-    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
+static int compare_names(const void *a, const void *b)
+{
+    const struct member_name *one = a, *other = b;
+    size_t len = one->len < other->len ? one->len : other->len;
+    int order = memcmp(one->text, other->text, len);
+
+    return order != 0 ? order : (one->len > other->len) - (one->len < other->len);
+}
+
+/* Most objects have few names, and a call for each comparison would be what takes longest. */
+static void sort_names(struct member_name *names, size_t count)
+{
+    if (count > NAMES_FEW) {
+        qsort(names, count, sizeof(*names), compare_names);
+        return;
+    }
+    for (size_t i = 1; i < count; i++) {
+        struct member_name name = names[i];
+        size_t at = i;
+
+        for (; at > 0 && compare_names(&name, &names[at - 1]) < 0; at--)
+            names[at] = names[at - 1];
+        names[at] = name;
+    }
+}
+
+/* Push the names in the table: a weak one may lose them while it is written. Returns how many.
+ * [-0, +n, v] */
+static size_t push_names(lua_State *L, int index, const struct encoder *e)
+{
+    size_t count = 0;
+
+    for (lua_pushnil(L); lua_next(L, index); count++) {
         if (lua_type(L, -2) != LUA_TSTRING)
             script_raise(
                 L, "%sa table with both a list and names, or with a %s as a key, can't be JSON",
                 e->label, luaL_typename(L, -2));
-        if (!first)
+        lua_pop(L, 1);
+        luaL_checkstack(L, LUA_MINSTACK, "a table with too many names");
+        lua_pushvalue(L, -1);
+    }
+    return count;
+}
+
+/* By name: each Lua state keeps a table in an order of its own, but the same table must be the same
+ * text, or an ETag would say that it has changed. */
+static void put_members(lua_State *L, int index, const struct encoder *e, int depth)
+{
+    int top = lua_gettop(L);
+    size_t count = push_names(L, index, e);
+    struct member_name few[NAMES_FEW];
+    struct member_name *names =
+        count <= NAMES_FEW ? few : lua_newuserdatauv(L, count * sizeof(*names), 0);
+
+    for (size_t i = 0; i < count; i++) {
+        names[i].index = top + 1 + (int)i;
+        names[i].text = lua_tolstring(L, names[i].index, &names[i].len);
+    }
+    sort_names(names, count);
+    buf_putc(e->out, '{');
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0)
             buf_putc(e->out, ',');
-        first = false;
-        put_string(L, lua_gettop(L) - 1, e);
+        put_string(L, names[i].index, e);
         buf_putc(e->out, ':');
+        lua_pushvalue(L, names[i].index);
+        lua_rawget(L, index);
         put_value(L, lua_gettop(L), e, depth);
+        lua_pop(L, 1);
     }
     buf_putc(e->out, '}');
+    lua_settop(L, top);
 }
 
 /* A table that is in itself many times over, at many levels, has no end to speak of: once the text is
@@ -308,10 +376,21 @@ int l_json_encode(lua_State *L)
     return 1;
 }
 
-/* authkit.json.decode(text) -> value, or nil and what is wrong  [-1, +1 or 2, v] */
+bool check_keeps_null(lua_State *L, int index, const char *called)
+{
+    if (lua_isnoneornil(L, index))
+        return false;
+    if (!is_null(L, index))
+        script_raise(L, "%s wants nothing, or authkit.null to have null kept as that, not a %s",
+                     called, luaL_typename(L, index));
+    return true;
+}
+
+/* authkit.json.decode(text, authkit.null?) -> value, or nil and what is wrong  [-1 or 2, +1 or 2, v] */
 int l_json_decode(lua_State *L)
 {
     struct json *scratch = &script_of(L)->scratch;
+    bool keep_null = check_keeps_null(L, 2, "authkit.json.decode behind its text");
     struct err err;
     size_t len;
     const char *text;
@@ -324,7 +403,7 @@ int l_json_decode(lua_State *L)
         lua_pushstring(L, err.text);
         return 2;
     }
-    push_json(L, scratch, 0);
+    push_json(L, scratch, 0, keep_null);
     return 1;
 }
 

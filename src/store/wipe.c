@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "store/wipe.h"
 
+#include "store/gather.h"
+
 #include <sqlite3.h>
 #include <stdint.h>
 #include <string.h>
@@ -18,10 +20,12 @@ enum {
     TABLE_LEAF = 13,
 };
 
-/* Behind the bytes of the real layer's file, which otherwise stays itself: only its write is ours. */
+/* Behind the bytes of the real layer's file, which otherwise stays itself: only its write is ours, and
+ * that its WAL (gather.h) is told of locks. */
 struct wiped {
     const sqlite3_io_methods *real;
     sqlite3_io_methods own;
+    sqlite3_file *wal; /* NULL while there is none */
 };
 
 static sqlite3_vfs wipe_vfs;
@@ -111,20 +115,38 @@ static int wipe_write(sqlite3_file *file, const void *bytes, int len, sqlite3_in
     return wiped_of(file)->real->xWrite(file, bytes, len, at);
 }
 
+static int wipe_shm_lock(sqlite3_file *file, int first, int count, int flags)
+{
+    struct wiped *w = wiped_of(file);
+
+    if (flags & SQLITE_SHM_UNLOCK)
+        gather_settle(w->wal);
+    return w->real->xShmLock(file, first, count, flags);
+}
+
+static void wrap_database(sqlite3_file *file)
+{
+    struct wiped *w = wiped_of(file);
+
+    *w = (struct wiped){.real = file->pMethods, .own = *file->pMethods};
+    w->own.xWrite = wipe_write;
+    w->own.xShmLock = wipe_shm_lock;
+    file->pMethods = &w->own;
+}
+
 static int wipe_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags,
                      int *out_flags)
 {
-    struct wiped *w = wiped_of(file);
     int rc;
 
     (void)vfs;
     rc = real_vfs->xOpen(real_vfs, name, file, flags, out_flags);
-    if (rc != SQLITE_OK || !(flags & SQLITE_OPEN_MAIN_DB))
+    if (rc != SQLITE_OK)
         return rc;
-    w->real = file->pMethods;
-    w->own = *w->real;
-    w->own.xWrite = wipe_write;
-    file->pMethods = &w->own;
+    if (flags & SQLITE_OPEN_MAIN_DB)
+        wrap_database(file);
+    if (flags & SQLITE_OPEN_WAL)
+        gather_file(file, &wiped_of(sqlite3_database_file_object(name))->wal);
     return SQLITE_OK;
 }
 
@@ -134,10 +156,13 @@ bool wipe_vfs_register(void)
     if (!real_vfs)
         return false;
     real_size = ((size_t)real_vfs->szOsFile + 15) / 16 * 16;
+    gather_set_up(real_size);
     wipe_vfs = *real_vfs;
     wipe_vfs.pNext = NULL;
     wipe_vfs.zName = "wipe";
-    wipe_vfs.szOsFile = (int)(real_size + sizeof(struct wiped));
+    wipe_vfs.szOsFile =
+        (int)(real_size + (sizeof(struct wiped) > sizeof(struct gather) ? sizeof(struct wiped)
+                                                                        : sizeof(struct gather)));
     wipe_vfs.xOpen = wipe_open;
     return sqlite3_vfs_register(&wipe_vfs, 0) == SQLITE_OK;
 }

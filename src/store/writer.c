@@ -39,6 +39,9 @@
 
 enum { IDLE_MS = 1000 }; /* that long without jobs, and the WAL is emptied */
 
+const struct metric_scale writer_batch_scale = {
+    .bounds = {1, 2, 4, 8, 16, 32, 64, 128, 256}, .count = 9, .unit = 1};
+
 /* A token for clang: what is marked with it is called on the writer's thread only. */
 struct THREAD_ROLE("writer thread") writer_role {
     char unused;
@@ -61,6 +64,8 @@ struct writer {
     bool stopping;                  /* guarded by lock */
     bool failed;                    /* guarded by lock */
     atomic_bool has_urgent;         /* urgent isn't empty; a hint that is read without the lock */
+    _Atomic int64_t full_since_ms;  /* writer_state's; set by the writer thread */
+    struct writer_counts counts;
 
     /* The writer thread's own, from here on. */
     struct db *db;
@@ -68,6 +73,7 @@ struct writer {
     struct job_list rush, todo, ran;
     size_t runs;        /* jobs run in the open transaction */
     bool is_batch_over; /* a job that ends its batch is among them */
+    bool has_written;   /* one of them has */
     int64_t batch_end_ms;
     int64_t next_room_ms; /* make_room does nothing before */
     struct err err;       /* of the job or statement at hand */
@@ -248,6 +254,7 @@ static int begin(struct writer *w) ON_THREAD(writer_thread)
     db_clear_trouble(w->db);
     w->runs = 0;
     w->is_batch_over = false;
+    w->has_written = false;
     return stmt_run(w->begin, &w->err);
 }
 
@@ -263,6 +270,21 @@ static int rollback(struct writer *w, struct err *err) ON_THREAD(writer_thread)
     return ERR_FATAL;
 }
 
+static bool is_full(const struct writer *w)
+{
+    return atomic_load_explicit(&w->full_since_ms, memory_order_relaxed) != 0;
+}
+
+/* Before anybody is told of the batch: who is turned away can ask why. */
+static void note_full(struct writer *w, bool full) ON_THREAD(writer_thread)
+{
+    if (is_full(w) == full)
+        return;
+    atomic_store_explicit(&w->full_since_ms, full ? clock_wall_ms() : 0, memory_order_relaxed);
+    if (w->opts.on_full)
+        w->opts.on_full(w->opts.arg, full);
+}
+
 /*
  * Nothing of the batch remains: what has run gets why, and so do the normal jobs that haven't. But
  * an urgent one that hasn't may need no room at all, and gets its turn in the next batch. That ends:
@@ -271,6 +293,8 @@ static int rollback(struct writer *w, struct err *err) ON_THREAD(writer_thread)
 static int lose_batch(struct writer *w, struct err *why) ON_THREAD(writer_thread)
 {
     rollback(w, why);
+    if (why->code == ERR_FULL)
+        note_full(w, true);
     report_all(&w->ran, why);
     if (w->runs == 0 || (why->code != ERR_FULL && why->code != ERR_NOMEM))
         report_all(&w->rush, why);
@@ -317,6 +341,7 @@ static void keep_result(struct writer *w, struct writer_job *job, int rc, bool c
     ON_THREAD(writer_thread)
 {
     job->rc = rc;
+    w->has_written |= changed && rc == 0;
     if (rc < 0) {
         job->err = malloc(sizeof(*job->err));
         if (job->err)
@@ -400,6 +425,23 @@ static int run_jobs(struct writer *w) ON_THREAD(writer_thread)
     return rc;
 }
 
+/* How long it took is the disk's time, when there was something to write. */
+static int commit(struct writer *w, struct err *err) ON_THREAD(writer_thread)
+{
+    int64_t began_ns = w->has_written ? clock_mono_ns() : 0;
+    int rc = stmt_run(w->commit, err);
+
+    if (rc < 0)
+        return rc;
+    metric_observe(&w->counts.batches, &writer_batch_scale, w->runs);
+    if (w->has_written) {
+        metric_observe(&w->counts.commits, &metric_scale_seconds,
+                       (uint64_t)(clock_mono_ns() - began_ns));
+        note_full(w, false);
+    }
+    return 0;
+}
+
 /* Returns 0 when the batch was committed; else it has been lost. */
 static int run_batch(struct writer *w) ON_THREAD(writer_thread)
 {
@@ -415,7 +457,7 @@ static int run_batch(struct writer *w) ON_THREAD(writer_thread)
     rc = run_jobs(w);
     if (rc < 0)
         return rc;
-    rc = stmt_run(w->commit, &why);
+    rc = commit(w, &why);
     if (rc < 0)
         return lose_batch(w, &why);
     report_batch(w);
@@ -530,6 +572,22 @@ static void *writer_main(void *arg)
     if (rc == ERR_FATAL)
         fail_writer(w);
     return NULL;
+}
+
+/* ----------------------------------------------------------------- watching */
+
+const struct writer_counts *writer_counts(const struct writer *writer)
+{
+    return &writer->counts;
+}
+
+void writer_get_state(struct writer *writer, struct writer_state *out)
+{
+    pthread_mutex_lock(&writer->lock);
+    out->urgent = writer->urgent.count;
+    out->normal = writer->normal.count;
+    pthread_mutex_unlock(&writer->lock);
+    out->full_since_ms = atomic_load_explicit(&writer->full_since_ms, memory_order_relaxed);
 }
 
 /* ----------------------------------------------------------- start and stop */

@@ -4,8 +4,8 @@
  *
  * Every change to the database is a job given to this thread. It takes what is queued (at most
  * max_batch jobs), runs the jobs in one transaction, each in a savepoint of its own (unless it does
- * without), commits once, and then reports each job's result. A result of 0 therefore means: on disk. While a commit waits
- * for the disk the next batch gathers by itself.
+ * without), commits once, and then reports each job's result. A result of 0 therefore means: on
+ * disk. While a commit waits for the disk the next batch gathers by itself.
  *
  *    writer_submit()  --> [ urgent | normal ] -->  BEGIN IMMEDIATE  job*  COMMIT  --> done each
  *    any thread             bounded queues            writer thread
@@ -20,7 +20,8 @@
  *
  * Threads    writer_submit: any, also from job->done. writer_run: any but the writer's own.
  *            writer_start, _stop: main, with nobody in writer_submit or _run any more.
- *            job->run, job->done, on_fatal: the writer thread only.
+ *            writer_counts, _get_state: any. job->run, job->done, on_fatal, on_full: the writer thread
+ *            only.
  * Ownership  writer_submit borrows the job until job->done is called, exactly once for each job
  *            that was accepted (writer_submit returned 0). done may free the job.
  * Errors     What a job wrote whose run fails is undone, alone; its neighbours still commit. So is
@@ -43,6 +44,7 @@
 #define STORE_WRITER_H
 
 #include "base/err.h"
+#include "base/metric.h"
 #include "store/db.h"
 
 #include <stdbool.h>
@@ -81,7 +83,23 @@ struct writer_opts {
     size_t max_batch;
     int max_batch_ms;
     void (*on_fatal)(void *arg, const struct err *err); /* writer thread; may be NULL */
+    /* The first batch was lost to a full disk, or the first one since then was written. Writer thread,
+     * before the jobs of the batch are reported; may be NULL. */
+    void (*on_full)(void *arg, bool is_full);
     void *arg;
+};
+
+/* What was committed: metric.h. */
+struct writer_counts {
+    struct metric_histogram commits; /* how long the COMMIT took, of batches that wrote something */
+    struct metric_histogram
+        batches; /* how many jobs they had, of all batches; writer_batch_scale */
+};
+extern const struct metric_scale writer_batch_scale;
+
+struct writer_state {
+    size_t urgent, normal; /* jobs that wait to be taken */
+    int64_t full_since_ms; /* wall time: since then the disk has been full; 0: it isn't */
 };
 
 struct writer;
@@ -91,6 +109,9 @@ int writer_submit(struct writer *writer, struct writer_job *job, struct err *err
 
 /* Submit and wait for done's result; job->done is the writer's here and need not be set. */
 int writer_run(struct writer *writer, struct writer_job *job, struct err *err) MUST_CHECK;
+
+const struct writer_counts *writer_counts(const struct writer *writer);
+void writer_get_state(struct writer *writer, struct writer_state *out);
 
 /* Refuse new jobs, run those that wait, commit, join the thread, free. NULL is fine. */
 void writer_stop(struct writer *writer);

@@ -26,15 +26,19 @@ struct action_job {
 static int run_action(struct writer_job *job, struct db *db, struct err *err)
 {
     struct action_job *action = (struct action_job *)job;
-    struct script *script = action->workos->script;
+    struct workos *workos = action->workos;
+    struct script *script = workos->script;
+    int64_t began_ns;
     int rc;
 
     action->has_function = script && script_handles_action(script, action->name);
     if (!action->has_function)
         return 0;
-    watchdog_enter(action->workos->watchdog, WATCHDOG_ACTION, action->name, "");
+    began_ns = clock_mono_ns();
+    watchdog_enter(workos->watchdog, WATCHDOG_ACTION, action->name, "");
     rc = script_run_action(script, db, action->name, &action->json, &action->verdict, err);
-    watchdog_leave(action->workos->watchdog);
+    watchdog_leave(workos->watchdog);
+    note_function(workos, &workos->counts.action_functions, clock_mono_ns() - began_ns);
     return rc;
 }
 
@@ -119,16 +123,27 @@ static bool made_up_verdict(const struct workos *workos, struct script_verdict *
     return true;
 }
 
+static void count_verdict(const struct action_job *action, int rc)
+{
+    size_t verdict = rc < 0 ? VERDICT_ERROR : action->verdict.allow ? VERDICT_ALLOW : VERDICT_DENY;
+
+    metric_table_count(&action->workos->counts.actions, action->name, verdict);
+}
+
 static enum action_result run_on_writer(struct workos *workos, struct action_job *action,
                                         struct err *err)
 {
+    static const char message[] = "action function failed";
     int rc = writer_run(workos->writer, &action->job, err);
 
+    if (rc == 0 && !action->has_function)
+        return ACTION_NO_FUNCTION;
+    count_verdict(action, rc);
     if (rc == 0)
-        return action->has_function ? ACTION_DECIDED : ACTION_NO_FUNCTION;
+        return ACTION_DECIDED;
     text_make_utf8(err->text);
-    log_error("action function failed", log_str("action", action->name),
-              log_str("error", err->text));
+    if (repeat_may(&workos->repeats, clock_mono_ms(), message, err->text))
+        log_error(message, log_str("action", action->name), log_str("error", err->text));
     if (made_up_verdict(workos, &action->verdict))
         return ACTION_DECIDED;
     return rc == ERR_SCRIPT || rc == ERR_LIMIT ? ACTION_FAILED : ACTION_UNAVAILABLE;

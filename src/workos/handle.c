@@ -28,12 +28,15 @@ static int run_watched(struct attempt *attempt, bool late)
 {
     struct workos *workos = attempt->workos;
     struct event *event = attempt->event;
+    int64_t began_ns = clock_mono_ns();
     int rc;
 
     watchdog_enter(workos->watchdog, WATCHDOG_EVENT, event->type, event->id);
     rc = script_run_event(workos->script, workos->opts.db, event->type, &event->json, late,
                           &attempt->failure);
     watchdog_leave(workos->watchdog);
+    attempt->took_ns = clock_mono_ns() - began_ns;
+    note_function(workos, &workos->counts.event_functions, attempt->took_ns);
     return rc;
 }
 
@@ -75,6 +78,34 @@ static int call_function(struct attempt *attempt, bool *out_failed, struct err *
     return rc < 0 ? rc : stmt_run(workos->keep_function, err);
 }
 
+/* Once is enough of what fails a thousand times in the same way; each event has its error in the log of
+ * events, too. */
+static bool may_log(struct attempt *attempt, const char *message, const char *error)
+{
+    return repeat_may(&attempt->workos->repeats, clock_mono_ms(), message, error);
+}
+
+static void log_death(struct attempt *attempt, int64_t attempts)
+{
+    static const char message[] =
+        "event function failed too often; the event is dead until authkitd retry";
+
+    if (may_log(attempt, message, attempt->failure.text))
+        log_error(message, log_str("event", attempt->event->type),
+                  log_str("id", attempt->event->id), log_int("attempts", attempts),
+                  log_str("error", attempt->failure.text));
+}
+
+static void log_failure(struct attempt *attempt, int64_t attempts, int64_t delay_ms)
+{
+    static const char message[] = "event function failed";
+
+    if (may_log(attempt, message, attempt->failure.text))
+        log_error(message, log_str("event", attempt->event->type),
+                  log_str("id", attempt->event->id), log_int("attempts", attempts),
+                  log_int("retry_in_s", delay_ms / 1000), log_str("error", attempt->failure.text));
+}
+
 static int record_failure(struct attempt *attempt, enum event_status *out_status, struct err *err)
 {
     int64_t attempts = attempt->made_before + 1;
@@ -90,13 +121,9 @@ static int record_failure(struct attempt *attempt, enum event_status *out_status
     if (attempts >= HANDLE_ATTEMPTS_MAX) {
         record.status = EVENT_DEAD;
         record.next_attempt_at = 0;
-        log_error("event function failed too often; the event is dead until authkitd retry",
-                  log_str("event", attempt->event->type), log_str("id", attempt->event->id),
-                  log_int("attempts", attempts), log_str("error", attempt->failure.text));
+        log_death(attempt, attempts);
     } else {
-        log_error("event function failed", log_str("event", attempt->event->type),
-                  log_str("id", attempt->event->id), log_int("attempts", attempts),
-                  log_int("retry_in_s", delay_ms / 1000), log_str("error", attempt->failure.text));
+        log_failure(attempt, attempts, delay_ms);
         upkeep_wake(attempt->workos->upkeep, record.next_attempt_at);
     }
     *out_status = record.status;
@@ -105,13 +132,15 @@ static int record_failure(struct attempt *attempt, enum event_status *out_status
 
 static int record_success(struct attempt *attempt, enum event_status *out_status, struct err *err)
 {
+    static const char message[] = "event function ran";
     struct event_record record = {.status = EVENT_DONE, .attempts = attempt->made_before + 1};
 
     *out_status = EVENT_DONE;
     if (attempt->made_before == 0 && !attempt->is_retry)
         return 0;
-    log_info("event function ran", log_str("event", attempt->event->type),
-             log_str("id", attempt->event->id), log_int("attempts", record.attempts));
+    if (may_log(attempt, message, ""))
+        log_info(message, log_str("event", attempt->event->type), log_str("id", attempt->event->id),
+                 log_int("attempts", record.attempts));
     return event_log_update(attempt->workos->events, attempt->seq, &record, err);
 }
 

@@ -35,6 +35,7 @@ struct attempt {
     int64_t made_before; /* attempts */
     bool is_retry;       /* the log has it as failed or waiting, not as done already */
     bool was_lost;
+    int64_t took_ns;        /* the function; 0: it didn't run */
     uint64_t script_number; /* of the script that lost it */
     struct err failure;
 };

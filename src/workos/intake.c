@@ -16,9 +16,7 @@
 /* Has the sender been kept waiting for long? */
 static bool is_overdue(const struct intake *intake)
 {
-    const struct workos *workos = intake->workos;
-    size_t waiting = atomic_load_explicit(&workos->waiting, memory_order_relaxed);
-    bool is_crowded = workos->opts.crowd && waiting >= workos->opts.crowd;
+    bool is_crowded = workos_is_crowded(intake->workos);
 
     return intake->arrived_ms != INT64_MAX &&
            clock_mono_ms() - intake->arrived_ms >
@@ -110,6 +108,7 @@ static int run_event(struct writer_job *job, struct db *db, struct err *err)
     rc = mirror_apply(workos->mirror, intake->kept, &found, err);
     if (rc == 0 && handled && record.status == EVENT_DONE)
         rc = handle_event(&intake->attempt, &record.status, err);
+    intake->status = record.status;
     if (rc < 0 || is_user_there(intake->kept, found))
         return rc;
     return handle_erasure(workos, intake->kept, err);
@@ -165,16 +164,35 @@ void intake_release(struct intake *intake)
     buf_release(&intake->reason);
 }
 
-static void log_outcome(const struct intake *intake, int rc, const struct err *err)
+/* A line for each event, for who looks for one. */
+static void log_outcome(const struct intake *intake, size_t outcome)
+{
+    bool has_waited = intake->arrived_ms != INT64_MAX, has_run = intake->attempt.took_ns > 0;
+    struct log_field none = log_str("", NULL);
+
+    log_debug(intake->duplicate ? "event is known already" : "event received",
+              log_str("event", intake->event.type), log_str("id", intake->event.id),
+              log_str("outcome", workos_outcome_names[outcome]),
+              has_waited ? log_int("ms", clock_mono_ms() - intake->arrived_ms) : none,
+              has_run ? log_int("function_us", intake->attempt.took_ns / 1000) : none);
+}
+
+/* is_again: it may be an event that was only shown once more. */
+static void tell_outcome(const struct intake *intake, bool is_again, int rc, const struct err *err)
 {
     static struct log_limit limit; /* a full disk refuses thousands a second */
+    size_t outcome = intake->duplicate ? OUTCOME_DUPLICATE : (size_t)intake->status;
 
-    if (rc < 0 && log_may(&limit))
-        log_error("event not stored", log_str("event", intake->event.type),
-                  log_str("id", intake->event.id), log_str("error", err->text));
-    if (rc == 0)
-        log_debug(intake->duplicate ? "event is known already" : "event received",
-                  log_str("event", intake->event.type), log_str("id", intake->event.id));
+    if (rc < 0) {
+        if (log_may(&limit))
+            log_error("event not stored", log_str("event", intake->event.type),
+                      log_str("id", intake->event.id), log_str("error", err->text));
+        return;
+    }
+    if (!intake->duplicate || !is_again)
+        metric_table_count(&intake->workos->counts.events, intake->event.type, outcome);
+    if (log_is_on(LOG_LEVEL_DEBUG))
+        log_outcome(intake, outcome);
 }
 
 /* The function ended everybody's transaction: once more, to record that (handle.h). */
@@ -195,7 +213,7 @@ int intake_run(struct intake *intake, struct err *err)
     rc = writer_run(workos->writer, &intake->job, err);
     rc = run_lost(intake, rc, err);
     atomic_fetch_sub_explicit(&workos->waiting, 1, memory_order_relaxed);
-    log_outcome(intake, rc, err);
+    tell_outcome(intake, false, rc, err);
     return rc;
 }
 
@@ -217,8 +235,11 @@ int intake_look(struct intake *intake, struct err *err)
     int rc;
 
     intake->job.run = run_look;
+    intake->arrived_ms = clock_mono_ms();
     rc = writer_run(intake->workos->writer, &intake->job, err);
     intake->job.run = run_event; /* it may be taken in all the same */
+    if (rc < 0 || intake->duplicate)
+        tell_outcome(intake, false, rc, err);
     return rc;
 }
 
@@ -259,7 +280,7 @@ int intake_run_all(struct intake *intakes, size_t count, struct err *err)
     sem_destroy(&done);
     for (size_t i = 0; i < count; i++) {
         intakes[i].rc = run_lost(&intakes[i], intakes[i].rc, &intakes[i].err);
-        log_outcome(&intakes[i], intakes[i].rc, &intakes[i].err);
+        tell_outcome(&intakes[i], true, intakes[i].rc, &intakes[i].err);
         if (intakes[i].rc < 0 && rc == 0)
             rc = err_set(err, intakes[i].rc, "%s", intakes[i].err.text);
     }

@@ -40,7 +40,7 @@
 
 enum {
     INTAKE_PATIENCE_MS = 4500,
-    INTAKE_CROWDED_PATIENCE_MS = 100, /* while at least opts.crowd events wait for the writer */
+    INTAKE_CROWDED_PATIENCE_MS = 100, /* while at least opts.crowd wait for the writer */
 };
 
 struct intake {
@@ -57,9 +57,10 @@ struct intake {
     struct buf reason;  /* why it is dead on arrival */
     struct attempt attempt;
 
-    bool duplicate;    /* the outcome: it was known already */
-    bool has_function; /* of intake_look: the script has one for its type */
-    int rc;            /* the outcome of intake_run_all */
+    bool duplicate;           /* the outcome: it was known already */
+    enum event_status status; /* the outcome, else */
+    bool has_function;        /* of intake_look: the script has one for its type */
+    int rc;                   /* the outcome of intake_run_all */
     struct err err;
     sem_t *done;
 };

@@ -219,9 +219,10 @@ static bool has_index(const struct mirror_type *type, const char *column)
 }
 
 /*
- * The upsert's later half, with its parameters, for an object that is there and whose indexed columns
- * stay as they are: most updates are that. SQLite takes an entry out of an index and puts it back in for every
- * column that is set, the same or not; among millions of users each is a page of its own to be written.
+ * The upsert's later half, with its parameters, for an object that is there and whose indexed
+ * columns stay as they are: most updates are that. SQLite takes an entry out of an index and puts it
+ * back in for every column that is set, the same value or not; among millions of users each is a
+ * page of its own to be written.
  */
 static void write_refresh(const struct mirror_type *type, struct buf *sql)
 {

@@ -609,18 +609,27 @@ static int64_t expect_again_ms(struct poller *poller)
 
 /* ---------------------------------------------------------------------------------- the thread */
 
+/* Where webhooks only wake us all events are new, and that is no news. */
+static void log_fresh(bool is_ordered, int64_t fresh)
+{
+    if (fresh == 0)
+        return;
+    if (is_ordered)
+        log_debug("events read in WorkOS's order", log_int("count", fresh));
+    else
+        log_info("events that no webhook had brought", log_int("count", fresh));
+}
+
 /* With the lock held. Failures are logged when they begin and when they end. */
 static void note_outcome(struct poller *poller, int rc, const struct err *err)
 {
     struct poller_status *status = &poller->status;
-    const struct poller_report *report = &poller->report;
 
     if (rc == 0) {
         status->last_good_ms = clock_wall_ms();
         if (status->is_failing)
             log_info("the Events API can be read again");
-        if (report->fresh > 0)
-            log_info("events that no webhook had brought", log_int("count", report->fresh));
+        log_fresh(poller->workos->opts.ordered, poller->report.fresh);
     } else if (rc != ERR_CLOSED) {
         if (!status->is_failing)
             log_error("the Events API can't be read; trying again at every --poll",
@@ -718,6 +727,14 @@ void poller_get_status(struct poller *poller, struct poller_status *out)
     pthread_mutex_lock(&poller->lock);
     *out = poller->status;
     pthread_mutex_unlock(&poller->lock);
+}
+
+int64_t poller_age_s(const struct poller_status *status)
+{
+    int64_t since_ms = status->last_good_ms ? status->last_good_ms : status->started_ms;
+    int64_t age_ms = clock_wall_ms() - since_ms;
+
+    return age_ms > 0 ? age_ms / 1000 : 0;
 }
 
 int poller_start(struct poller **out, struct workos *workos, const struct poller_opts *opts,

@@ -90,4 +90,7 @@ int poller_once(struct workos *workos, const struct poller_opts *opts, struct po
 
 void poller_get_status(struct poller *poller, struct poller_status *out);
 
+/* For how long nothing was read: what there is to miss is younger than that. */
+int64_t poller_age_s(const struct poller_status *status);
+
 #endif

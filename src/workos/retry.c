@@ -36,6 +36,8 @@ struct retry_job {
     struct buf payload;
     struct event event;
     struct attempt attempt;
+    bool has_outcome;         /* it was due */
+    enum event_status status; /* the outcome */
     int rc;
     struct err err;
 };
@@ -43,11 +45,12 @@ struct retry_job {
 /* It can't run. It is kept, with why. */
 static int give_up(struct retry_job *retry, int64_t attempts, const char *why, struct err *err)
 {
+    static const char message[] = "an event can't run; it is dead until authkitd retry";
     struct event_record record = {.status = EVENT_DEAD, .attempts = attempts, .error = why};
 
-    log_error("an event can't run; it is dead until authkitd retry",
-              log_str("event", retry->event.type), log_str("id", retry->event.id),
-              log_str("error", why));
+    if (repeat_may(&retry->workos->repeats, clock_mono_ms(), message, why))
+        log_error(message, log_str("event", retry->event.type), log_str("id", retry->event.id),
+                  log_str("error", why));
     return event_log_update(retry->workos->events, retry->seq, &record, err);
 }
 
@@ -116,21 +119,19 @@ static int settle(struct retry_job *retry, enum event_status status, struct err 
 
 static int run_if_due(struct retry_job *retry, struct err *err)
 {
-    enum event_status status;
     int64_t attempts;
-    bool is_due;
     int rc;
 
     event_release(&retry->event); /* the writer may run a job again */
     buf_reset(&retry->payload);
-    rc = event_log_load_due(retry->workos->events, retry->seq, clock_wall_ms(), &is_due, &attempts,
-                            &retry->payload, err);
-    if (rc < 0 || !is_due)
+    rc = event_log_load_due(retry->workos->events, retry->seq, clock_wall_ms(), &retry->has_outcome,
+                            &attempts, &retry->payload, err);
+    if (rc < 0 || !retry->has_outcome)
         return rc;
-    rc = take_turn(retry, attempts, &status, err);
-    if (rc < 0 || status == EVENT_FAILED || status == EVENT_WAITING)
+    rc = take_turn(retry, attempts, &retry->status, err);
+    if (rc < 0 || retry->status == EVENT_FAILED || retry->status == EVENT_WAITING)
         return rc;
-    return settle(retry, status, err);
+    return settle(retry, retry->status, err);
 }
 
 /*
@@ -202,6 +203,15 @@ static int run_find(struct writer_job *job, struct db *db, struct err *err)
                               &find->count, &find->next_ms, err);
 }
 
+static void tell_outcome(const struct retry_job *retry)
+{
+    metric_table_count(&retry->workos->counts.events, retry->event.type, (size_t)retry->status);
+    log_debug("event tried again", log_str("event", retry->event.type),
+              log_str("id", retry->event.id),
+              log_str("outcome", workos_outcome_names[retry->status]),
+              log_int("function_us", retry->attempt.took_ns / 1000));
+}
+
 /* Give all of them to the writer, so that one commit serves many, and wait. */
 static int run_together(struct workos *workos, struct retry_job *jobs, const struct find_job *find,
                         struct retry_group *group, struct err *err)
@@ -227,6 +237,8 @@ static int run_together(struct workos *workos, struct retry_job *jobs, const str
     for (size_t i = 0; i < submitted; i++) {
         if (jobs[i].rc < 0 && jobs[i].attempt.was_lost)
             jobs[i].rc = writer_run(workos->writer, &jobs[i].job, &jobs[i].err);
+        if (jobs[i].rc == 0 && jobs[i].has_outcome)
+            tell_outcome(&jobs[i]);
         if (jobs[i].rc < 0 && rc == 0)
             rc = err_set(err, jobs[i].rc, "%s", jobs[i].err.text);
     }

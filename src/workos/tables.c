@@ -131,18 +131,16 @@ int tables_check_header(const struct db_header *header, struct err *err)
 int tables_read_version(struct db *db, int64_t *out, struct err *err)
 {
     struct db_header header = {0};
-    int64_t objects = 0;
     int rc = db_read_int(db, "PRAGMA user_version", &header.user_version, err);
 
     if (rc == 0)
         rc = db_read_int(db, "PRAGMA application_id", &header.application_id, err);
     if (rc == 0)
         rc = tables_check_header(&header, err);
-    if (rc == 0)
-        rc = db_read_int(db, "SELECT count(*) FROM sqlite_schema", &objects, err);
     if (rc < 0)
         return rc;
-    if (header.application_id == 0 && (header.user_version || objects))
+    /* Tables that somebody has made before us are no harm; a version that isn't ours would be. */
+    if (header.application_id == 0 && header.user_version)
         return refuse_foreign(err);
     *out = header.user_version;
     return 0;

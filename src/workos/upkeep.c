@@ -6,6 +6,7 @@
 #include "base/thread.h"
 #include "workos/retention.h"
 #include "workos/retry.h"
+#include "workos/room.h"
 #include "workos/workos_state.h"
 
 #include <stdlib.h>
@@ -16,6 +17,8 @@ enum {
     SWEEP_FIRST_MS = 1000, /* a start has better things to do */
     SWEEP_EVERY_MS = 3600000,
     SWEEP_PAUSE_MS = 20, /* between two pieces of a sweep */
+    ROOM_EVERY_MS = 3000,
+    TELL_EVERY_MS = 30000,
 };
 
 struct upkeep {
@@ -27,10 +30,12 @@ struct upkeep {
     int64_t due_ms;        /* wall time of the next retry, 0: none; guarded by lock */
     int64_t not_before_ms; /* monotonic: retries pause until then; guarded by lock */
     uint64_t scripts;      /* how many there were; guarded by lock */
+    int64_t room_ms;       /* monotonic: look for room then; INT64_MAX: there is; guarded by lock */
 
     /* The thread's own. */
     struct retry_pace pace;
     int64_t sweep_ms; /* monotonic: the next piece of a sweep */
+    int64_t tell_ms;  /* monotonic: look again at what was left out of the log */
 };
 
 void upkeep_wake(struct upkeep *upkeep, int64_t due_ms)
@@ -42,6 +47,16 @@ void upkeep_wake(struct upkeep *upkeep, int64_t due_ms)
         upkeep->due_ms = due_ms > 0 ? due_ms : 1;
         pthread_cond_signal(&upkeep->wake);
     }
+    pthread_mutex_unlock(&upkeep->lock);
+}
+
+void upkeep_watch_room(struct upkeep *upkeep, bool is_full)
+{
+    if (!upkeep)
+        return;
+    pthread_mutex_lock(&upkeep->lock);
+    upkeep->room_ms = is_full ? clock_mono_ms() + ROOM_EVERY_MS : INT64_MAX;
+    pthread_cond_signal(&upkeep->wake);
     pthread_mutex_unlock(&upkeep->lock);
 }
 
@@ -57,6 +72,11 @@ void upkeep_start_anew(struct upkeep *upkeep)
     pthread_mutex_unlock(&upkeep->lock);
 }
 
+static int64_t sooner(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* How long until something is to be done, in ms; at most SLEEP_MAX_MS. With the lock held. */
 static int64_t time_left_ms(const struct upkeep *upkeep)
 {
@@ -67,9 +87,10 @@ static int64_t time_left_ms(const struct upkeep *upkeep)
         until_ms = upkeep->not_before_ms - now_ms;
         left_ms = left_ms > until_ms ? left_ms : until_ms;
     }
-    if (upkeep->sweep_ms - now_ms < left_ms)
-        left_ms = upkeep->sweep_ms - now_ms;
-    return left_ms < SLEEP_MAX_MS ? left_ms : SLEEP_MAX_MS;
+    left_ms = sooner(left_ms, upkeep->sweep_ms - now_ms);
+    left_ms = sooner(left_ms, upkeep->room_ms - now_ms);
+    left_ms = sooner(left_ms, upkeep->tell_ms - now_ms);
+    return sooner(left_ms, SLEEP_MAX_MS);
 }
 
 /* False when the thread is to end. */
@@ -125,12 +146,14 @@ static void pause_retries(struct upkeep *upkeep, int64_t pause_ms, uint64_t scri
 static void run_due(struct upkeep *upkeep)
 {
     int64_t next_ms = clock_wall_ms(), pause_ms = 0;
+    static const char message[] = "events that are due can't run now";
     uint64_t script = count_scripts(upkeep);
     struct err err;
     int rc = retry_due(upkeep->workos, &upkeep->pace, &next_ms, &pause_ms, &err);
 
-    if (rc < 0 && rc != ERR_CLOSED)
-        log_warn("events that are due can't run now", log_str("error", err.text));
+    if (rc < 0 && rc != ERR_CLOSED &&
+        repeat_may(&upkeep->workos->repeats, clock_mono_ms(), message, err.text))
+        log_warn(message, log_str("error", err.text));
     if (rc < 0 && pause_ms < AFTER_ERROR_MS)
         pause_ms = AFTER_ERROR_MS;
     pause_retries(upkeep, pause_ms, script);
@@ -149,6 +172,37 @@ static void sweep(struct upkeep *upkeep)
     upkeep->sweep_ms = clock_mono_ms() + (more ? SWEEP_PAUSE_MS : SWEEP_EVERY_MS);
 }
 
+/* Put off the next look, if one is due now. */
+static bool take_room_due(struct upkeep *upkeep)
+{
+    int64_t now_ms = clock_mono_ms();
+    bool is_due;
+
+    pthread_mutex_lock(&upkeep->lock);
+    is_due = upkeep->room_ms <= now_ms;
+    if (is_due)
+        upkeep->room_ms = now_ms + ROOM_EVERY_MS;
+    pthread_mutex_unlock(&upkeep->lock);
+    return is_due;
+}
+
+/* What comes of it the writer tells (upkeep_watch_room). */
+static void look_for_room(struct upkeep *upkeep)
+{
+    struct err err;
+
+    if (room_try(upkeep->workos, &err) < 0)
+        log_debug("no room on the disk yet", log_str("error", err.text));
+}
+
+static void tell_left_out(struct upkeep *upkeep)
+{
+    int64_t now_ms = clock_mono_ms();
+
+    repeat_tell(&upkeep->workos->repeats, now_ms, false);
+    upkeep->tell_ms = now_ms + TELL_EVERY_MS;
+}
+
 static void *upkeep_main(void *arg)
 {
     struct upkeep *upkeep = arg;
@@ -158,6 +212,10 @@ static void *upkeep_main(void *arg)
             run_due(upkeep);
         if (upkeep->sweep_ms <= clock_mono_ms())
             sweep(upkeep);
+        if (take_room_due(upkeep))
+            look_for_room(upkeep);
+        if (upkeep->tell_ms <= clock_mono_ms())
+            tell_left_out(upkeep);
     }
     return NULL;
 }
@@ -171,6 +229,8 @@ int upkeep_start(struct upkeep **out, struct workos *workos, struct err *err)
         return err_set(err, ERR_NOMEM, "no memory for the upkeep");
     upkeep->workos = workos;
     upkeep->sweep_ms = workos->opts.retention_days ? clock_mono_ms() + SWEEP_FIRST_MS : INT64_MAX;
+    upkeep->room_ms = INT64_MAX;
+    upkeep->tell_ms = clock_mono_ms() + TELL_EVERY_MS;
     pthread_mutex_init(&upkeep->lock, NULL);
     pthread_cond_init(&upkeep->wake, NULL);
     *out = upkeep; /* before the thread starts: what it does may wake it */

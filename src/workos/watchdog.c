@@ -23,7 +23,7 @@ enum {
     SIGNAL_STACK_BYTES = 65536,
 };
 
-static const char *const kind_names[WATCHDOG_KINDS] = {"event", "action", "route"};
+static const char *const kind_names[WATCHDOG_KINDS] = {"event", "action", "route", "route"};
 
 static const int fatal_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 
@@ -46,6 +46,8 @@ struct watchdog {
     /* The watchdog's own: the call that it saw last, and how long it has watched it. */
     uint64_t watched_call;
     int64_t watched_ms, last_look_ms;
+
+    struct watchdog_watch *watches; /* guarded by lock: what runs beside the writer */
 
     bool has_signal_stack; /* the writer's thread has one; writer only */
     pthread_t writer;
@@ -77,17 +79,24 @@ static void note_put_line(struct note_text *note, const char *key, const char *v
     note_put(note, "\n");
 }
 
-static void leave_note(const struct watchdog *watchdog, const char *reason)
+/* id: the event's, or "" when it is none */
+static void leave_note(const struct watchdog *watchdog, const char *type, const char *id,
+                       const char *reason)
 {
     static struct note_text note; /* zeros behind the text; the process writes one note at most */
 
     if (watchdog->note_fd < 0 || note.len > 0)
         return;
-    note_put_line(&note, "id", watchdog->kind == WATCHDOG_EVENT ? watchdog->id : "");
-    note_put_line(&note, "type", watchdog->type);
+    note_put_line(&note, "id", id);
+    note_put_line(&note, "type", type);
     note_put_line(&note, "reason", reason);
     (void)!pwrite(watchdog->note_fd, note.bytes, sizeof(note.bytes), 0);
     fsync(watchdog->note_fd);
+}
+
+static const char *event_id(const struct watchdog *watchdog)
+{
+    return watchdog->kind == WATCHDOG_EVENT ? watchdog->id : "";
 }
 
 static int open_note(const char *path, struct err *err)
@@ -168,7 +177,8 @@ static void on_fatal_signal(int signal_number, siginfo_t *info, void *state)
         sigaction(fatal_signals[i], &watchdog->old_actions[i], NULL);
     if (atomic_load(&watchdog->is_running) &&
         (signal_number == SIGABRT || pthread_equal(pthread_self(), watchdog->writer)))
-        leave_note(watchdog, "the process crashed while its function ran");
+        leave_note(watchdog, watchdog->type, event_id(watchdog),
+                   "the process crashed while its function ran");
     if (info->si_code <= 0)
         raise(signal_number); /* blocked until we return */
     errno = saved_errno;
@@ -213,7 +223,8 @@ static void give_signal_stack(struct watchdog *watchdog)
 
 /* ---------------------------------------------------------------------------------- the thread */
 
-static void bite(struct watchdog *watchdog, int64_t ran_ms)
+static void bite(struct watchdog *watchdog, enum watchdog_kind kind, const char *type,
+                 const char *id, int64_t ran_ms)
 {
     char reason[WATCHDOG_REASON_MAX];
 
@@ -221,15 +232,42 @@ static void bite(struct watchdog *watchdog, int64_t ran_ms)
              "its function ran for %lld ms and could not be interrupted; the process was aborted",
              (long long)ran_ms);
     log_error("a function hangs where Lua can't interrupt it; aborting, to be started again",
-              log_str(kind_names[watchdog->kind], watchdog->type), log_str("id", watchdog->id),
-              log_int("ran_ms", ran_ms));
-    leave_note(watchdog, reason);
+              log_str(kind_names[kind], type), log_str("id", id), log_int("ran_ms", ran_ms));
+    leave_note(watchdog, type, kind == WATCHDOG_EVENT ? id : "", reason);
     release_signals(watchdog); /* the note is written */
     abort();
 }
 
+static bool is_too_long(const struct watchdog *watchdog, enum watchdog_kind kind, int64_t ran_ms)
+{
+    return ran_ms > (int64_t)watchdog->opts.limit_ms[kind] * WATCHDOG_FACTOR;
+}
+
+static void look_at_writer(struct watchdog *watchdog, int64_t passed_ms)
+{
+    if (!atomic_load(&watchdog->is_running) || watchdog->watched_call != watchdog->calls) {
+        watchdog->watched_call = watchdog->calls;
+        watchdog->watched_ms = 0;
+        return;
+    }
+    watchdog->watched_ms += passed_ms;
+    if (is_too_long(watchdog, watchdog->kind, watchdog->watched_ms))
+        bite(watchdog, watchdog->kind, watchdog->type, watchdog->id, watchdog->watched_ms);
+}
+
+static void look_beside_writer(struct watchdog *watchdog, int64_t passed_ms)
+{
+    for (struct watchdog_watch *watch = watchdog->watches; watch; watch = watch->next) {
+        if (watch->was_seen)
+            watch->watched_ms += passed_ms;
+        watch->was_seen = true;
+        if (is_too_long(watchdog, WATCHDOG_READING, watch->watched_ms))
+            bite(watchdog, WATCHDOG_READING, watch->type, "", watch->watched_ms);
+    }
+}
+
 /*
- * Called with the lock held, which the writer, where it is now, won't miss. Time is counted from look
+ * Called with the lock held, which who hangs, where he is now, won't miss. Time is counted from look
  * to look and never more than twice what should lie between them: a process that was stopped for a
  * minute (SIGSTOP, a paused machine) must not take that for a minute's work.
  */
@@ -238,14 +276,10 @@ static void look(struct watchdog *watchdog, int interval_ms)
     int64_t now_ms = clock_mono_ms(), passed_ms = now_ms - watchdog->last_look_ms;
 
     watchdog->last_look_ms = now_ms;
-    if (!atomic_load(&watchdog->is_running) || watchdog->watched_call != watchdog->calls) {
-        watchdog->watched_call = watchdog->calls;
-        watchdog->watched_ms = 0;
-        return;
-    }
-    watchdog->watched_ms += passed_ms < 2 * interval_ms ? passed_ms : 2 * interval_ms;
-    if (watchdog->watched_ms > (int64_t)watchdog->opts.limit_ms[watchdog->kind] * WATCHDOG_FACTOR)
-        bite(watchdog, watchdog->watched_ms);
+    if (passed_ms > 2 * interval_ms)
+        passed_ms = 2 * interval_ms;
+    look_at_writer(watchdog, passed_ms);
+    look_beside_writer(watchdog, passed_ms);
 }
 
 static int look_interval_ms(const struct watchdog *watchdog)
@@ -342,4 +376,30 @@ void watchdog_leave(struct watchdog *watchdog)
 {
     if (watchdog)
         atomic_store(&watchdog->is_running, false);
+}
+
+/* ---------------------------------------------------------------------------------- beside it */
+
+void watchdog_begin(struct watchdog *watchdog, struct watchdog_watch *watch, const char *type)
+{
+    if (!watchdog)
+        return;
+    pthread_mutex_lock(&watchdog->lock);
+    *watch = (struct watchdog_watch){
+        .type = type, .next = watchdog->watches, .link = &watchdog->watches};
+    if (watch->next)
+        watch->next->link = &watch->next;
+    watchdog->watches = watch;
+    pthread_mutex_unlock(&watchdog->lock);
+}
+
+void watchdog_end(struct watchdog *watchdog, struct watchdog_watch *watch)
+{
+    if (!watchdog)
+        return;
+    pthread_mutex_lock(&watchdog->lock);
+    *watch->link = watch->next;
+    if (watch->next)
+        watch->next->link = watch->link;
+    pthread_mutex_unlock(&watchdog->lock);
 }

@@ -9,6 +9,10 @@
  * process again, nothing that was acknowledged is lost, and the note says which event must not run
  * again (suspects.h).
  *
+ * Routes that read run beside the writer, several at once, and say so with a watch of their own. Nobody
+ * waits for one of them, but it keeps its place, and a snapshot that the WAL must not be emptied behind:
+ * it ends the process, too.
+ *
  * A crash inside a function (SIGSEGV and the like on the writer's thread, SIGABRT by anybody) leaves
  * the same note. A kill -9 or a power cut leaves none: they say nothing about the event that
  * happened to run.
@@ -18,8 +22,10 @@
  *        |           +-- not back in time, or a fatal signal --> note, abort
  *        +-- looked at every quarter of the time, at least every second
  *
- * Threads    watchdog_start, _stop: main. _enter, _leave: writer. It has a thread of its own.
- * Ownership  opts is copied; the path need not outlive the call.
+ * Threads    watchdog_start, _stop: main. _enter, _leave: writer. _begin, _end: any. It has a thread of
+ *            its own.
+ * Ownership  opts is copied; the path need not outlive the call. A watch and its type are borrowed from
+ *            watchdog_begin to watchdog_end.
  * Errors     ERR_IO: the note's file can't be made. It is made at the start, so that it can be
  *            written when the disk is full.
  * Limits     one watchdog in a process catches signals (opts.catch_signals).
@@ -30,10 +36,17 @@
 #include "base/err.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 enum { WATCHDOG_FACTOR = 10, WATCHDOG_NAME_MAX = 256, WATCHDOG_REASON_MAX = 256 };
 
-enum watchdog_kind { WATCHDOG_EVENT, WATCHDOG_ACTION, WATCHDOG_ROUTE, WATCHDOG_KINDS };
+enum watchdog_kind {
+    WATCHDOG_EVENT,
+    WATCHDOG_ACTION,
+    WATCHDOG_ROUTE,
+    WATCHDOG_READING, /* a route beside the writer */
+    WATCHDOG_KINDS,
+};
 
 struct watchdog_opts {
     const char *note_path;        /* NULL: no note */
@@ -51,6 +64,17 @@ void watchdog_stop(struct watchdog *watchdog); /* NULL is fine, here and below *
 void watchdog_enter(struct watchdog *watchdog, enum watchdog_kind kind, const char *type,
                     const char *id);
 void watchdog_leave(struct watchdog *watchdog);
+
+/* A function that runs beside the writer. */
+struct watchdog_watch {
+    struct watchdog_watch *next, **link;
+    const char *type;
+    bool was_seen;
+    int64_t watched_ms;
+};
+
+void watchdog_begin(struct watchdog *watchdog, struct watchdog_watch *watch, const char *type);
+void watchdog_end(struct watchdog *watchdog, struct watchdog_watch *watch);
 
 /* What the last process left behind. found is false when there is no note. */
 struct watchdog_note {

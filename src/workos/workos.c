@@ -12,6 +12,27 @@
 
 enum { MAX_BATCH = 256, MAX_BATCH_MS = 50 };
 
+/* Writer thread. */
+static void on_full(void *arg, bool is_full)
+{
+    struct workos *workos = arg;
+
+    if (is_full)
+        log_error("the disk is full: events are turned away until there is room, and come again");
+    else
+        log_info("there is room on the disk again");
+    upkeep_watch_room(workos->upkeep, is_full);
+}
+
+/* Writer thread. */
+static void on_fatal(void *arg, const struct err *err)
+{
+    struct workos *workos = arg;
+
+    if (workos->opts.on_fatal)
+        workos->opts.on_fatal(workos->opts.arg, err);
+}
+
 static int prepare(struct workos *workos, struct err *err)
 {
     const struct {
@@ -44,6 +65,15 @@ static int make_keys(struct signing_keys **out, const char *secrets, const char 
     return 0;
 }
 
+/* A route that reads may be the first call of its state, which is made then: that has a time of its own,
+ * and to need it is no hang, however short the time of functions is. */
+static int reading_limit_ms(int handler_timeout_ms)
+{
+    const int enough_to_load_ms = 2 * SCRIPT_LOAD_TIMEOUT_MS / WATCHDOG_FACTOR;
+
+    return handler_timeout_ms > enough_to_load_ms ? handler_timeout_ms : enough_to_load_ms;
+}
+
 static int start_watchdog(struct workos *workos, struct err *err)
 {
     const struct workos_opts *opts = &workos->opts;
@@ -51,7 +81,8 @@ static int start_watchdog(struct workos *workos, struct err *err)
         .note_path = opts->note_path,
         .limit_ms = {[WATCHDOG_EVENT] = opts->handler_timeout_ms,
                      [WATCHDOG_ACTION] = opts->action_timeout_ms,
-                     [WATCHDOG_ROUTE] = opts->handler_timeout_ms},
+                     [WATCHDOG_ROUTE] = opts->handler_timeout_ms,
+                     [WATCHDOG_READING] = reading_limit_ms(opts->handler_timeout_ms)},
         .catch_signals = true,
     };
 
@@ -66,14 +97,18 @@ int workos_open(struct workos **out, const struct workos_opts *opts, struct err 
         .max_queue = opts->max_queue,
         .max_batch = MAX_BATCH,
         .max_batch_ms = opts->max_batch_ms ? opts->max_batch_ms : MAX_BATCH_MS,
-        .on_fatal = opts->on_fatal,
-        .arg = opts->arg,
+        .on_fatal = on_fatal,
+        .on_full = on_full,
+        .arg = workos,
     };
     int rc;
 
     if (!workos)
         return err_set(err, ERR_NOMEM, "no memory for the service");
     workos->opts = *opts;
+    metric_table_init(&workos->counts.events);
+    metric_table_init(&workos->counts.actions);
+    repeat_init(&workos->repeats);
     rc = make_keys(&workos->webhook_keys, opts->webhook_secret, "WORKOS_WEBHOOK_SECRET", err);
     if (rc == 0)
         rc = make_keys(&workos->action_keys, opts->action_secret, "WORKOS_ACTION_SECRET", err);
@@ -108,6 +143,11 @@ struct poller *workos_poller(struct workos *workos)
     return workos->poller;
 }
 
+struct watchdog *workos_watchdog(struct workos *workos)
+{
+    return workos->watchdog;
+}
+
 void workos_close(struct workos *workos)
 {
     if (!workos)
@@ -127,6 +167,10 @@ void workos_close(struct workos *workos)
     stmt_free(workos->undo_function);
     signing_keys_free(workos->webhook_keys);
     signing_keys_free(workos->action_keys);
+    repeat_tell(&workos->repeats, clock_mono_ms(), true);
+    repeat_release(&workos->repeats);
+    metric_table_release(&workos->counts.events);
+    metric_table_release(&workos->counts.actions);
     free(workos);
 }
 
@@ -154,8 +198,6 @@ static int run_install(struct writer_job *job, struct db *db, struct err *err)
     int64_t renewed;
     int rc;
 
-    if (opts->installing)
-        opts->installing(opts->arg);
     buf_reset(install->report); /* the writer may run a job again */
     rc = script_migrate(install->script, db, install->report, err);
     if (rc < 0)
@@ -164,6 +206,8 @@ static int run_install(struct writer_job *job, struct db *db, struct err *err)
     if (rc == 0 && renewed)
         buf_printf(install->report, "%snote: failed events that run again now: %" PRId64,
                    install->report->len ? "\n" : "", renewed);
+    if (rc == 0 && opts->installing)
+        opts->installing(opts->arg); /* the COMMIT comes next */
     return rc;
 }
 
@@ -180,6 +224,7 @@ static void finish_install(struct writer_job *job, int rc, const struct err *err
         script_free(install->workos->script);
         install->workos->script = install->script;
         install->workos->script_number++;
+        note_script_memory(install->workos);
         upkeep_start_anew(install->workos->upkeep);
     }
     if (opts->installed)
@@ -216,7 +261,24 @@ struct call_job {
     struct writer_job job; /* first: it is cast back */
     struct workos *workos;
     struct workos_call *call;
+    int64_t arrived_ms; /* monotonic */
+    bool turned_away;   /* and not counted in workos->waiting any more */
 };
+
+static bool is_overdue(const struct call_job *own)
+{
+    return workos_is_crowded(own->workos) &&
+           clock_mono_ms() - own->arrived_ms > WORKOS_CROWDED_PATIENCE_MS;
+}
+
+/* Of a crowd only so many go as are too many. */
+static int turn_away(struct call_job *own, struct err *err)
+{
+    if (!own->turned_away)
+        atomic_fetch_sub_explicit(&own->workos->waiting, 1, memory_order_relaxed);
+    own->turned_away = true;
+    return err_set(err, ERR_BUSY, "too many requests wait for the database");
+}
 
 static int run_call(struct writer_job *job, struct db *db, struct err *err)
 {
@@ -224,15 +286,24 @@ static int run_call(struct writer_job *job, struct db *db, struct err *err)
     struct workos *workos = own->workos;
     int rc;
 
+    if (own->turned_away || is_overdue(own))
+        return turn_away(own, err);
     watchdog_enter(workos->watchdog, WATCHDOG_ROUTE, own->call->name, "");
     rc = own->call->run(own->call, workos->script, db, err);
     watchdog_leave(workos->watchdog);
+    note_script_memory(workos);
     return rc;
 }
 
 int workos_run(struct workos *workos, struct workos_call *call, struct err *err)
 {
-    struct call_job own = {.job = {.run = run_call}, .workos = workos, .call = call};
+    struct call_job own = {
+        .job = {.run = run_call}, .workos = workos, .call = call, .arrived_ms = clock_mono_ms()};
+    int rc;
 
-    return writer_run(workos->writer, &own.job, err);
+    atomic_fetch_add_explicit(&workos->waiting, 1, memory_order_relaxed);
+    rc = writer_run(workos->writer, &own.job, err);
+    if (!own.turned_away)
+        atomic_fetch_sub_explicit(&workos->waiting, 1, memory_order_relaxed);
+    return rc;
 }

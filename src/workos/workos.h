@@ -7,12 +7,12 @@
  *    workos_run       --> somebody else's call of the script --> writer
  *    poller (thread)  --> the Events API: what no webhook brought --> writer, as webhooks are
  *    upkeep (thread)  --> what is due: failed events again, retention --> writer
- *    watchdog (thread)    looks at the writer: a function that hangs ends the process
+ *    watchdog (thread)    looks at who runs functions: one that hangs ends the process
  *
  * This header is the service as a whole: its start, its script, its end. webhook.h and action.h are
  * its two doors, put_back.h and backfill.h are the operator's.
  *
- * Threads    workos_open, _start_poller, _close: main. workos_poller: any. workos_install: any, one at
+ * Threads    workos_open, _start_poller, _close: main. workos_poller, _watchdog: any. workos_install: any, one at
  *            a time. The doors and workos_run: any thread, several at once.
  * Ownership  workos owns the writer and the script; the database connection is the caller's, to be
  *            closed after workos_close.
@@ -48,7 +48,8 @@ struct workos_opts {
     enum workos_action_on_error action_on_error;
     size_t max_queue;
     int max_batch_ms; /* a batch is committed after so long, however many wait; 0: 50 */
-    size_t crowd; /* so many events that wait at once leave too few threads for others; 0: never */
+    size_t crowd; /* so many events and calls that wait at once leave too few threads for others; 0:
+                     never */
     int64_t retention_days; /* payloads of done events are kept so long; 0: for ever, the ids too */
     int handler_timeout_ms; /* of event functions, for the watchdog */
     int action_timeout_ms;
@@ -57,9 +58,10 @@ struct workos_opts {
     void (*on_fatal)(void *arg, const struct err *err); /* writer thread: the disk failed */
 
     /*
-     * For who keeps twins of the script (script.h). Writer thread. installing: before a new schema is
-     * committed, perhaps several times; installed: afterwards, with the script that is the service's
-     * now, or NULL when nothing has changed. Both may be NULL.
+     * For who keeps twins of the script (script.h). Writer thread. installing: a new schema is made and
+     * about to be committed, perhaps said several times; installed: afterwards, with the script that is
+     * the service's now, or NULL when nothing has changed (also when installing was never said). Both
+     * may be NULL.
      */
     void (*installing)(void *arg);
     void (*installed)(void *arg, const struct script *script);
@@ -68,6 +70,7 @@ struct workos_opts {
 
 struct workos;
 struct poller;
+struct watchdog;
 
 int workos_open(struct workos **out, const struct workos_opts *opts, struct err *err) MUST_CHECK;
 
@@ -90,7 +93,10 @@ struct workos_call {
     int (*run)(struct workos_call *call, struct script *script, struct db *db, struct err *err);
 };
 
-/* Blocks until what run wrote is on disk. Errors: run's and the writer's. */
+enum { WORKOS_CROWDED_PATIENCE_MS = 100 };
+
+/* Blocks until what run wrote is on disk. Errors: run's and the writer's; ERR_BUSY also when it has
+ * waited WORKOS_CROWDED_PATIENCE_MS among opts.crowd others: then it isn't run. */
 int workos_run(struct workos *workos, struct workos_call *call, struct err *err) MUST_CHECK;
 
 /* Begin to read the Events API, every so often. After the first script is installed: its functions say
@@ -100,6 +106,9 @@ int workos_start_poller(struct workos *workos, const struct workos_api_opts *api
 
 /* NULL when it wasn't started. */
 struct poller *workos_poller(struct workos *workos);
+
+/* For who runs functions of the script beside the writer, on twins (watchdog.h). NULL: nobody watches. */
+struct watchdog *workos_watchdog(struct workos *workos);
 
 /* Finish what was accepted, stop the writer, free everything. No other thread may use it any more.
  * NULL is fine. */

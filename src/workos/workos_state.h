@@ -8,7 +8,9 @@
 #ifndef WORKOS_WORKOS_STATE_H
 #define WORKOS_WORKOS_STATE_H
 
+#include "base/repeat.h"
 #include "store/writer.h"
+#include "workos/counts.h"
 #include "workos/event_log.h"
 #include "workos/mirror.h"
 #include "workos/signature.h"
@@ -27,7 +29,9 @@ struct workos {
     struct watchdog *watchdog; /* NULL: nobody watches */
     struct upkeep *upkeep;
     struct poller *poller; /* NULL: nobody polls; set before the listeners start */
-    atomic_size_t waiting; /* events that threads wait for the writer with */
+    atomic_size_t waiting; /* events and calls that threads wait for the writer with */
+    struct workos_counts counts;
+    struct repeats repeats; /* of what functions do wrong */
 
     /* writer thread only */
     struct script *script;
@@ -37,5 +41,29 @@ struct workos {
     struct suspects *suspects;
     struct stmt *begin_function, *keep_function, *undo_function; /* a savepoint of its own */
 };
+
+/* After a call of the script. Thread: writer. */
+static inline void note_script_memory(struct workos *workos)
+{
+    size_t bytes = workos->script ? script_memory_bytes(workos->script) : 0;
+
+    atomic_store_explicit(&workos->counts.script_bytes, bytes, memory_order_relaxed);
+}
+
+/* A call of the script that began then is over. Thread: writer. */
+static inline void note_function(struct workos *workos, struct metric_histogram *kind,
+                                 int64_t took_ns)
+{
+    metric_observe(kind, &metric_scale_seconds, (uint64_t)took_ns);
+    note_script_memory(workos);
+}
+
+/* Do so many threads wait for the writer that few are left for others? Any thread. */
+static inline bool workos_is_crowded(const struct workos *workos)
+{
+    size_t waiting = atomic_load_explicit(&workos->waiting, memory_order_relaxed);
+
+    return workos->opts.crowd && waiting >= workos->opts.crowd;
+}
 
 #endif

@@ -69,17 +69,19 @@ export class App {
      * workos    the SDK, with an API key and the client id
      * authkitd  where the browser reaches authkitd
      * url       where the browser reaches this, when there is something in between (a proxy, say)
+     * log       is told what goes wrong
      */
-    constructor({ workos, authkitd, url }) {
+    constructor({ workos, authkitd, url, log = console.error }) {
         this.workos = workos;
         this.authkitd = authkitd;
         this.url = url;
+        this.log = log;
         // Of a grown-up app, these would be in a database: here everybody is signed out by a restart.
         this.signIns = new Map(); // state -> { verifier, endsAt }
         this.sessions = new Map(); // the cookie's value -> { accessToken, refreshToken }
         this.server = http.createServer((request, response) => {
             this.#answer(request, response).catch((error) => {
-                console.error(error);
+                this.log(error);
                 if (!response.headersSent)
                     send(response, 500, { error: { message: 'The app has a bug.' } });
             });
@@ -189,7 +191,7 @@ export class App {
                 codeVerifier: begun.verifier,
             });
         } catch (error) {
-            console.error(`signing in failed: ${error.message}`);
+            this.log(`signing in failed: ${error.message}`);
             return fail('sign_in_failed');
         }
         const name = randomName();
@@ -247,7 +249,7 @@ export class App {
     }
 
     #refuseRefresh(response, name, error) {
-        console.error(`refreshing failed: ${error.message}`);
+        this.log(`refreshing failed: ${error.message}`);
         // With 400 WorkOS says that the session is over. All else may pass, and the session stays.
         if (error.status === 400) {
             this.sessions.delete(name);

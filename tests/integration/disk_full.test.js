@@ -8,7 +8,8 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 
-import { atEnd, describe, load, patience, sleep, test } from './lib/harness.js';
+import { atEnd, describe, load, patience, sleep, test, until } from './lib/harness.js';
+import { scrape } from './lib/prometheus.js';
 import { newFolder, newServer } from './lib/server.js';
 import { registrationAction, userCreated } from './lib/workos.js';
 
@@ -220,6 +221,42 @@ describe('a full disk', () => {
         disk.free();
         for (const event of events.slice(-10)) await server.deliver(event);
         assertStoredOnce(server, [...taken, ...events.slice(-10)]);
+    });
+
+    // Symptom: nothing told that a disk was full no longer, and whoever relied on /readyz to send traffic
+    // again would have waited for ever, since only traffic showed that there was room.
+    test('is told by /readyz, /metrics and the log, and so is its end, though nobody comes', async (t) => {
+        const { disk, server } = await startOnSmallDisk(t);
+        if (!disk) return;
+        const ready = async () => {
+            const answer = await fetch(`${server.adminUrl}/readyz`);
+            return { http: answer.status, ...(await answer.json()) };
+        };
+        const isFull = async () => (await scrape(server)).value('authkitd_disk_full');
+
+        assert.equal((await ready()).http, 200);
+        await fillUp(disk, server);
+        disk.fill();
+        const full = await ready();
+        assert.equal(full.http, 503);
+        assert.equal(full.status, 'trouble');
+        assert.equal(full.error.code, 'disk_full');
+        assert.match(full.problems[0], /^the disk has been full since 20\S+Z: nothing can be stored/);
+        assert.equal(await isFull(), 1);
+        const told = server.lines.filter(({ msg }) => msg.startsWith('the disk is full'));
+        assert.equal(told.length, 1);
+        assert.equal(told[0].level, 'error');
+        assert.deepEqual(server.log('there is room on the disk again'), []);
+
+        disk.free();
+        await server.waitForLog('there is room on the disk again');
+        assert.equal((await ready()).http, 200);
+        assert.equal(await isFull(), 0);
+        await until(
+            'what was tried to be gone',
+            () => server.row("SELECT count(*) FROM authkitd_state WHERE key = 'room'") === 0,
+        );
+        await server.deliver(userCreated());
     });
 
     test('and kill -9, and a start on the full disk: nothing is lost, nothing is there twice', async (t) => {

@@ -10,7 +10,7 @@ import net from 'node:net';
 import path from 'node:path';
 
 import { App } from '../example/app.js';
-import { newPage, startBrowser } from './lib/browser.js';
+import { sharedBrowser } from './lib/browser.js';
 import { addWebhookEndpoint, emulatorEnv, emulatorSdk, startEmulator } from './lib/emulator.js';
 import { adopt, atEnd, describe, patience, test, until } from './lib/harness.js';
 import { binary, cleanEnvironment, newFolder, startServer } from './lib/server.js';
@@ -18,16 +18,21 @@ import { newEvent } from './lib/workos.js';
 
 const root = path.join(import.meta.dirname, '../..');
 const handlers = fs.readFileSync(path.join(root, 'tests/example/handlers.lua'), 'utf8');
+const browser = sharedBrowser();
 const NAMES = { ada: ['Ada', 'Lovelace'], grace: ['Grace', 'Hopper'] };
 
 /** The app at a port of its own. */
 async function startApp(t, workos, authkitd) {
-    const app = await new App({ workos, authkitd }).listen(0);
+    const app = await new App({
+        workos,
+        authkitd,
+        log: (what) => t.diagnostic(String(what)),
+    }).listen(0);
     atEnd(t, () => app.close());
     return app;
 }
 
-/** The emulator, the app, authkitd, Ada and Grace, and a browser. */
+/** The emulator, the app, authkitd, Ada and Grace. */
 async function setUp(t) {
     const emulator = await startEmulator(t);
     const workos = emulatorSdk(emulator);
@@ -47,7 +52,7 @@ async function setUp(t) {
             lastName,
         });
     await until('the lists', () => server.count('todo_lists') === 2);
-    return { emulator, workos, app, server, users, browser: await startBrowser(t) };
+    return { emulator, workos, app, server, users };
 }
 
 async function signIn(page, app, email) {
@@ -77,8 +82,8 @@ async function problem(page) {
 
 describe('the example app', () => {
     test('sign in, add, tick, reload, delete, sign out; and nobody sees the list of another', async (t) => {
-        const { app, server, users, browser } = await setUp(t);
-        const page = await newPage(browser);
+        const { app, server, users } = await setUp(t);
+        const page = await browser.newPage(t);
 
         await signIn(page, app, 'ada@example.com');
         await listOf(page, 'Ada').waitFor();
@@ -117,7 +122,7 @@ describe('the example app', () => {
             ],
         );
 
-        const other = await newPage(browser);
+        const other = await browser.newPage(t);
         await signIn(other, app, 'grace@example.com');
         await listOf(other, 'Grace').waitFor();
         await other.getByText('Nothing to do.').waitFor();
@@ -146,8 +151,8 @@ describe('the example app', () => {
     });
 
     test('the access token is nowhere but in the page, and the app hands it to nobody else', async (t) => {
-        const { app, browser } = await setUp(t);
-        const page = await newPage(browser);
+        const { app } = await setUp(t);
+        const page = await browser.newPage(t);
         await signIn(page, app, 'ada@example.com');
         await listOf(page, 'Ada').waitFor();
 
@@ -192,8 +197,8 @@ describe('the example app', () => {
     });
 
     test('an answer of WorkOS that this browser did not ask for signs nobody in', async (t) => {
-        const { app, browser } = await setUp(t);
-        const victim = await newPage(browser);
+        const { app } = await setUp(t);
+        const victim = await browser.newPage(t);
         // An attacker begins to sign in, and makes somebody else's browser end it.
         const begun = await fetch(`${app.url}/sign-in?email=ada%40example.com`, {
             redirect: 'manual',
@@ -213,8 +218,8 @@ describe('the example app', () => {
     });
 
     test('a token that authkitd refuses is replaced, and when there is no better one, one signs in again', async (t) => {
-        const { app, browser } = await setUp(t);
-        const page = await newPage(browser);
+        const { app } = await setUp(t);
+        const page = await browser.newPage(t);
         await signIn(page, app, 'ada@example.com');
         await listOf(page, 'Ada').waitFor();
         const session = () => [...app.sessions.values()][0];
@@ -272,8 +277,8 @@ describe('the example app', () => {
     });
 
     test('what goes wrong is said in words, and nothing that was typed is lost', async (t) => {
-        const { app, server, browser } = await setUp(t);
-        const page = await newPage(browser);
+        const { app, server } = await setUp(t);
+        const page = await browser.newPage(t);
         await signIn(page, app, 'nobody@example.com');
         assert.match(await problem(page), /nobody with this address/);
         await signIn(page, app, 'ada@example.com');
@@ -328,7 +333,7 @@ describe('the example app', () => {
     });
 
     test('who signs up and is here before the webhook waits for it', async (t) => {
-        const { emulator, app, server, workos, browser } = await setUp(t);
+        const { emulator, app, server, workos } = await setUp(t);
         const { url } = server;
         await server.stop(); // so that the emulator's webhook is lost
         const { id } = await workos.userManagement.createUser({
@@ -337,7 +342,7 @@ describe('the example app', () => {
         });
         server.listen = new URL(url).host;
         await server.start();
-        const page = await newPage(browser);
+        const page = await browser.newPage(t);
         await signIn(page, app, 'joan@example.com');
         await page.getByText('Your list is on its way').waitFor();
 
@@ -351,9 +356,9 @@ describe('the example app', () => {
     });
 
     test('another origin than those of --cors-origin gets nothing', async (t) => {
-        const { app, workos, server, browser } = await setUp(t);
+        const { app, workos, server } = await setUp(t);
         const stranger = await startApp(t, workos, server.url);
-        const page = await newPage(browser);
+        const page = await browser.newPage(t);
 
         await signIn(page, stranger, 'ada@example.com');
         const words = await problem(page);
@@ -370,7 +375,7 @@ describe('the example app', () => {
     });
 
     test('it is fit for the eye: light, dark, a phone, the keyboard', async (t) => {
-        const { app, browser } = await setUp(t);
+        const { app } = await setUp(t);
         const folder = process.env.AUTHKITD_SCREENSHOTS ?? newFolder();
         const looks = {
             light: { colorScheme: 'light' },
@@ -385,7 +390,7 @@ describe('the example app', () => {
         const long = `Answer Mr Babbage, ${'whose letter was long, '.repeat(6)}${'x'.repeat(120)}`;
 
         for (const [name, look] of Object.entries(looks)) {
-            const page = await newPage(browser, look);
+            const page = await browser.newPage(t, look);
             const shoot = (what) =>
                 page.screenshot({ path: path.join(folder, `${name}-${what}.png`) });
             await page.goto(app.url);
@@ -415,7 +420,7 @@ describe('the example app', () => {
             }
         }
 
-        const page = await newPage(browser);
+        const page = await browser.newPage(t);
         await page.goto(app.url);
         await welcome(page).waitFor();
         await page.keyboard.type('grace@example.com');
@@ -498,7 +503,7 @@ describe('scripts/example', () => {
             patience(30_000),
         );
 
-        const page = await newPage(await startBrowser(t));
+        const page = await browser.newPage(t);
         await signIn(page, { url: `http://localhost:${port}` }, 'grace@example.com');
         await listOf(page, 'Grace').waitFor();
         await add(page, 'Find the moth');

@@ -5,7 +5,16 @@
 import assert from 'node:assert/strict';
 import { after } from 'node:test';
 
-import { describe, inParallel, load, patience, sleep, test, until } from './lib/harness.js';
+import {
+    describe,
+    inParallel,
+    load,
+    patience,
+    sanitizer,
+    sleep,
+    test,
+    until,
+} from './lib/harness.js';
 import {
     NOTES,
     ask,
@@ -266,7 +275,7 @@ describe('what a route costs the others', () => {
 
     test('an endless loop in a GET delays no GET, no webhook, no action, no POST', async (t) => {
         const server = await startRoutes(t, SLOW, {
-            args: ['--handler-timeout', '1500'],
+            args: ['--handler-timeout', String(patience(3000))],
             env: keys.env,
         });
         const { data: user } = await addUser(server);
@@ -297,7 +306,7 @@ describe('what a route costs the others', () => {
         ].entries()) {
             t.diagnostic(`${what}: ${show(results[i])}`);
             assert.ok(results[i].length >= 3, `${what}: only ${results[i].length}`);
-            assert.ok(results[i].at(-1) < patience(1000), `${what}: ${show(results[i])}`);
+            assert.ok(results[i].at(-1) < patience(2000), `${what}: ${show(results[i])}`);
         }
     });
 
@@ -314,14 +323,16 @@ describe('what a route costs the others', () => {
     });
 
     test('an endless loop in a POST delays no GET', async (t) => {
-        const server = await startRoutes(t, SLOW, { args: ['--handler-timeout', '1000'] });
+        const server = await startRoutes(t, SLOW, {
+            args: ['--handler-timeout', String(patience(3000))],
+        });
         const loop = post(server, '/loop');
         await sleep(50);
         const times = await timesOf(() => ask(server, '/count'), loop);
         await assertFailed(server, await loop, /longer than/);
         t.diagnostic(show(times));
         assert.ok(times.length > 3);
-        assert.ok(times.at(-1) < patience(700), show(times));
+        assert.ok(times.at(-1) < patience(2000), show(times));
         await server.deliver(newRun());
     });
 
@@ -338,7 +349,7 @@ describe('what a route costs the others', () => {
     const HANG = `
         local s = ("a"):rep(1000000)
         local t = {}
-        for i = 1, 100000 do t[i] = s end
+        for i = 1, 20000 do t[i] = s end
         print("hanging")
         table.sort(t)`;
 
@@ -355,7 +366,9 @@ describe('what a route costs the others', () => {
         assert.equal((await server.reload(withRoutes(NOTES))).outcome, 'loaded');
         assertError(await ask(server, '/hang'), 404, 'not_found');
         assert.equal((await ask(server, '/count')).json().count, 10);
-        await server.stop();
+        // TSan calls it a leak that the thread is left behind, which it has to be.
+        if (sanitizer === 'tsan') await server.kill();
+        else await server.stop();
         assert.equal(await hanging, undefined);
     });
 
@@ -366,7 +379,7 @@ describe('what a route costs the others', () => {
                 ctx.db.insert("notes", { key = "lost" })
                 ${HANG}
             end,`,
-            { args: ['--handler-timeout', String(patience(100))] },
+            { args: ['--handler-timeout', String(patience(400))] },
         );
         await post(server, '/notes', { key: 'kept' });
         const hanging = post(server, '/hang').catch(() => undefined);

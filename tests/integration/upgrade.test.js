@@ -218,6 +218,15 @@ describe('a file of version 1', () => {
     });
 });
 
+test('a file with tables that somebody made before is taken as it is', async (t) => {
+    const server = newServer(t, { handlers: HANDLERS });
+    make(server.database, "CREATE TABLE notes (text); INSERT INTO notes VALUES ('mine')");
+    await server.start();
+    await server.deliver(userCreated());
+    assert.equal(server.rows('SELECT text FROM notes')[0].text, 'mine');
+    assert.equal(server.rows('SELECT count(*) AS n FROM workos_users')[0].n, 1);
+});
+
 describe('what can only be refused', () => {
     const newer =
         /the database has version 99, of a newer authkitd; this one \(\d+\.\d+\.\d+\) knows up to version 2(\n  |\\n|\n)install the newer one again, or put a backup from before/;
@@ -244,8 +253,12 @@ describe('what can only be refused', () => {
                 ),
             foreign,
         ],
-        'a nameless one with tables': [
-            (file) => make(file, 'PRAGMA journal_mode = DELETE; CREATE TABLE notes (text)'),
+        'a nameless one with a version of its own': [
+            (file) =>
+                make(
+                    file,
+                    'PRAGMA journal_mode = DELETE; CREATE TABLE notes (text); PRAGMA user_version = 2',
+                ),
             foreign,
         ],
         'no database': [

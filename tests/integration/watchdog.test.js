@@ -185,6 +185,27 @@ describe('a function that hangs', () => {
         await server.deliver(newRun());
     });
 
+    test('in a route that reads: abort, and no event that runs meanwhile is accused', async (t) => {
+        const server = await startServer(t, {
+            handlers: `${HANGING}\nauthkit.routes { ["GET /hang"] = function() ${HANG} end,
+                ["GET /fine"] = function() return "fine" end }`,
+            args: ARGS,
+        });
+        const hanging = server.client.request('GET', '/hang');
+        await server.waitForLog('hanging');
+        assert.equal((await server.client.request('GET', '/fine')).status, 200, 'nobody waits');
+        await server.deliver(newRun());
+        await sendToTheEnd(server, hanging);
+        const bite = server.lines.find((line) =>
+            /hangs where Lua can't interrupt it/.test(line.msg),
+        );
+        assert.equal(bite.route, 'GET /hang');
+        await server.start();
+        await server.waitForLog('took the last process down', 'GET /hang');
+        assert.equal((await server.client.request('GET', '/fine')).text, 'fine');
+        await server.deliver(newRun());
+    });
+
     test('is not one that only takes too long: that one fails, and the process lives', async (t) => {
         const server = await startServer(t, {
             handlers: script('if event.data.what == "loop" then while true do end end'),

@@ -11,6 +11,8 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <time.h>
+#include <unistd.h>
 
 #define ISSUER "https://api.workos.com"
 #define HEADER "{\"alg\":\"RS256\",\"kid\":\"k1\"}"
@@ -233,6 +235,27 @@ static void auth__the_log_says_what_to_mend(void **state)
     auth_stop(auth);
 }
 
+/* WorkOS dates its tokens with the present: whoever takes that for the future has a wrong clock. */
+static void auth__the_log_says_that_the_clock_is_behind(void **state)
+{
+    struct auth_opts opts = usual();
+    struct auth *auth = start(&opts);
+    char claims[200];
+    const char *text;
+
+    (void)state;
+    expect(auth, bearer(&pair, CLAIMS, 300), AUTH_OK, ""); /* the keys are there */
+    usleep(1100 * 1000); /* a test before this one may have had it said */
+    snprintf(claims, sizeof(claims), CLAIMS ",\"nbf\":%lld", (long long)time(NULL) + 200);
+    listen_to_log(LOG_LEVEL_WARN);
+    for (int i = 0; i < 20; i++)
+        expect(auth, bearer(&pair, claims, 300), AUTH_REFUSED, "token_not_yet_valid");
+    text = what_was_logged();
+    assert_non_null(strstr(text, "this machine's clock is behind"));
+    assert_in_range(strlen(text), 1, 1000); /* once a second, not once a token */
+    auth_stop(auth);
+}
+
 /* What strangers send shall not fill the log; nor does the log help them who read over its shoulder. */
 static void auth__of_forgeries_the_log_knows_at_debug(void **state)
 {
@@ -402,6 +425,7 @@ int main(void)
         cmocka_unit_test(auth__codes),
         cmocka_unit_test(auth__headers),
         cmocka_unit_test(auth__audiences_are_the_client_id_unless_told),
+        cmocka_unit_test(auth__the_log_says_that_the_clock_is_behind),
         cmocka_unit_test(auth__of_forgeries_the_log_knows_at_debug),
         cmocka_unit_test(auth__no_keys_is_no_refusal),
         cmocka_unit_test(auth__a_server_that_stops),

@@ -79,6 +79,22 @@ static void message__headers_have_a_ceiling(void **state)
     response_release(&response);
 }
 
+/* It had no room and is there in part: no line, and nothing behind it. */
+static void message__half_a_header_is_none(void **state)
+{
+    struct http_response response = response_new();
+    char long_value[80] = "";
+
+    (void)state;
+    memset(long_value, 'x', sizeof(long_value) - 1);
+    assert_int_equal(http_response_header(&response, "X-A", "1"), 0);
+    assert_int_equal(http_response_header(&response, "X-B", long_value), ERR_LIMIT);
+    assert_true(http_response_has_header(&response, "X-A"));
+    assert_false(http_response_has_header(&response, "X-B"));
+    assert_false(http_response_has_header(&response, "X-C"));
+    response_release(&response);
+}
+
 static void message__added_headers_are_found(void **state)
 {
     struct http_response response = response_new();
@@ -132,6 +148,7 @@ int main(void)
         cmocka_unit_test(message__error_replaces_the_body),
         cmocka_unit_test(message__headers_cannot_be_forged),
         cmocka_unit_test(message__headers_have_a_ceiling),
+        cmocka_unit_test(message__half_a_header_is_none),
         cmocka_unit_test(message__added_headers_are_found),
         cmocka_unit_test(message__type_of_a_response),
         cmocka_unit_test(message__statuses_without_a_body),

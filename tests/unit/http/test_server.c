@@ -144,6 +144,8 @@ static const struct {
     {"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n",
      200, false},
     {POST "Content-Length: 0\r\n\r\n", 200, true},
+    {"PATCH / HTTP/1.1\r\nHost: x\r\n\r\n", 200, true},
+    {"DELETE / HTTP/1.1\r\nHost: x\r\n\r\n", 200, true},
     {POST "Content-Length: 5\r\n\r\nhello", 200, true},
     {POST "Content-Length: 0005\r\n\r\nhello", 200, true},
     {"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", 200, true},
@@ -152,7 +154,6 @@ static const struct {
     /* the length */
     {POST "\r\n", 411, false},
     {"PUT / HTTP/1.1\r\nHost: x\r\n\r\n", 411, false},
-    {"PATCH / HTTP/1.0\r\nHost: x\r\n\r\n", 411, false},
     {POST "Content-Length: 2abc\r\n\r\nab", 400, false},
     {POST "Content-Length: +5\r\n\r\nhello", 400, false},
     {POST "Content-Length: -5\r\n\r\nhello", 400, false},

@@ -112,6 +112,44 @@ static void etag__the_scripts_own_is_used(void **state)
     exchange_release(&x);
 }
 
+/* The same bytes as another type are another answer. */
+static void etag__is_of_the_type_as_well(void **state)
+{
+    struct exchange x = exchange_new("GET", "/todos");
+    char tag[TAG_SIZE];
+
+    (void)state;
+    make_tag(tag);
+    x.response.content_type = "text/plain; charset=utf-8";
+    buf_puts(&x.response.body, "{\"a\":1}");
+    etag_apply(&x.request, &x.response);
+    assert_string_not_equal(exchange_header(&x, "ETag"), tag);
+    exchange_release(&x);
+}
+
+/* What a script calls a tag and is none, or is longer than what is looked at, fits nothing. */
+static void etag__what_is_no_tag_is_not_compared(void **state)
+{
+    static const char *const tags[] = {"", "W/", "\"", "mine", "W/mine", "\"mine"};
+    char long_tag[301] = "\"", other[301] = "\"";
+
+    (void)state;
+    memset(long_tag + 1, 'x', 299);
+    memset(other + 1, 'x', 299);
+    long_tag[299] = other[299] = '"';
+    other[298] = 'y';
+    for (size_t i = 0; i < ARRAY_LEN(tags) + 1; i++) {
+        struct exchange x = exchange_new("GET", "/todos");
+
+        exchange_add(&x, "If-None-Match", i < ARRAY_LEN(tags) ? "\"mine\"" : other);
+        assert_int_equal(
+            http_response_header(&x.response, "ETag", i < ARRAY_LEN(tags) ? tags[i] : long_tag), 0);
+        etag_apply(&x.request, &x.response);
+        assert_int_equal(x.response.status, 200);
+        exchange_release(&x);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -120,6 +158,8 @@ int main(void)
         cmocka_unit_test(etag__anything_else_is_sent),
         cmocka_unit_test(etag__only_answers_to_reading_have_one),
         cmocka_unit_test(etag__the_scripts_own_is_used),
+        cmocka_unit_test(etag__is_of_the_type_as_well),
+        cmocka_unit_test(etag__what_is_no_tag_is_not_compared),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -57,6 +57,23 @@ static void readers__without_a_script_there_is_none(void **state)
     stop(&s);
 }
 
+/* Absent is a script: what asks for a path that isn't there gets a 404, and this is none. */
+static void readers__without_a_database_there_is_none(void **state)
+{
+    struct reader *reader;
+    struct service s;
+    struct err err;
+
+    (void)state;
+    start(&s);
+    assert_int_equal(rename("test.db", "moved.db"), 0);
+    assert_int_equal(readers_take(pool, &reader, &err), ERR_IO);
+    assert_int_equal(err.code, ERR_IO);
+    assert_int_equal(rename("moved.db", "test.db"), 0);
+    readers_give_back(pool, take());
+    stop(&s);
+}
+
 static void readers__the_last_one_is_used_again(void **state)
 {
     struct service s;
@@ -172,6 +189,139 @@ static void readers__a_swap_that_comes_to_nothing_changes_nothing(void **state)
     stop(&s);
 }
 
+/* A disk that hangs in the COMMIT holds up nobody who only reads. */
+static void readers__nobody_waits_for_ever_for_a_swap(void **state)
+{
+    int64_t began_ms = clock_mono_ms();
+    struct service s;
+    struct reader *reader;
+
+    (void)state;
+    start(&s);
+    reader = take();
+    readers_installing(pool);
+    assert_false(readers_is_outdated(pool, reader));
+    assert_true(clock_mono_ms() - began_ms < 10 * READERS_WAIT_MS);
+    readers_give_back(pool, reader);
+    readers_installed(pool, NULL);
+    stop(&s);
+}
+
+static void *wait_for_swap(void *arg)
+{
+    (void)readers_is_outdated(pool, arg);
+    return NULL;
+}
+
+/* What comes back is for who wants it, not for who waits for something else. */
+static void readers__who_waits_for_a_swap_takes_no_place(void **state)
+{
+    const struct timespec pause = {.tv_nsec = 50000000};
+    struct reader *taken[READERS_MAX], *reader;
+    pthread_t waiters[4], giver;
+    struct service s;
+    struct err err;
+    int64_t began_ms;
+
+    (void)state;
+    start(&s);
+    for (int i = 0; i < READERS_MAX; i++)
+        taken[i] = take();
+    readers_installing(pool);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(thread_start(&waiters[i], "waiter", wait_for_swap, taken[1 + i], &err), 0);
+    nanosleep(&pause, NULL);
+    assert_int_equal(thread_start(&giver, "giver", give_back_soon, taken[0], &err), 0);
+    began_ms = clock_mono_ms();
+    reader = take();
+    assert_true(clock_mono_ms() - began_ms < READERS_WAIT_MS / 2);
+    readers_installed(pool, NULL);
+    pthread_join(giver, NULL);
+    for (int i = 0; i < 4; i++)
+        pthread_join(waiters[i], NULL);
+    taken[0] = reader;
+    for (int i = 0; i < READERS_MAX; i++)
+        readers_give_back(pool, taken[i]);
+    stop(&s);
+}
+
+static int installings;
+
+static void count_installing(void *arg)
+{
+    (void)arg;
+    installings++;
+}
+
+/* A new schema may be long in the making, and those whose function fails would wait for it. */
+static void readers__a_swap_begins_when_the_schema_is_made(void **state)
+{
+    static const char *const texts[] = {
+        "require('authkit').schema { t = { columns = { a = 'text' } } }\n",
+        "require('authkit').schema { t = { columns = { a = 'integer' } } }\n", /* is refused */
+    };
+    struct script_opts opts = {.path = "handlers.lua", .memory_bytes = 16 << 20};
+    struct buf report = BUF_INIT(65536);
+    struct script *script = NULL;
+    struct service s;
+    struct err err;
+    FILE *file;
+
+    (void)state;
+    installings = 0;
+    start_service_with(&s, (struct workos_opts){.installing = count_installing});
+    install_script(&s, texts[0], 1000);
+    assert_int_equal(installings, 1);
+    file = fopen("handlers.lua", "w");
+    fputs(texts[1], file);
+    fclose(file);
+    assert_int_equal(script_load(&script, &opts, &err), 0);
+    assert_int_equal(workos_install(s.workos, script, &report, &err), ERR_INVALID);
+    assert_int_equal(installings, 1);
+    script_free(script);
+    buf_release(&report);
+    stop_service(&s);
+}
+
+/* A crowd that wants slow functions must leave threads for what is more urgent. */
+static void *take_busy(void *arg)
+{
+    int64_t began_ms = clock_mono_ms(), *out_ms = arg;
+    struct reader *reader;
+    struct err err;
+
+    if (readers_take(pool, &reader, &err) == 0)
+        readers_give_back(pool, reader);
+    *out_ms = clock_mono_ms() - began_ms;
+    return NULL;
+}
+
+static void readers__a_crowd_does_not_wait_for_long(void **state)
+{
+    enum { CROWD = READERS_CROWD + 8 };
+    struct reader *taken[READERS_MAX];
+    pthread_t threads[CROWD];
+    int64_t waited_ms[CROWD];
+    int patient = 0;
+    struct service s;
+    struct err err;
+
+    (void)state;
+    start(&s);
+    for (int i = 0; i < READERS_MAX; i++)
+        taken[i] = take();
+    for (int i = 0; i < CROWD; i++)
+        assert_int_equal(thread_start(&threads[i], "crowd", take_busy, &waited_ms[i], &err), 0);
+    for (int i = 0; i < CROWD; i++) {
+        pthread_join(threads[i], NULL);
+        patient += waited_ms[i] >= READERS_WAIT_MS;
+    }
+    assert_true(patient > 0 && patient <= READERS_CROWD);
+    for (int i = 0; i < READERS_MAX; i++)
+        readers_give_back(pool, taken[i]);
+    stop(&s);
+}
+
 static int64_t count_events(struct reader *reader)
 {
     struct stmt *stmt = NULL;
@@ -239,11 +389,16 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_TEMP_DIR(readers__without_a_script_there_is_none),
+        IN_TEMP_DIR(readers__without_a_database_there_is_none),
         IN_TEMP_DIR(readers__the_last_one_is_used_again),
         IN_TEMP_DIR(readers__more_are_made_for_who_has_waited),
         IN_TEMP_DIR(readers__who_waits_gets_what_comes_back),
         IN_TEMP_DIR(readers__a_new_script_reaches_them),
         IN_TEMP_DIR(readers__a_swap_that_comes_to_nothing_changes_nothing),
+        IN_TEMP_DIR(readers__nobody_waits_for_ever_for_a_swap),
+        IN_TEMP_DIR(readers__who_waits_for_a_swap_takes_no_place),
+        IN_TEMP_DIR(readers__a_swap_begins_when_the_schema_is_made),
+        IN_TEMP_DIR(readers__a_crowd_does_not_wait_for_long),
         IN_TEMP_DIR(readers__what_is_read_is_of_one_moment),
         IN_TEMP_DIR(readers__a_user_is_shown_with_every_column_but_raw),
     };

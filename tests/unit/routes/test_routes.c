@@ -3,8 +3,11 @@
 
 #include "base/thread.h"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 static const char script_text[] =
     "local authkit = require 'authkit'\n"
@@ -24,6 +27,17 @@ static const char script_text[] =
     "  end,\n"
     "  ['GET /writes'] = function(ctx) ctx.db.insert('notes', { text = 'x' }) end,\n"
     "  ['GET /loop'] = function() while true do end end,\n"
+    "  ['POST /lost'] = function(ctx)\n"
+    "    ctx.db.insert('notes', { text = 'lost' })\n"
+    "    pcall(ctx.db.sql, 'INSERT OR ROLLBACK INTO notes (_id, _creation_time, text)'\n"
+    "      .. ' SELECT _id, 0, text FROM notes')\n"
+    "  end,\n"
+    "  ['POST /once'] = function()\n"
+    "    runs = (runs or 0) + 1\n"
+    "    assert(runs == 1, 'run again')\n"
+    "    return 200, '<p>', { ['content-type'] = 'text/html' }\n"
+    "  end,\n"
+    "  ['GET /fails/:what'] = function() error('it fails') end,\n"
     "}\n";
 
 static void start(struct site *site)
@@ -145,6 +159,124 @@ static void routes__the_user_path_takes_reading_only(void **state)
     site_stop(&site);
 }
 
+/* --- what goes wrong behind the function ------------------------------------------------------ */
+
+/* It is the function's doing, and it would be the same the next time. */
+static void routes__a_transaction_that_a_function_lost_is_its_failure(void **state)
+{
+    struct site site;
+
+    (void)state;
+    start(&site);
+    (void)site_ask(&site, "POST", "/lost", "");
+    assert_int_equal(site_status(&site), 500);
+    assert_non_null(exchange_header(&site.exchange, "X-Request-ID"));
+    assert_string_equal(site_ask(&site, "GET", "/count", ""), "0");
+    site_stop(&site);
+}
+
+/* The writer, held up until the test lets go of it. */
+struct hold {
+    struct workos_call call;
+    struct workos *workos;
+    sem_t held, go;
+};
+
+static int hold_writer(struct workos_call *call, struct script *script, struct db *db,
+                       struct err *err)
+{
+    struct hold *hold = (struct hold *)call;
+
+    (void)script, (void)db, (void)err;
+    sem_post(&hold->held);
+    sem_wait(&hold->go);
+    return 0;
+}
+
+static void *run_hold(void *arg)
+{
+    struct hold *hold = arg;
+    struct err err;
+
+    assert_int_equal(workos_run(hold->workos, &hold->call, &err), 0);
+    return NULL;
+}
+
+struct posting {
+    struct site *site;
+    struct exchange x;
+};
+
+static void *run_posting(void *arg)
+{
+    struct posting *posting = arg;
+
+    site_serve(posting->site, &posting->x);
+    return NULL;
+}
+
+/* The answer that it had made is of another type than the one that it gets. */
+static void routes__one_that_fails_when_it_runs_again_is_a_clean_failure(void **state)
+{
+    const struct timespec pause = {.tv_nsec = 100000000};
+    struct hold hold = {.call = {.name = "hold", .run = hold_writer}};
+    struct posting postings[2];
+    pthread_t holder, threads[2];
+    struct site site;
+    struct err err;
+
+    (void)state;
+    start(&site);
+    hold.workos = site.service.workos;
+    sem_init(&hold.held, 0, 0);
+    sem_init(&hold.go, 0, 0);
+    assert_int_equal(thread_start(&holder, "holder", run_hold, &hold, &err), 0);
+    sem_wait(&hold.held);
+    for (int i = 0; i < 2; i++) { /* they come into one batch, in which the other one undoes it */
+        postings[i].site = &site;
+        postings[i].x = exchange_new("POST", i == 0 ? "/once" : "/lost");
+        assert_int_equal(thread_start(&threads[i], "post", run_posting, &postings[i], &err), 0);
+        nanosleep(&pause, NULL);
+    }
+    sem_post(&hold.go);
+    pthread_join(holder, NULL);
+    for (int i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(postings[i].x.response.status, 500);
+        assert_string_equal(http_response_type(&postings[i].x.response), "application/json");
+        exchange_release(&postings[i].x);
+    }
+    sem_destroy(&hold.held);
+    sem_destroy(&hold.go);
+    site_stop(&site);
+}
+
+/* Whoever asks must not be able to keep from the log what went wrong. */
+static void routes__a_long_path_leaves_room_in_the_log(void **state)
+{
+    static char path[15000] = "/fails/", log[65536];
+    int fd = open("log", O_RDWR | O_CREAT, 0600), stderr_fd = dup(STDERR_FILENO);
+    struct site site;
+    const char *id;
+
+    (void)state;
+    memset(path + strlen(path), '"', sizeof(path) - strlen(path) - 1);
+    start(&site);
+    log_setup(LOG_LEVEL_INFO, LOG_FORMAT_JSON);
+    dup2(fd, STDERR_FILENO);
+    (void)site_ask(&site, "GET", path, "");
+    dup2(stderr_fd, STDERR_FILENO);
+    log_setup(LOG_LEVEL_ERROR + 1, LOG_FORMAT_TEXT);
+    assert_int_equal(site_status(&site), 500);
+    assert_true(pread(fd, log, sizeof(log) - 1, 0) > 0);
+    id = exchange_header(&site.exchange, "X-Request-ID");
+    assert_non_null(strstr(log, id));
+    assert_non_null(strstr(log, "it fails"));
+    close(fd);
+    close(stderr_fd);
+    site_stop(&site);
+}
+
 /* --- a new script while requests come --------------------------------------------------------- */
 
 /* Each script asks for the column that only its own schema has: n rises with every script. */
@@ -238,6 +370,9 @@ int main(void)
         IN_TEMP_DIR(routes__reading_cannot_write),
         IN_TEMP_DIR(routes__an_endless_loop_ends_and_the_place_is_good_again),
         IN_TEMP_DIR(routes__the_user_path_takes_reading_only),
+        IN_TEMP_DIR(routes__a_transaction_that_a_function_lost_is_its_failure),
+        IN_TEMP_DIR(routes__one_that_fails_when_it_runs_again_is_a_clean_failure),
+        IN_TEMP_DIR(routes__a_long_path_leaves_room_in_the_log),
         IN_TEMP_DIR(routes__a_reload_drops_no_request_and_never_goes_back),
     };
 

@@ -98,6 +98,53 @@ static void hostile__lists_lose_nothing_without_a_word(void **state)
     raises("authkit.json.encode { 1, 2, cursor = 3 }", "both a list and names");
 }
 
+/* Every state has an order of its own for the names of a table, and so has every way of filling it. */
+static void json__members_come_by_name(void **state)
+{
+    (void)state;
+    passes(
+        "assert(authkit.json.encode { b = 1, a = 2, ab = { z = 1, ['é'] = 2, [''] = 3, B = 4 } } "
+        "==\n"
+        "  '{\"a\":2,\"ab\":{\"\":3,\"B\":4,\"z\":1,\"é\":2},\"b\":1}')\n"
+        "for n = 1, 100 do\n"
+        "  local up, down, names = {}, {}, {}\n"
+        "  for i = 1, n do up['n' .. i] = i; names[i] = 'n' .. i end\n"
+        "  for i = n, 1, -1 do down['n' .. i] = i end\n"
+        "  table.sort(names)\n"
+        "  for i, name in ipairs(names) do names[i] = ('\"%s\":%s'):format(name, name:sub(2)) end\n"
+        "  assert(authkit.json.encode(up) == '{' .. table.concat(names, ',') .. '}')\n"
+        "  assert(authkit.json.encode(down) == authkit.json.encode(up))\n"
+        "end\n");
+}
+
+static void json__weak_table_may_lose_members_meanwhile(void **state)
+{
+    (void)state;
+    passes("for _ = 1, 20 do\n"
+           "  local weak = setmetatable({}, { __mode = 'v' })\n"
+           "  for i = 1, 300 do\n"
+           "    local inner = {}\n"
+           "    for k = 1, 40 do inner['inner name number ' .. k .. ', long enough to be no short "
+           "one'] = k end\n"
+           "    weak['a name of a member, long enough to be no short string ' .. i] = inner\n"
+           "  end\n"
+           "  authkit.json.encode(weak)\n"
+           "end\n");
+}
+
+static void json__null_is_kept_when_it_is_wanted(void **state)
+{
+    (void)state;
+    passes("local text = '{\"a\":null,\"b\":[1,null],\"c\":{\"d\":null}}'\n"
+           "local value = authkit.json.decode(text, authkit.null)\n"
+           "assert(value.a == authkit.null and value.b[2] == authkit.null and value.c.d == "
+           "authkit.null)\n"
+           "assert(value.x == nil and authkit.json.encode(value) == text)\n"
+           "assert(authkit.json.decode(text, nil).a == nil)\n"
+           "assert(authkit.json.decode('null', authkit.null) == authkit.null)\n");
+    raises("authkit.json.decode('1', true)", "behind its text wants nothing, or authkit.null");
+}
+
 static void hostile__reals_are_finite(void **state)
 {
     (void)state;
@@ -176,6 +223,9 @@ int main(void)
         IN_TEMP_DIR(hostile__log_fields_outlive_what_a_tostring_does),
         IN_TEMP_DIR(hostile__page_can_be_encoded),
         IN_TEMP_DIR(hostile__lists_lose_nothing_without_a_word),
+        IN_TEMP_DIR(json__members_come_by_name),
+        IN_TEMP_DIR(json__weak_table_may_lose_members_meanwhile),
+        IN_TEMP_DIR(json__null_is_kept_when_it_is_wanted),
         IN_TEMP_DIR(hostile__reals_are_finite),
         IN_TEMP_DIR(hostile__keys_of_upsert_are_names),
         IN_TEMP_DIR(hostile__too_many_columns_are_refused_when_declared),

@@ -73,6 +73,8 @@ static void route__what_is_no_route_is_refused_by_name(void **state)
         {"GET /:", "needs a name"},
         {"GET /:/a", "needs a name"},
         {"GET /:a-b", "a parameter is a whole segment"},
+        {"GET /{a}", "a parameter is written with a colon"},
+        {"GET /x/<int:a>", "a parameter is written with a colon"},
         {"GET /:a.json", "a parameter is a whole segment"},
         {"GET /:a:b", "a parameter is a whole segment"},
         {"GET /:\xC3\xA4", "a parameter is a whole segment"},

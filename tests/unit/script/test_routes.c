@@ -2,6 +2,7 @@
 /* authkit.routes: what may be declared, what a function gets, and what its results become. */
 #include "asking.h"
 #include "embedded_lua.h"
+#include "script/script_state.h"
 
 #define TEXT "200 text/plain; charset=utf-8||"
 #define JSON "200 application/json||"
@@ -165,6 +166,34 @@ static void request__is_a_table_of_its_own(void **state)
                         "body headers json method mine params path query query_string remote_addr");
 }
 
+/* What pairs gives away is a function that a script may call with anything. */
+static void request__its_iterator_takes_tables_only(void **state)
+{
+    (void)state;
+    assert_string_equal(asking_once(&a, "local step = pairs(request)\n"
+                                        "for _, value in ipairs { 5, 'x', print, true } do\n"
+                                        "  assert(not pcall(step, value))\n"
+                                        "end\n"
+                                        "assert(not pcall(step) and step({ 'a' }) == 1)\n"
+                                        "return 'ok'"),
+                        TEXT "ok");
+}
+
+/* So a client can clear a value, and leave another one alone. */
+static void request__null_differs_from_nothing_when_asked_for(void **state)
+{
+    (void)state;
+    a.body = "{\"a\":null,\"c\":1}";
+    assert_string_equal(asking_once(&a,
+                                    "local body = request.json(authkit.null)\n"
+                                    "assert(body.a == authkit.null and body.b == nil)\n"
+                                    "assert(body == request:json(authkit.null))\n"
+                                    "assert(request.json().a == nil and request:json().c == 1)\n"
+                                    "assert(not pcall(request.json, 'null'))\n"
+                                    "return body"),
+                        JSON "{\"a\":null,\"c\":1}");
+}
+
 static void request__bad_encoding_is_answered(void **state)
 {
     static const char *const paths[] = {"GET /%", "GET /%zz", "GET /a%FF", "GET /a%00b",
@@ -217,6 +246,25 @@ static void request__body_that_is_not_json_is_answered(void **state)
 
 /* The memory behind a request is the server's: of one that was kept there is left what was looked at,
  * and its json() doesn't read another one's body. */
+/* What it took to read one large body isn't kept for all small ones that follow. */
+static void request__large_body_leaves_no_memory_behind(void **state)
+{
+    enum { ZEROS = 400000 };
+    char *body = malloc(2 * ZEROS + 2);
+
+    (void)state;
+    assert_non_null(body);
+    for (size_t i = 0; i < ZEROS; i++)
+        memcpy(body + 1 + 2 * i, "0,", 2);
+    body[0] = '[';
+    memcpy(body + 2 * ZEROS, "]", 2);
+    asking_route(&a, "POST /", "return #request.json()");
+    a.body = body;
+    assert_string_equal(asking_for(&a, "POST /"), JSON "400000");
+    assert_true(a.b.script->scratch.capacity <= SCRATCH_KEPT_NODES);
+    free(body);
+}
+
 static void request__kept_one_reads_nothing_any_more(void **state)
 {
     char *body = strdup("{\"a\":1}");
@@ -661,8 +709,11 @@ int main(void)
         WITH_ASKING(request__fields),
         WITH_ASKING(request__without_anything),
         WITH_ASKING(request__is_a_table_of_its_own),
+        WITH_ASKING(request__its_iterator_takes_tables_only),
+        WITH_ASKING(request__null_differs_from_nothing_when_asked_for),
         WITH_ASKING(request__bad_encoding_is_answered),
         WITH_ASKING(request__body_that_is_not_json_is_answered),
+        WITH_ASKING(request__large_body_leaves_no_memory_behind),
         WITH_ASKING(request__kept_one_reads_nothing_any_more),
         WITH_ASKING(answer__value_alone),
         WITH_ASKING(answer__status_body_and_headers),

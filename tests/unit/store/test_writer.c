@@ -49,6 +49,7 @@ struct bench {
     int fatals;
     char fatal_text[ERR_TEXT_MAX];
     sem_t fatal;
+    char rooms[64]; /* "full room full …" */
 };
 
 static void write_down(struct bench *b, const char *what, const char *name)
@@ -125,6 +126,15 @@ static void note_fatal(void *arg, const struct err *err)
     sem_post(&b->fatal);
 }
 
+static void note_full(void *arg, bool is_full)
+{
+    struct bench *b = arg;
+    size_t len = strlen(b->rooms);
+
+    snprintf(b->rooms + len, sizeof(b->rooms) - len, "%s%s", len ? " " : "",
+             is_full ? "full" : "room");
+}
+
 static struct test_job *init_job(struct bench *b, struct test_job *t)
 {
     t->job.run = run_test_job;
@@ -173,6 +183,7 @@ static void start(struct bench *b, struct writer_opts opts)
         fail_msg("%s", err.text);
     opts.db = b->db;
     opts.on_fatal = note_fatal;
+    opts.on_full = note_full;
     opts.arg = b;
     if (writer_start(&b->writer, &opts, &err) < 0)
         fail_msg("%s", err.text);
@@ -657,7 +668,7 @@ static void writer__full_disk_fails_the_batch(void **state)
     close_gate(&b, &gate, false);
     for (int i = 0; i < 3; i++)
         submit(jobs[i]);
-    atomic_store(&fault_writes, 1); /* the second write of the COMMIT */
+    atomic_store(&fault_writes, 0); /* the COMMIT's */
     open_gate(&gate);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(result(jobs[i]), ERR_FULL);
@@ -670,6 +681,77 @@ static void writer__full_disk_fails_the_batch(void **state)
     assert_int_equal(count("name = 'e'"), 1);
     assert_int_equal(count("1"), 1);
     assert_int_equal(b.fatals, 0);
+    stop(&b);
+}
+
+static int64_t full_since(struct bench *b)
+{
+    struct writer_state state;
+
+    writer_get_state(b->writer, &state);
+    return state.full_since_ms;
+}
+
+/* A job that only reads needs no room, and tells nothing about it. */
+static void writer__full_disk_is_told_once_and_so_is_its_end(void **state)
+{
+    int64_t before_ms = clock_wall_ms(), since_ms;
+    struct bench b;
+
+    (void)state;
+    start(&b, plain);
+    assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (name) VALUES ('a')")), 0);
+    assert_int_equal(full_since(&b), 0);
+    atomic_store(&fault_writes, 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (name) VALUES ('b')")), ERR_FULL);
+    since_ms = full_since(&b);
+    assert_true(since_ms >= before_ms && since_ms <= clock_wall_ms());
+    assert_int_equal(do_job(JOB(&b, .sql = "SELECT 1")), 0);
+    assert_int_equal(full_since(&b), since_ms);
+    assert_string_equal(b.rooms, "full");
+    fault_none();
+    assert_int_equal(do_job(JOB(&b, .fails = ERR_SCRIPT)), ERR_SCRIPT);
+    assert_int_equal(full_since(&b), since_ms);
+    assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (name) VALUES ('c')")), 0);
+    assert_int_equal(full_since(&b), 0);
+    assert_string_equal(b.rooms, "full room");
+    stop(&b);
+}
+
+static uint64_t observed(const struct metric_histogram *histogram)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(histogram->counts); i++)
+        sum += metric_value(&histogram->counts[i]);
+    return sum;
+}
+
+static void writer__counts_batches_and_the_commits_of_those_that_wrote(void **state)
+{
+    struct bench b;
+    struct test_job *jobs[3];
+    struct gate gate;
+
+    (void)state;
+    start(&b, plain);
+    close_gate(&b, &gate, false);
+    jobs[0] = JOB(&b, .sql = "INSERT INTO t (b) VALUES (x'00')");
+    jobs[1] = JOB(&b, .sql = "INSERT INTO t (b) VALUES (x'01')");
+    jobs[2] = JOB(&b, .sql = "SELECT 1");
+    for (int i = 0; i < 3; i++)
+        submit(jobs[i]);
+    open_gate(&gate);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(result(jobs[i]), 0);
+    assert_int_equal(do_job(JOB(&b, .sql = "SELECT 1")), 0);
+    assert_int_equal(
+        do_job(JOB(&b, .sql = "INSERT INTO t (b) VALUES (x'00')", .fails = ERR_SCRIPT)),
+        ERR_SCRIPT);
+    assert_int_equal(observed(&writer_counts(b.writer)->commits), 1);
+    assert_int_equal(observed(&writer_counts(b.writer)->batches), 4); /* the gate's own, too */
+    assert_int_equal(writer_counts(b.writer)->batches.sum, 1 + 3 + 1 + 1);
     stop(&b);
 }
 
@@ -997,6 +1079,8 @@ int main(void)
         IN_TEMP_DIR(writer__jobs_own_rollback_costs_nobody_else),
         IN_TEMP_DIR(writer__full_disk_fails_the_batch),
         IN_TEMP_DIR(writer__full_disk_within_a_job_fails_the_batch),
+        IN_TEMP_DIR(writer__full_disk_is_told_once_and_so_is_its_end),
+        IN_TEMP_DIR(writer__counts_batches_and_the_commits_of_those_that_wrote),
         IN_TEMP_DIR(writer__full_disk_spares_urgent_jobs_that_have_not_run),
         IN_TEMP_DIR(writer__lack_of_memory_spares_urgent_jobs_that_have_not_run),
         IN_TEMP_DIR(writer__urgent_jobs_dont_wait_for_a_begin_that_fails),

@@ -377,7 +377,7 @@ static void powercut__at_random_moments_loses_nothing_acknowledged(void **state)
         for (int round = 0; round < ROUNDS; round++) {
             struct fault_plan plan = {.seed = fault_random(&world.random)};
 
-            plan.cut_at = 1 + below(&world, round == 0 ? 150 : 300);
+            plan.cut_at = 1 + below(&world, round == 0 ? 60 : 120);
             snprintf(world.story, sizeof(world.story),
                      "AUTHKITD_SEED=%" PRIu64 ", world %" PRIu64
                      ", round %d, power cut at operation %ld",

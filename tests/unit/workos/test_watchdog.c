@@ -246,6 +246,35 @@ static void watchdog__hang_in_an_action_aborts_and_accuses_no_event(void **state
     assert_string_equal(note.type, "user_registration");
 }
 
+/* The writer is in an event meanwhile, which has nothing to do with it. */
+static void hang_in_reading(struct watchdog *watchdog)
+{
+    struct watchdog_watch watches[3];
+
+    watchdog_enter(watchdog, WATCHDOG_EVENT, "user.created", "event_1");
+    watchdog_begin(watchdog, &watches[0], "GET /quick");
+    watchdog_begin(watchdog, &watches[1], "GET /hangs");
+    watchdog_begin(watchdog, &watches[2], "GET /last");
+    watchdog_end(watchdog, &watches[0]);
+    watchdog_end(watchdog, &watches[2]);
+    hang();
+}
+
+static void watchdog__hang_in_reading_aborts_and_accuses_no_event(void **state)
+{
+    struct watchdog_opts reading = patient;
+    struct watchdog_note note;
+
+    (void)state;
+    reading.limit_ms[WATCHDOG_READING] = LIMIT_MS;
+    assert_ended_by(run_child(&reading, hang_in_reading), SIGABRT);
+    note = read_note();
+    assert_true(note.found);
+    assert_string_equal(note.id, "");
+    assert_string_equal(note.type, "GET /hangs");
+    assert_non_null(strstr(note.reason, "could not be interrupted"));
+}
+
 static void watchdog__without_a_note_aborts_all_the_same(void **state)
 {
     struct watchdog_opts without = opts;
@@ -405,6 +434,28 @@ static void watchdog__quick_functions_are_left_alone(void **state)
     assert_false(read_note().found);
 }
 
+static void watchdog__quick_readings_are_left_alone(void **state)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    struct watchdog_opts watched = opts;
+    struct watchdog *watchdog = NULL;
+    struct watchdog_watch watches[2];
+    int64_t until_ms = clock_mono_ms() + 1500; /* more than one could take */
+    struct err err;
+
+    (void)state;
+    watched.limit_ms[WATCHDOG_READING] = 100;
+    assert_int_equal(watchdog_start(&watchdog, &watched, &err), 0);
+    watchdog_begin(watchdog, &watches[0], "GET /");
+    for (int i = 1; clock_mono_ms() < until_ms; i++) { /* there is always one */
+        watchdog_begin(watchdog, &watches[i % 2], "GET /");
+        nanosleep(&pause, NULL);
+        watchdog_end(watchdog, &watches[(i + 1) % 2]);
+    }
+    watchdog_stop(watchdog);
+    assert_false(read_note().found);
+}
+
 static void watchdog__gives_the_signals_back(void **state)
 {
     struct watchdog *watchdog = NULL;
@@ -423,9 +474,13 @@ static void watchdog__gives_the_signals_back(void **state)
 
 static void watchdog__none_is_fine(void **state)
 {
+    struct watchdog_watch watch;
+
     (void)state;
     watchdog_enter(NULL, WATCHDOG_EVENT, "x", "y");
     watchdog_leave(NULL);
+    watchdog_begin(NULL, &watch, "x");
+    watchdog_end(NULL, &watch);
     watchdog_stop(NULL);
 }
 
@@ -440,6 +495,7 @@ int main(void)
         IN_TEMP_DIR(note__is_made_at_the_start_for_its_owner_alone),
         IN_TEMP_DIR(watchdog__hang_in_an_event_aborts_and_names_it),
         IN_TEMP_DIR(watchdog__hang_in_an_action_aborts_and_accuses_no_event),
+        IN_TEMP_DIR(watchdog__hang_in_reading_aborts_and_accuses_no_event),
         IN_TEMP_DIR(watchdog__without_a_note_aborts_all_the_same),
         IN_TEMP_DIR(watchdog__crash_in_a_function_leaves_a_note),
         IN_TEMP_DIR(watchdog__stack_that_ran_over_leaves_a_note),
@@ -447,6 +503,7 @@ int main(void)
         IN_TEMP_DIR(watchdog__abort_that_is_sent_ends_the_process),
         IN_TEMP_DIR(watchdog__what_is_no_functions_fault_accuses_none),
         IN_TEMP_DIR(watchdog__quick_functions_are_left_alone),
+        IN_TEMP_DIR(watchdog__quick_readings_are_left_alone),
         IN_TEMP_DIR(watchdog__gives_the_signals_back),
         cmocka_unit_test(watchdog__none_is_fine),
     };

@@ -588,7 +588,8 @@ static void workos__file_of_a_newer_version_is_refused(void **state)
 
     (void)state;
     assert_int_equal(db_open(&db, "test.db", DB_WRITER, &err), 0);
-    assert_int_equal(db_exec(db, "PRAGMA user_version = 1000", &err), 0);
+    assert_int_equal(
+        db_exec(db, "PRAGMA application_id = 1634429300; PRAGMA user_version = 1000", &err), 0);
     opts.db = db;
     assert_int_equal(workos_open(&workos, &opts, &err), ERR_INVALID);
     assert_non_null(strstr(err.text, "newer authkitd"));

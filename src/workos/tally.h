@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tally - how many events and users the database has, for who asks often.
+ *
+ * Counted on a connection of its own, beside the writer: events that aren't done by their index, which
+ * holds nothing else; users only while that is quick, since it means to look at each. What was counted a
+ * moment ago is given again: events for five seconds, users for a minute, both for fifty times as long
+ * as it took to count them.
+ *
+ * Threads    tally_open, _close: main. tally_get: any; it may take some hundred milliseconds.
+ * Errors     those of store/db.h. What can't be counted is unknown, or stays as it was.
+ * Limits     TALLY_EVENTS_MAX events of each status: more are shown as so many.
+ */
+#ifndef WORKOS_TALLY_H
+#define WORKOS_TALLY_H
+
+#include "base/err.h"
+#include "workos/event_log.h"
+
+#include <stdint.h>
+
+enum { TALLY_EVENTS_MAX = 1000000 };
+
+/* How many events have a status; the condition on 'done' is in the words of the index. */
+#define TALLY_EVENTS_SQL                                \
+    "SELECT count(*) FROM (SELECT 1 FROM workos_events" \
+    " WHERE status = ? AND status <> 'done' LIMIT 1000000)"
+
+struct tally;
+
+struct tally_counts {
+    int64_t events[EVENT_STATUSES]; /* -1: unknown, as those that are done always are */
+    int64_t users;                  /* -1: unknown */
+};
+
+/* The database is there, with its tables. */
+int tally_open(struct tally **out, const char *db_path, struct err *err) MUST_CHECK;
+void tally_close(struct tally *tally); /* NULL is fine */
+
+void tally_get(struct tally *tally, struct tally_counts *out);
+
+#endif

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+#include "workos/tally.h"
+
+#include "unit/workos/service.h"
+
+static void open_tally(struct tally **out)
+{
+    struct err err;
+
+    if (tally_open(out, "test.db", &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+static void add_events(const char *status, int count)
+{
+    char sql[512];
+
+    snprintf(sql, sizeof(sql),
+             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)"
+             " INSERT INTO workos_events (id, event, received_at, status, attempts, _created_us)"
+             " SELECT '%s' || i, 'user.created', 1, '%s', 1, 1 FROM n",
+             count, status, status);
+    exec_sql(sql);
+}
+
+static void tally__counts_what_is_not_done(void **state)
+{
+    struct service s;
+    struct tally *tally = NULL;
+    struct tally_counts counts;
+
+    (void)state;
+    start_service(&s);
+    add_events("done", 50);
+    add_events("failed", 3);
+    add_events("dead", 2);
+    assert_int_equal(deliver_event(&s, "event_1", "user.created", "user_1"), WEBHOOK_RECEIVED);
+    open_tally(&tally);
+    tally_get(tally, &counts);
+    assert_int_equal(counts.events[EVENT_FAILED], 3);
+    assert_int_equal(counts.events[EVENT_WAITING], 0);
+    assert_int_equal(counts.events[EVENT_DEAD], 2);
+    assert_int_equal(counts.events[EVENT_DONE], -1);
+    assert_int_equal(counts.users, 1);
+    tally_close(tally);
+    stop_service(&s);
+}
+
+static void tally__gives_the_same_again_for_a_while(void **state)
+{
+    struct service s;
+    struct tally *tally = NULL;
+    struct tally_counts counts;
+
+    (void)state;
+    start_service(&s);
+    open_tally(&tally);
+    tally_get(tally, &counts);
+    add_events("dead", 2);
+    tally_get(tally, &counts);
+    assert_int_equal(counts.events[EVENT_DEAD], 0);
+    tally_close(tally);
+    stop_service(&s);
+}
+
+/* With ten million events that are done a look at each would take seconds. */
+static void tally__is_quick_beside_many_events_that_are_done(void **state)
+{
+    struct service s;
+    struct tally *tally = NULL;
+    struct tally_counts counts;
+    struct stmt *plan = NULL;
+    struct err err;
+
+    (void)state;
+    start_service(&s);
+    add_events("done", 1000);
+    add_events("dead", 1);
+    open_tally(&tally);
+    tally_get(tally, &counts);
+    assert_int_equal(counts.events[EVENT_DEAD], 1);
+    assert_int_equal(stmt_new(&plan, s.db, "EXPLAIN QUERY PLAN " TALLY_EVENTS_SQL, &err), 0);
+    while (stmt_step(plan, &err) == 1)
+        assert_null(strstr(stmt_text(plan, 3, NULL), "SCAN workos_events"));
+    stmt_free(plan);
+    tally_close(tally);
+    stop_service(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        IN_TEMP_DIR(tally__counts_what_is_not_done),
+        IN_TEMP_DIR(tally__gives_the_same_again_for_a_while),
+        IN_TEMP_DIR(tally__is_quick_beside_many_events_that_are_done),
+    };
+
+    return cmocka_run_group_tests_name("tally", tests, NULL, NULL);
+}
