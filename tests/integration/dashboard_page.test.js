@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 
-import { newPage, startBrowser } from './lib/browser.js';
+import { sharedBrowser } from './lib/browser.js';
 import { atEnd, describe, patience, test, until } from './lib/harness.js';
 import { newFolder, runCommand, startServer, writeFile } from './lib/server.js';
 import {
@@ -16,6 +16,7 @@ import {
     userUpdated,
 } from './lib/workos.js';
 
+const browser = sharedBrowser();
 const TOKEN = 'a-token-that-nobody-can-guess-4f2c9';
 const BROKEN = `
 local authkit = require "authkit"
@@ -43,8 +44,8 @@ const HOSTILE = [
 ];
 
 /** A page at the dashboard. Whatever a browser has to say against it, or a dialog, fails the test. */
-async function open(t, server, browser, { hash = '#/', ...options } = {}) {
-    const page = await newPage(browser, { viewport: { width: 1200, height: 800 }, ...options });
+async function open(t, server, { hash = '#/', ...options } = {}) {
+    const page = await browser.newPage(t, { viewport: { width: 1200, height: 800 }, ...options });
     const requests = [];
     page.on('dialog', (dialog) => page.said.push(`a dialog: ${dialog.message()}`));
     page.on('request', (request) => requests.push(request.url()));
@@ -84,7 +85,7 @@ describe('the dashboard in a browser', () => {
             userUpdated(ada.data, { locale: 'fr-FR' }),
         ])
             await server.deliver(event);
-        const page = await open(t, server, await startBrowser(t), { hash: '#/users' });
+        const page = await open(t, server, { hash: '#/users' });
 
         const token = page.getByLabel('Admin token');
         await token.fill('wrong');
@@ -188,7 +189,7 @@ describe('the dashboard in a browser', () => {
             userCreated({ email: `fail${i}@example.com` }),
         );
         for (const event of failing) await server.deliver(event);
-        const page = await open(t, server, await startBrowser(t), { hash: '#/problems' });
+        const page = await open(t, server, { hash: '#/problems' });
         await until('them', async () => (await events(page).count()) === 3);
         await page.getByRole('button', { name: 'Retry all' }).click();
         await page.getByRole('button', { name: 'Cancel' }).click();
@@ -231,7 +232,7 @@ describe('the dashboard in a browser', () => {
         );
         await server.deliver(newEvent('connection.activated', { id: HOSTILE[1] }));
         await server.reload(`error([[${HOSTILE[0]}]])`);
-        const page = await open(t, server, await startBrowser(t));
+        const page = await open(t, server);
 
         for (const hash of [
             '#/users',
@@ -296,7 +297,7 @@ describe('the dashboard in a browser', () => {
 
     test('it goes on by itself, pauses when told to or not looked at, and comes back when the server does', async (t) => {
         const server = await startServer(t, { handlers: BROKEN });
-        const page = await open(t, server, await startBrowser(t), { hash: '#/events' });
+        const page = await open(t, server, { hash: '#/events' });
         await page.getByText('Nothing has arrived yet.').waitFor();
         await server.deliver(userCreated());
         await until('an event', async () => (await events(page).count()) === 1);
@@ -346,7 +347,7 @@ describe('the dashboard in a browser', () => {
                 userCreated({ email: `user${String(i).padStart(3, '0')}@example.com` }),
             );
         await server.deliver(sessionCreated());
-        const page = await open(t, server, await startBrowser(t), { hash: '#/events' });
+        const page = await open(t, server, { hash: '#/events' });
         const more = page.getByRole('button', { name: 'Show more' });
         await until('a page', async () => (await events(page).count()) === 50);
         await more.click();
@@ -390,7 +391,7 @@ describe('the dashboard in a browser', () => {
 
     test('charts show what is known, and say what is not', async (t) => {
         const server = await startServer(t, { handlers: BROKEN });
-        const page = await open(t, server, await startBrowser(t));
+        const page = await open(t, server);
         let events = 0;
         let served;
         await page.route('**/metrics', (route) =>
@@ -445,7 +446,6 @@ process_resident_memory_bytes 52428800
             handlers: BROKEN,
             env: { AUTHKITD_ADMIN_TOKEN: TOKEN },
         });
-        const browser = await startBrowser(t);
         const ada = userCreated({ email: 'ada@example.com' });
         const failing = userCreated({ email: 'fail@example.com', first_name: 'Eve' });
         for (const event of [
@@ -476,7 +476,7 @@ process_resident_memory_bytes 52428800
             configuration: '#/configuration',
         };
         for (const [name, look] of Object.entries(looks)) {
-            const page = await open(t, server, browser, look);
+            const page = await open(t, server, look);
             await page.getByLabel('Admin token').waitFor();
             await page.screenshot({ path: path.join(folder, `${name}-sign-in.png`) });
             await page.getByLabel('Admin token').fill(TOKEN);
@@ -501,7 +501,7 @@ process_resident_memory_bytes 52428800
             assert.ok(name === 'dark' ? ground < 60 : ground > 200, `${name}: ${ground}`);
         }
 
-        const page = await open(t, server, browser);
+        const page = await open(t, server);
         await page.getByLabel('Admin token').waitFor();
         await page.keyboard.type(TOKEN);
         await page.keyboard.press('Enter');
@@ -541,9 +541,30 @@ process_resident_memory_bytes 52428800
     });
 });
 
+test('the overview says in words what is wrong', async (t) => {
+    const server = await startServer(t, { handlers: BROKEN });
+    const page = await open(t, server);
+    await page.getByText('ready', { exact: true }).waitFor();
+    assert.equal(await page.locator('.notice').count(), 0);
+    const event = userCreated();
+    await server.deliver(event);
+    server.change("UPDATE workos_events SET status = 'dead' WHERE id = ?", event.id);
+    assert.equal((await server.reload('not Lua')).outcome, 'refused');
+    await until('two warnings', async () => (await page.locator('.notice').count()) === 2);
+    assert.match((await page.locator('.notice').allTextContents()).join(), /dead.*|handlers\.lua/);
+    await page.route('**/readyz', (route) =>
+        route.fulfill({
+            status: 503,
+            json: { status: 'trouble', problems: ['the disk is <b>full</b>'], warnings: [] },
+        }),
+    );
+    await page.getByText('the disk is <b>full</b>').waitFor();
+    await page.getByText('in trouble').waitFor();
+});
+
 test('the page of a server that is new says what to do', async (t) => {
     const server = await startServer(t, { handlers: 'require "authkit"' });
-    const page = await open(t, server, await startBrowser(t));
+    const page = await open(t, server);
     await page.getByText('authkitd send user.created').waitFor();
     await section(page, 'Users').click();
     await page.getByText('authkitd backfill').waitFor();

@@ -2,9 +2,10 @@
 // The server, asked. Whoever isn't signed in any more gets the page to sign in with.
 
 export class Refused extends Error {
-    constructor(status, message) {
+    constructor(status, message, value) {
         super(message);
         this.status = status;
+        this.value = value; // the whole answer
     }
 }
 
@@ -40,6 +41,7 @@ function read({ answer, text }) {
         throw new Refused(
             answer.status,
             value.error?.message ?? `the server answered ${answer.status}`,
+            value,
         );
     return value;
 }

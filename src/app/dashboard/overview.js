@@ -69,13 +69,16 @@ const tiles = ({ events, count_max }) => [
     tile('Dead', events.dead, count_max, 'dead', 'Given up; they run when you retry them'),
 ];
 
-function health(overview, sample, problem) {
+function health(overview, sample, ready) {
     const age = value(sample, 'authkitd_poll_age_seconds');
     const memory = value(sample, 'process_resident_memory_bytes');
     const database = value(sample, 'authkitd_database_bytes');
     const wal = value(sample, 'authkitd_wal_bytes');
     return facts([
-        ['State', problem ? el('span', { class: 'bad-text' }, problem) : 'serving'],
+        [
+            'State',
+            ready.status === 'ready' ? 'ready' : el('span', { class: 'bad-text' }, 'in trouble'),
+        ],
         [
             'Up for',
             [
@@ -136,16 +139,21 @@ const welcome = () =>
         'To try a function: `authkitd send user.created`. To load the users that you have already: `authkitd backfill`.',
     );
 
-/** What /readyz has to say against it; '' when it is ready. */
-async function problemOf() {
+/** What /readyz has to say, in its own words. */
+async function readiness() {
     try {
-        await get('/readyz');
-        return '';
+        return await get('/readyz');
     } catch (error) {
-        if (error instanceof Refused) return error.message;
-        throw error;
+        if (!(error instanceof Refused)) throw error;
+        return { problems: [error.message], ...error.value };
     }
 }
+
+/** Nothing when all is well. */
+const complaints = ({ problems = [], warnings = [] }) => [
+    problems.map((text) => el('p', { class: 'notice bad' }, text)),
+    warnings.map((text) => el('p', { class: 'notice' }, text)),
+];
 
 export function overviewView(_parameters, shared) {
     const charts = [
@@ -171,6 +179,7 @@ export function overviewView(_parameters, shared) {
         ],
     ];
     const parts = {
+        complaints: el('div'),
         hello: el('div'),
         tiles: el('div', { class: 'tiles' }),
         health: el('div'),
@@ -180,6 +189,7 @@ export function overviewView(_parameters, shared) {
         'div',
         null,
         el('h1', { tabindex: -1 }, 'Overview'),
+        parts.complaints,
         parts.hello,
         parts.tiles,
         el(
@@ -198,9 +208,12 @@ export function overviewView(_parameters, shared) {
         title: 'Overview',
         node,
         async refresh() {
-            const problem = await problemOf();
+            const ready = await readiness();
             const { overview } = shared;
             if (!overview) return;
+            renew(parts.complaints, [ready.problems, ready.warnings], () =>
+                complaints(ready).flat(),
+            );
             renew(parts.hello, overview.events.last_seq === 0, (isNew) =>
                 isNew ? welcome() : null,
             );
@@ -210,7 +223,7 @@ export function overviewView(_parameters, shared) {
                 () => tiles(overview),
             );
             renew(parts.missing, overview.endpoints, () => missing(overview));
-            parts.health.replaceChildren(health(overview, samples.at(-1), problem));
+            parts.health.replaceChildren(health(overview, samples.at(-1), ready));
             for (const [{ draw }, series] of charts) draw(series());
         },
     };
