@@ -155,8 +155,8 @@ static const struct option options[] = {
      "replace FILE when it is there already"},
     {"--check", NULL, NULL, FLAG, AT(check), NULL, FOR_MAINTAIN, 0, 0, NULL,
      "only check, and change nothing; also while the server runs"},
-    {NULL, "AUTHKITD_ADMIN_TOKEN", NULL, SECRET, AT(admin_token), NULL, SERVER | ADMIN, 0, 0, NULL,
-     "what who talks to --admin-listen must know; needed when that isn't on loopback"},
+    {NULL, "AUTHKITD_ADMIN_TOKEN", "TEXT", SECRET, AT(admin_token), NULL, SERVER | ADMIN, 0, 0,
+     NULL, "what who talks to --admin-listen must know; needed when that isn't on loopback"},
     {NULL, "WORKOS_WEBHOOK_SECRET", NULL, SECRET, AT(webhook_secret), NULL, SERVER | FOR_SEND, 0, 0,
      NULL, "secret of the webhook endpoint, or several by commas"},
     {NULL, "WORKOS_ACTION_SECRET", NULL, SECRET, AT(action_secret), NULL, SERVER | FOR_SEND, 0, 0,
@@ -762,55 +762,6 @@ void config_release(struct config *config)
     config->operand_count = 0;
 }
 
-/* The value as one would write it; NULL: none. */
-static const char *value_text(const struct config *config, const struct option *option, char *room,
-                              size_t size)
-{
-    const char *base = (const char *)config;
-    const char *text;
-    int64_t number;
-
-    if (!is_number(option->kind)) {
-        text = *(const char *const *)(const void *)(base + option->offset);
-        if (!text || option->kind != KEYS_URL)
-            return text && value_is_api_key(text) ? "(hidden)" : text;
-        snprintf(room, size, "%.*s", (int)strcspn(text, "?"), text); /* a key may stand behind it */
-        return room;
-    }
-    number = *(const int64_t *)(const void *)(base + option->offset);
-    if (option->kind == CHOICE)
-        return option->choices[number];
-    if (option->kind == FLAG)
-        return number ? "true" : "false";
-    if (option->kind == SECONDS && number == 0)
-        return "off";
-    snprintf(room, size, "%" PRId64, number);
-    return room;
-}
-
-void config_show(const struct config *config, int command, config_show_fn *show, void *arg)
-{
-    char room[2048];
-
-    for (size_t i = 0; i < ARRAY_LEN(options); i++) {
-        const struct option *option = &options[i];
-        const char *value;
-
-        if (!(option->commands & command))
-            continue;
-        value = value_text(config, option, room, sizeof(room));
-        show(arg, &(struct config_shown){
-                      .name = option->name ? option->name : option->variable,
-                      .variable = option->variable,
-                      .help = option->help,
-                      .fallback = option->fallback,
-                      .is_secret = option->kind == SECRET,
-                      .is_set = value != NULL,
-                      .value = option->kind == SECRET ? NULL : value,
-                  });
-    }
-}
-
 void config_put_options(struct buf *out, int command)
 {
     enum { COLUMN = 36 };
@@ -860,5 +811,37 @@ bool config_option_at(size_t i, struct config_option *out)
         .is_secret = options[i].kind == SECRET,
         .commands = options[i].commands,
     };
+    return true;
+}
+
+static void put_number(const struct option *option, int64_t number, struct buf *out)
+{
+    if (option->kind == CHOICE)
+        buf_puts(out, option->choices[number]);
+    else if (option->kind == FLAG)
+        buf_puts(out, number ? "true" : "false");
+    else if (option->kind == SECONDS && number == 0)
+        buf_puts(out, "off");
+    else
+        buf_printf(out, "%" PRId64, number);
+}
+
+bool config_put_value(const struct config *config, size_t i, struct buf *out)
+{
+    const struct option *option = &options[i];
+    const void *slot = (const char *)config + option->offset;
+    const char *text;
+
+    if (is_number(option->kind)) {
+        put_number(option, *(const int64_t *)slot, out);
+        return true;
+    }
+    text = *(char *const *)slot;
+    if (!text || option->kind == SECRET)
+        return text != NULL;
+    if (value_is_api_key(text))
+        buf_puts(out, "(hidden)");
+    else /* a key may stand behind a URL's '?' */
+        buf_put(out, text, option->kind == KEYS_URL ? strcspn(text, "?") : strlen(text));
     return true;
 }

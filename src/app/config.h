@@ -131,19 +131,6 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
     MUST_CHECK;
 void config_release(struct config *config);
 
-/* What a command was configured with, an option at a time; of a secret only whether it is set. */
-struct config_shown {
-    const char *name;     /* "--listen", or the variable when there is no option */
-    const char *variable; /* NULL: there is none */
-    const char *help;
-    const char *fallback; /* as it is written; NULL: none */
-    bool is_secret;
-    bool is_set;
-    const char *value; /* NULL when it isn't set, and for a secret */
-};
-typedef void config_show_fn(void *arg, const struct config_shown *shown);
-void config_show(const struct config *config, int command, config_show_fn *show, void *arg);
-
 /* The options that the command takes, as the help shows them. */
 void config_put_options(struct buf *out, int command);
 bool config_has_options(int command);
@@ -162,5 +149,9 @@ struct config_option {
 
 /* The row number i; false when there is none. All texts are static. */
 bool config_option_at(size_t i, struct config_option *out);
+
+/* Append what that row's value is, as one would write it; of a secret nothing, and nothing of what may be
+ * one. False: it isn't set. */
+bool config_put_value(const struct config *config, size_t i, struct buf *out);
 
 #endif

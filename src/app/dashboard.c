@@ -277,30 +277,37 @@ static void answer_overview(struct dashboard *dashboard, const struct http_reque
         buf_putc(&response->body, '}');
 }
 
-static void put_shown(void *arg, const struct config_shown *shown)
+static void put_option(const struct config *config, size_t i, const struct config_option *option,
+                       struct buf *out)
 {
-    struct buf *out = arg;
+    struct buf value = BUF_INIT(HTTP_RESPONSE_MAX_BYTES);
+    bool is_set = config_put_value(config, i, &value);
 
     buf_puts(out, out->data[out->len - 1] == '[' ? "{" : ",{");
-    put_member(out, "name", shown->name);
+    put_member(out, "name", option->name ? option->name : option->variable);
     buf_putc(out, ',');
-    put_member(out, "variable", shown->variable);
+    put_member(out, "variable", option->variable);
     buf_putc(out, ',');
-    put_member(out, "help", shown->help);
+    put_member(out, "help", option->help);
     buf_putc(out, ',');
-    put_member(out, "default", shown->fallback);
-    buf_printf(out, ",\"secret\":%s,\"set\":%s,", shown->is_secret ? "true" : "false",
-               shown->is_set ? "true" : "false");
-    put_member(out, "value", shown->value);
+    put_member(out, "default", option->fallback);
+    buf_printf(out, ",\"secret\":%s,\"set\":%s,", option->is_secret ? "true" : "false",
+               is_set ? "true" : "false");
+    put_member(out, "value", is_set && !option->is_secret ? buf_text(&value) : NULL);
     buf_putc(out, '}');
+    buf_release(&value);
 }
 
 static void answer_config(struct dashboard *dashboard, const struct http_request *request,
                           struct http_response *response)
 {
+    struct config_option option;
+
     (void)request;
     buf_puts(&response->body, "{\"options\":[");
-    config_show(dashboard->opts.config, FOR_SERVE, put_shown, &response->body);
+    for (size_t i = 0; config_option_at(i, &option); i++)
+        if (option.commands & FOR_SERVE)
+            put_option(dashboard->opts.config, i, &option, &response->body);
     buf_puts(&response->body, "]}");
 }
 

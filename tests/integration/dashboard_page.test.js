@@ -421,7 +421,7 @@ process_resident_memory_bytes 52428800
                 /events now (8\.\d|9\.\d|10|11) \/s, failed now 0 \/s/.test(await label('Events')),
             patience(20_000),
         );
-        assert.match(await label('Queue'), /jobs now 7 jobs; at most 7 jobs/);
+        assert.match(await label('Queue'), /waiting now 7 jobs; at most 7 jobs/);
         await page.getByText('50 MiB').waitFor();
         assert.match(served, /authkitd_queue/);
         // A server that tells less.

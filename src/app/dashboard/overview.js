@@ -28,7 +28,7 @@ const latencies = () => [
 ];
 
 const queue = () => [
-    { name: 'jobs', points: values((sample) => sum(sample, 'authkitd_queue_jobs')) },
+    { name: 'waiting', points: values((sample) => sum(sample, 'authkitd_queue_jobs')) },
 ];
 
 const without = (metric, words) => () =>
