@@ -413,6 +413,21 @@ local function cursor_behind(q, row)
    return native.json_encode(values)
 end
 
+-- A cursor comes back from a client, who may have made it up: a route answers that with a 400.
+local function refuse_cursor()
+   native.refuse_request("bad_cursor", "the cursor isn't one of these pages'")
+end
+
+local function check_cursor(q, order, values)
+   for i, by in ipairs(order) do
+      if values[i] == nil then
+         values[i] = null
+      else
+         native.check(q.handle.native, by.column, values[i])
+      end
+   end
+end
+
 -- :after(cursor) goes on behind the page whose rows.cursor it was; nil is the first page.
 function Query:after(cursor)
    local q = check_query(self)
@@ -422,14 +437,13 @@ function Query:after(cursor)
    local order = total_order(q)
    local values = type(cursor) == "string" and native.json_decode(cursor)
    if type(values) ~= "table" or #values > #order then
+      refuse_cursor()
       raise("after wants a page's cursor (rows.cursor), made by a query with the same order_by")
    end
-   for i, by in ipairs(order) do
-      if values[i] == nil then
-         values[i] = null
-      else
-         native.check(q.handle.native, by.column, values[i])
-      end
+   local fits, problem = pcall(check_cursor, q, order, values)
+   if not fits then
+      refuse_cursor()
+      error(problem, 0)
    end
    q.after = values
    return self

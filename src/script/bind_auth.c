@@ -67,6 +67,17 @@ static int l_refuse(lua_State *L)
     raise_refusal(L, (int)luaL_checkinteger(L, 1), luaL_checkstring(L, 2), luaL_checkstring(L, 3));
 }
 
+/* native.refuse_request(code, message): what a client sent is wrong. Ends the function of a route; does
+ * nothing in others, which have no client. */
+static int l_refuse_request(lua_State *L)
+{
+    const char *code = luaL_checkstring(L, 1), *message = luaL_checkstring(L, 2);
+
+    if (script_of(L)->run)
+        raise_refusal(L, 400, code, message);
+    return 0;
+}
+
 /* native.claim(name) -> text | nil */
 static int l_claim(lua_State *L)
 {
@@ -111,8 +122,13 @@ static int l_claim_has(lua_State *L)
 void bind_auth_open(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"claims", l_claims}, {"user_id", l_user_id}, {"check_caller", l_check_caller},
-        {"refuse", l_refuse}, {"claim", l_claim},     {"claim_has", l_claim_has},
+        {"claims", l_claims},
+        {"user_id", l_user_id},
+        {"check_caller", l_check_caller},
+        {"refuse", l_refuse},
+        {"claim", l_claim},
+        {"claim_has", l_claim_has},
+        {"refuse_request", l_refuse_request},
         {NULL, NULL},
     };
 

@@ -180,7 +180,7 @@ describe('a function that hangs', () => {
         assert.equal(bite.action, 'user_registration');
         await server.start();
         const warning = server.lines.find((line) => /took the last process down/.test(line.msg));
-        assert.equal(warning.action, 'user_registration');
+        assert.equal(warning.function, 'user_registration');
         assert.equal((await server.act(registrationAction())).status, 200);
         await server.deliver(newRun());
     });

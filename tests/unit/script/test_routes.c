@@ -217,6 +217,23 @@ static void request__bad_encoding_is_answered(void **state)
     assert_string_equal(asking_for(&a, "GET /a?%"), TEXT "%");
 }
 
+/* It was a 500 with a traceback: strangers could fill the log. */
+static void request__cursor_that_is_none_is_answered(void **state)
+{
+    static const char *const cursors[] = {"", "x", "5", "[1,2,3]", "[5]", "true"};
+
+    (void)state;
+    asking_route(&a, "POST /", "return ctx.db.query('workos_users'):after(request.body):all()");
+    for (size_t i = 0; i < ARRAY_LEN(cursors); i++) {
+        a.body = cursors[i];
+        assert_non_null(
+            strstr(asking_for(&a, "POST /"),
+                   "refused 400 application/json||{\"error\":{\"code\":\"bad_cursor\""));
+    }
+    a.body = "[\"user_1\"]";
+    assert_string_equal(asking_for(&a, "POST /"), JSON "[]");
+}
+
 static void request__body_that_is_not_json_is_answered(void **state)
 {
     (void)state;
@@ -712,6 +729,7 @@ int main(void)
         WITH_ASKING(request__its_iterator_takes_tables_only),
         WITH_ASKING(request__null_differs_from_nothing_when_asked_for),
         WITH_ASKING(request__bad_encoding_is_answered),
+        WITH_ASKING(request__cursor_that_is_none_is_answered),
         WITH_ASKING(request__body_that_is_not_json_is_answered),
         WITH_ASKING(request__large_body_leaves_no_memory_behind),
         WITH_ASKING(request__kept_one_reads_nothing_any_more),
