@@ -2,6 +2,8 @@
 #include "app/admin.h"
 
 #include "app/admin_backfill.h"
+#include "app/admin_guard.h"
+#include "app/dashboard.h"
 #include "app/endpoints.h"
 #include "app/metrics.h"
 #include "app/ready.h"
@@ -153,7 +155,7 @@ static void reconcile(struct server *server, const struct http_request *request,
                    report.read, report.fresh, report.unusable);
 }
 
-/* ---------------------------------------------------------------------------------- all */
+/* ---------------------------------------------------------------------------------- what is shown */
 
 static void show_ready(struct server *server, const struct http_request *request,
                        struct http_response *response)
@@ -191,6 +193,22 @@ static void stop_backfill(struct server *server, const struct http_request *requ
     buf_puts(&response->body, "{\"stopping\":true}");
 }
 
+/* ---------------------------------------------------------------------------------- signing in */
+
+static void sign_in(struct server *server, const struct http_request *request,
+                    struct http_response *response)
+{
+    admin_guard_sign_in(server_admin_guard(server), request, response);
+}
+
+static void sign_out(struct server *server, const struct http_request *request,
+                     struct http_response *response)
+{
+    admin_guard_sign_out(server_admin_guard(server), request, response);
+}
+
+/* ---------------------------------------------------------------------------------- which is which */
+
 typedef void admin_fn(struct server *server, const struct http_request *request,
                       struct http_response *response);
 
@@ -198,15 +216,26 @@ static const struct admin_route {
     const char *path;
     admin_fn *show;   /* GET and HEAD */
     admin_fn *change; /* POST, with our header */
+    bool is_open;     /* to those who have no token yet */
 } admin_routes[] = {
-    {"/readyz", show_ready, NULL},
-    {"/metrics", show_metrics, NULL},
-    {"/reload", NULL, reload},
-    {"/retry", NULL, retry},
-    {"/reconcile", NULL, reconcile},
-    {"/backfill", show_backfill, start_backfill},
-    {"/backfill/stop", NULL, stop_backfill},
+    {"/readyz", show_ready, NULL, false},
+    {"/metrics", show_metrics, NULL, false},
+    {"/reload", NULL, reload, false},
+    {"/retry", NULL, retry, false},
+    {"/reconcile", NULL, reconcile, false},
+    {"/backfill", show_backfill, start_backfill, false},
+    {"/backfill/stop", NULL, stop_backfill, false},
+    {"/sign-in", NULL, sign_in, true},
+    {"/sign-out", NULL, sign_out, true},
 };
+
+static const struct admin_route *find_route(const char *path)
+{
+    for (size_t i = 0; i < ARRAY_LEN(admin_routes); i++)
+        if (strcmp(path, admin_routes[i].path) == 0)
+            return &admin_routes[i];
+    return NULL;
+}
 
 static admin_fn *choose(const struct admin_route *route, const struct http_request *request,
                         struct http_response *response)
@@ -231,21 +260,55 @@ static admin_fn *choose(const struct admin_route *route, const struct http_reque
     return route->change;
 }
 
+/*
+ * What a browser is to know of any answer: it is nobody's but this listener's own page's, is never
+ * framed, and runs nothing but our files, whatever a stranger has written into a name.
+ */
+static void set_headers(struct http_response *response)
+{
+    static const struct http_header headers[] = {
+        {"Content-Security-Policy",
+         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+         "img-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "
+         "require-trusted-types-for 'script'; trusted-types 'none'"},
+        {"X-Frame-Options", "DENY"},
+        {"Referrer-Policy", "no-referrer"},
+        {"Cross-Origin-Resource-Policy", "same-origin"},
+        {"Cross-Origin-Opener-Policy", "same-origin"},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(headers); i++)
+        if (http_response_header(response, headers[i].name, headers[i].value) < 0)
+            response->headers.failed = true; /* only for lack of memory: the server answers 500 */
+}
+
+static bool is_open(const struct admin_route *route, const char *path)
+{
+    return route ? route->is_open : dashboard_is_open(path);
+}
+
 void admin_handle(void *arg, const struct http_request *request, struct http_response *response)
 {
     struct admin *admin = arg;
+    const struct admin_route *route = find_route(request->path);
+    enum admin_pass pass;
+    admin_fn *answer;
 
-    if (endpoints_health(request, response))
+    set_headers(response);
+    if (endpoints_health(request, response) ||
+        !admin_guard_is_for_us(admin->guard, request, response))
         return;
-    for (size_t i = 0; i < ARRAY_LEN(admin_routes); i++) {
-        admin_fn *answer;
-
-        if (strcmp(request->path, admin_routes[i].path) != 0)
-            continue;
-        answer = choose(&admin_routes[i], request, response);
-        if (answer)
-            answer(admin->server, request, response);
+    pass = admin_guard_ask(admin->guard, request);
+    if (pass != ADMIN_PASS_GOOD && (pass != ADMIN_PASS_MISSING || !is_open(route, request->path))) {
+        admin_guard_refuse(pass, response);
         return;
     }
-    http_response_error(response, 404, "not_found", "there is nothing at this path");
+    if (!route) {
+        if (!dashboard_answer(admin->dashboard, request, pass == ADMIN_PASS_GOOD, response))
+            http_response_error(response, 404, "not_found", "there is nothing at this path");
+        return;
+    }
+    answer = choose(route, request, response);
+    if (answer)
+        answer(admin->server, request, response);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * admin - the listener that our own commands talk to.
+ * admin - the listener that our own commands and the operator talk to.
  *
- *     GET  /healthz    200 while the process serves
+ *     GET  /healthz    200 while the process serves: for anybody, whatever admin_guard.h says
  *     GET  /readyz     200, or 503 and what is wrong (ready.h)
  *     GET  /metrics    for Prometheus (metrics.h)
  *     POST /reload     load the script again: 200 with what changed, 422 with what is wrong,
@@ -15,8 +15,11 @@
  *                      "give_up_s":600}; each may be missing
  *     POST /backfill/stop   end it: 202 at once
  *     POST /retry      {"ids":["event_…"]} or {"all":true}: failed and dead events back to work
+ *     POST /sign-in    {"token":"…"}: the admin token for a cookie, which a browser is let in with
+ *     POST /sign-out   ends that
  *
- * A POST must carry the header "Authkitd-Admin: 1", which no page in a browser can make it send.
+ * and the dashboard (dashboard.h). Who may ask: admin_guard.h. A POST must besides carry the header "Authkitd-Admin: 1", which a page of
+ * another origin can't make a browser send.
  *
  * Threads    admin_handle: the admin listener's threads.
  */
@@ -28,9 +31,13 @@
 #define ADMIN_HEADER "Authkitd-Admin"
 
 struct server;
+struct admin_guard;
+struct dashboard;
 
 struct admin {
     struct server *server;
+    struct admin_guard *guard;
+    struct dashboard *dashboard;
 };
 
 /* An http_handle_fn; arg is a struct admin. */

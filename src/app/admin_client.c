@@ -3,6 +3,7 @@
 
 #include "app/admin.h"
 #include "base/json.h"
+#include "crypto/hmac.h"
 #include "store/lock.h"
 
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 enum {
     TIMEOUT_MS = 600000, /* a migration may copy a large table */
     GET_TIMEOUT_MS = 10000,
+    BEARER_MAX = 1024, /* a longer token isn't taken by any server */
 };
 
 /* Where the running server's admin listener is: as told, or as its lock file says. */
@@ -39,29 +41,31 @@ static int call(const struct config *config, const char *path, const char *inste
                 struct http_client_request *request, struct http_client_response *out,
                 struct err *err)
 {
-    char address[LOCK_ADMIN_MAX], url[LOCK_ADMIN_MAX + 64];
+    char address[LOCK_ADMIN_MAX], url[LOCK_ADMIN_MAX + 64], bearer[BEARER_MAX];
+    const struct http_header headers[] = {
+        {ADMIN_HEADER, "1"},
+        {"Content-Type", "application/json"},
+        {"Authorization", bearer},
+    };
     int rc = find_admin(config, instead, address, sizeof(address), err);
 
     if (rc < 0)
         return rc;
     snprintf(url, sizeof(url), "http://%s%s", address, path);
+    snprintf(bearer, sizeof(bearer), "Bearer %s", config->admin_token ? config->admin_token : "");
     request->url = url;
-    if (http_client_call(request, out, err) < 0)
-        return err_prefix(err, "no answer from the server: ");
-    return 0;
+    request->headers = headers;
+    request->header_count = ARRAY_LEN(headers) - (config->admin_token ? 0 : 1);
+    rc = http_client_call(request, out, err);
+    crypto_wipe(bearer, sizeof(bearer));
+    return rc < 0 ? err_prefix(err, "no answer from the server: ") : 0;
 }
 
 int admin_client_post(const struct config *config, const char *path, const struct buf *body,
                       const char *instead, struct http_client_response *out, struct err *err)
 {
-    const struct http_header headers[] = {
-        {ADMIN_HEADER, "1"},
-        {"Content-Type", "application/json"},
-    };
     struct http_client_request request = {
         .method = "POST",
-        .headers = headers,
-        .header_count = ARRAY_LEN(headers),
         .body = body ? body->data : NULL,
         .body_len = body ? body->len : 0,
         .timeout_ms = TIMEOUT_MS,

@@ -74,7 +74,8 @@ static const struct option options[] = {
     {"--listen", "AUTHKITD_LISTEN", "ADDR", ADDRESS, AT(listen), "127.0.0.1:8080",
      SERVER | FOR_SEND, 0, 0, NULL, "where WorkOS's requests come in; [::1]:8080 for IPv6"},
     {"--admin-listen", "AUTHKITD_ADMIN_LISTEN", "ADDR", ADDRESS, AT(admin_listen), "127.0.0.1:9090",
-     SERVER | ADMIN, 0, 0, NULL, "where authkitd's own commands come in; off for none"},
+     SERVER | ADMIN, 0, 0, NULL,
+     "where authkitd's own commands, metrics and the dashboard are; off for none"},
     {"--tls-cert", "AUTHKITD_TLS_CERT", "FILE", TEXT, AT(tls_cert), NULL, SERVER | FOR_SEND, 0, 0,
      NULL, "certificate chain (PEM): serve HTTPS"},
     {"--tls-key", "AUTHKITD_TLS_KEY", "FILE", TEXT, AT(tls_key), NULL, SERVER, 0, 0, NULL,
@@ -154,6 +155,8 @@ static const struct option options[] = {
      "replace FILE when it is there already"},
     {"--check", NULL, NULL, FLAG, AT(check), NULL, FOR_MAINTAIN, 0, 0, NULL,
      "only check, and change nothing; also while the server runs"},
+    {NULL, "AUTHKITD_ADMIN_TOKEN", "TEXT", SECRET, AT(admin_token), NULL, SERVER | ADMIN, 0, 0,
+     NULL, "what who talks to --admin-listen must know; needed when that isn't on loopback"},
     {NULL, "WORKOS_WEBHOOK_SECRET", NULL, SECRET, AT(webhook_secret), NULL, SERVER | FOR_SEND, 0, 0,
      NULL, "secret of the webhook endpoint, or several by commas"},
     {NULL, "WORKOS_ACTION_SECRET", NULL, SECRET, AT(action_secret), NULL, SERVER | FOR_SEND, 0, 0,
@@ -677,6 +680,24 @@ static void list_own_paths(struct config *config)
             config->own_paths[count++] = chosen[i];
 }
 
+/* Who reaches the admin listener can read everything, and do much. */
+static void check_admin(const struct config *config, int command, struct buf *problems)
+{
+    const char *address = config->admin_listen;
+    const char *fault = config->admin_token ? value_admin_token_fault(config->admin_token) : NULL;
+
+    if (fault)
+        buf_printf(problems, "AUTHKITD_ADMIN_TOKEN won't do: it must be %s\n", fault);
+    if ((command & SERVER) && !config->admin_token && address && strcmp(address, "off") != 0 &&
+        !value_is_loopback(address))
+        buf_printf(
+            problems,
+            "--admin-listen: '%.200s' may be reached from other machines, whoever asks: set "
+            "AUTHKITD_ADMIN_TOKEN (or AUTHKITD_ADMIN_TOKEN_FILE) to a long random text, such "
+            "as openssl rand -hex 32 makes them, or listen on 127.0.0.1\n",
+            address);
+}
+
 int config_read(struct config *config, int command, int argc, char **argv, struct err *err)
 {
     struct buf problems = BUF_INIT(PROBLEMS_MAX);
@@ -701,6 +722,7 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
         buf_puts(&problems, "--tls-cert and --tls-key go together: one of them is missing\n");
     if (command & SERVER)
         check_paths(config, &problems);
+    check_admin(config, command, &problems);
     list_own_paths(config);
     if ((command & SERVER) && config->ordered && (!config->api_key || config->poll_s == 0))
         buf_puts(&problems, "--ordered takes events from the Events API: it needs WORKOS_API_KEY, "
@@ -789,5 +811,37 @@ bool config_option_at(size_t i, struct config_option *out)
         .is_secret = options[i].kind == SECRET,
         .commands = options[i].commands,
     };
+    return true;
+}
+
+static void put_number(const struct option *option, int64_t number, struct buf *out)
+{
+    if (option->kind == CHOICE)
+        buf_puts(out, option->choices[number]);
+    else if (option->kind == FLAG)
+        buf_puts(out, number ? "true" : "false");
+    else if (option->kind == SECONDS && number == 0)
+        buf_puts(out, "off");
+    else
+        buf_printf(out, "%" PRId64, number);
+}
+
+bool config_put_value(const struct config *config, size_t i, struct buf *out)
+{
+    const struct option *option = &options[i];
+    const void *slot = (const char *)config + option->offset;
+    const char *text;
+
+    if (is_number(option->kind)) {
+        put_number(option, *(const int64_t *)slot, out);
+        return true;
+    }
+    text = *(char *const *)slot;
+    if (!text || option->kind == SECRET)
+        return text != NULL;
+    if (value_is_api_key(text))
+        buf_puts(out, "(hidden)");
+    else /* a key may stand behind a URL's '?' */
+        buf_put(out, text, option->kind == KEYS_URL ? strcspn(text, "?") : strlen(text));
     return true;
 }

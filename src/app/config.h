@@ -47,7 +47,8 @@ struct config {
     char *db;
     char *listen;
     char *admin_listen; /* "off" for none */
-    char *tls_cert;     /* NULL: plain HTTP */
+    char *admin_token; /* NULL when not set; never logged. Of the commands that ask a server, too */
+    char *tls_cert;    /* NULL: plain HTTP */
     char *tls_key;
     char *webhook_path;
     char *action_path;
@@ -148,5 +149,9 @@ struct config_option {
 
 /* The row number i; false when there is none. All texts are static. */
 bool config_option_at(size_t i, struct config_option *out);
+
+/* Append what that row's value is, as one would write it; of a secret nothing, and nothing of what may be
+ * one. False: it isn't set. */
+bool config_put_value(const struct config *config, size_t i, struct buf *out);
 
 #endif

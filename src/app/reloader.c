@@ -102,20 +102,21 @@ static void tell_outcome(const struct reloader_opts *opts, int rc, const struct 
 static int install(const struct reloader_opts *opts, struct script *script, struct buf *report,
                    struct err *err)
 {
-    char events[4096], actions[256], routes[4096];
+    char events[4096], actions[256], routes[16384];
     int rc;
 
     /* Copied before it is installed: from then on it is the writer's, and may be freed. */
-    snprintf(events, sizeof(events), "%s", or_none(script_event_names(script)));
-    snprintf(actions, sizeof(actions), "%s", or_none(script_action_names(script)));
-    snprintf(routes, sizeof(routes), "%s", or_none(script_route_names(script)));
+    snprintf(events, sizeof(events), "%s", script_event_names(script));
+    snprintf(actions, sizeof(actions), "%s", script_action_names(script));
+    snprintf(routes, sizeof(routes), "%s", script_route_names(script));
     rc = workos_install(opts->workos, script, report, err);
     if (rc < 0) {
         script_free(script);
         return rc;
     }
     log_report(report);
-    log_script(opts->config, events, actions, routes);
+    log_script(opts->config, or_none(events), or_none(actions), or_none(routes));
+    script_status_loaded(opts->status, events, actions, routes, report);
     return 0;
 }
 
@@ -134,8 +135,10 @@ int reloader_load(const struct reloader_opts *opts, struct err *err)
 {
     struct buf report = BUF_INIT(REPORT_MAX);
     struct script *script = NULL;
-    int rc = handlers_load(&script, opts->config, err);
+    int rc;
 
+    script_status_reading(opts->status);
+    rc = handlers_load(&script, opts->config, err);
     if (rc == 0)
         rc = install(opts, script, &report, err);
     buf_release(&report);
@@ -179,6 +182,7 @@ static int load_again(struct reloader *r, struct buf *report, struct err *err)
     bool is_refused = load_certificate(&r->opts, &refusal) < 0;
     int rc;
 
+    script_status_reading(r->opts.status);
     if (!enter(r, LOADING))
         return closing(err);
     rc = handlers_load(&script, r->opts.config, err);
@@ -209,6 +213,8 @@ static int load_and_tell(struct reloader *r, struct buf *report, struct err *err
     if (rc < 0)
         log_error("script refused; the old one goes on", log_str("file", r->opts.config->handlers),
                   log_str("error", err->text));
+    if (rc < 0)
+        script_status_refused(r->opts.status, err->text);
     tell_outcome(&r->opts, rc, err);
     return rc;
 }

@@ -29,6 +29,7 @@
 
 #include "app/config.h"
 #include "app/notify.h"
+#include "app/script_status.h"
 #include "base/buf.h"
 #include "base/err.h"
 #include "crypto/tls.h"
@@ -39,6 +40,7 @@ struct reloader_opts {
     struct workos *workos;
     struct tls_server *tls; /* NULL: no certificate */
     struct notify *notify;
+    struct script_status *status;
 };
 
 struct reloader;

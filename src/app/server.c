@@ -2,8 +2,11 @@
 #include "app/server.h"
 
 #include "app/admin.h"
+#include "app/admin_guard.h"
+#include "app/dashboard.h"
 #include "app/endpoints.h"
 #include "app/reloader.h"
+#include "app/script_status.h"
 #include "app/service.h"
 #include "app/tokens.h"
 #include "auth/auth.h"
@@ -46,6 +49,7 @@ struct server {
     struct db *db;
     struct workos *workos;
     struct tls_server *tls;
+    struct script_status *script_status;
     struct reloader *reloader;
     struct backfill *backfill;
     struct auth *auth; /* NULL: no tokens are taken */
@@ -82,6 +86,11 @@ struct workos *server_workos(struct server *server)
 struct backfill *server_backfill(struct server *server)
 {
     return server->backfill;
+}
+
+struct admin_guard *server_admin_guard(struct server *server)
+{
+    return server->admin.guard;
 }
 
 int64_t server_poll_s(const struct server *server)
@@ -227,14 +236,17 @@ static int open_certificate(struct server *server, struct err *err)
 
 static int start_script(struct server *server, struct err *err)
 {
-    const struct reloader_opts opts = {
+    struct reloader_opts opts = {
         .config = server->config,
         .workos = server->workos,
         .tls = server->tls,
         .notify = server->notify,
     };
-    int rc = reloader_load(&opts, err);
+    int rc = script_status_new(&server->script_status, server->config->handlers, err);
 
+    opts.status = server->script_status;
+    if (rc == 0)
+        rc = reloader_load(&opts, err);
     return rc < 0 ? rc : reloader_start(&server->reloader, &opts, err);
 }
 
@@ -269,11 +281,24 @@ static int start_admin(struct server *server, struct err *err)
         .handle = admin_handle,
         .arg = &server->admin,
     };
+    const struct admin_guard_opts guard = {
+        .address = config->admin_listen,
+        .token = config->admin_token,
+    };
+    const struct dashboard_opts dashboard = {
+        .config = config,
+        .script = server->script_status,
+    };
     int rc;
 
     if (strcmp(config->admin_listen, "off") == 0)
         return 0;
     server->admin = (struct admin){.server = server};
+    rc = admin_guard_new(&server->admin.guard, &guard, err);
+    if (rc == 0)
+        rc = dashboard_new(&server->admin.dashboard, &dashboard, err);
+    if (rc < 0)
+        return rc;
     rc = http_server_start(&server->admin_http, &opts, err);
     if (rc < 0)
         return err_prefix(err, "--admin-listen: ");
@@ -461,6 +486,8 @@ static void take_down(struct server *server)
 {
     http_server_free(server->http);
     http_server_free(server->admin_http);
+    admin_guard_free(server->admin.guard);
+    dashboard_free(server->admin.dashboard); /* its connection, before the last one checkpoints */
     tls_server_free(server->tls);
     backfill_free(server->backfill);
     workos_close(server->workos);
@@ -496,6 +523,7 @@ int server_stop(struct server *server, bool *out_left)
         log_warn("stopped while a script was loading");
         return rc; /* its thread reads the server's configuration */
     }
+    script_status_free(server->script_status);
     free(server);
     *out_left = false;
     return rc;

@@ -25,6 +25,7 @@
 enum { SERVER_DRAIN_MS = 3000 };
 
 struct server;
+struct admin_guard;
 
 int server_start(struct server **out, const struct config *config, struct notify *notify,
                  struct err *err) MUST_CHECK;
@@ -42,6 +43,9 @@ struct workos *server_workos(struct server *server);
 
 /* The same of its backfill. */
 struct backfill *server_backfill(struct server *server);
+
+/* Who may talk to the admin listener; the same. */
+struct admin_guard *server_admin_guard(struct server *server);
 
 /* How often the Events API is read, in seconds; 0: not at all. */
 int64_t server_poll_s(const struct server *server);

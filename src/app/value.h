@@ -11,6 +11,7 @@
 #define APP_VALUE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 const char *value_client_id_fault(const char *value);
 const char *value_issuer_fault(const char *value);
@@ -19,7 +20,16 @@ const char *value_audience_fault(const char *value);
 /* "*", or what browsers send in the Origin header, to the letter. */
 const char *value_origin_fault(const char *value);
 
+/* It travels in a header, and whoever has it can read and do everything. */
+const char *value_admin_token_fault(const char *value);
+
 /* It goes into the same file as the client id, a line above it, and must not be shown. */
 bool value_is_api_key(const char *value);
+
+/* How much of "host", "host:port", "[::1]" or "[::1]:port" is the host, brackets included. */
+size_t value_host_length(const char *authority);
+
+/* Whether only this machine can reach what listens at the host of that: "localhost", 127.0.0.0/8, [::1]. */
+bool value_is_loopback(const char *authority);
 
 #endif

@@ -411,9 +411,48 @@ static void config__help_lists_the_options_of_the_command(void **state)
     buf_release(&reload);
 }
 
+/* Whoever reaches it rules: not from afar without a token. */
+static void config__the_admin_listener_is_for_loopback_or_with_a_token(void **state)
+{
+    static const char *const loopback[] = {"127.0.0.1:9090", "127.1.2.3:1", "localhost:9090",
+                                           "[::1]:9090", "off"};
+    static const char *const anywhere[] = {"0.0.0.0:9090", "[::]:9090", "10.0.0.5:9090",
+                                           "[2001:db8::1]:9090", "128.0.0.1:9090"};
+    struct config c;
+    char words[128];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(loopback); i++) {
+        snprintf(words, sizeof(words), "--admin-listen %s", loopback[i]);
+        reads(&c, FOR_SERVE, words);
+        assert_null(c.admin_token);
+        config_release(&c);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(anywhere); i++) {
+        snprintf(words, sizeof(words), "--admin-listen %s", anywhere[i]);
+        refuses(FOR_SERVE, words, "set AUTHKITD_ADMIN_TOKEN");
+        refuses(FOR_CHECK, words, "may be reached from other machines");
+        reads(&c, FOR_RELOAD, words);
+        config_release(&c);
+    }
+    setenv("AUTHKITD_ADMIN_TOKEN", "correct-horse-battery", 1);
+    reads(&c, FOR_SERVE, "--admin-listen 0.0.0.0:9090");
+    assert_string_equal(c.admin_token, "correct-horse-battery");
+    config_release(&c);
+    reads(&c, FOR_RETRY, "--all");
+    assert_string_equal(c.admin_token, "correct-horse-battery");
+    config_release(&c);
+    setenv("AUTHKITD_ADMIN_TOKEN", "short", 1);
+    refuses(FOR_SERVE, "", "16 to 512 characters");
+    refuses(FOR_RELOAD, "", "16 to 512 characters");
+    setenv("AUTHKITD_ADMIN_TOKEN", "correct horse\r\nbattery: staple", 1);
+    refuses(FOR_RELOAD, "", "without blanks");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        IN_TEMP_DIR(config__the_admin_listener_is_for_loopback_or_with_a_token),
         IN_TEMP_DIR(config__defaults),
         IN_TEMP_DIR(config__forms_of_options),
         IN_TEMP_DIR(config__command_line_before_environment_before_file),

@@ -108,9 +108,55 @@ static void value__client_ids_and_audiences(void **state)
     expect(value_audience_fault, audiences, ARRAY_LEN(audiences));
 }
 
+static void value__loopback(void **state)
+{
+    static const char *const loopback[] = {"localhost",    "LOCALHOST:1",   "127.0.0.1",
+                                           "127.0.0.1:80", "127.255.0.9:0", "[::1]",
+                                           "[::1]:9090"};
+    static const char *const others[] = {"",
+                                         ":80",
+                                         "0.0.0.0:80",
+                                         "[::]:80",
+                                         "[::2]",
+                                         "127.1",
+                                         "128.0.0.1",
+                                         "localhost.",
+                                         "::1",
+                                         "[::1",
+                                         "[]",
+                                         "[127.0.0.1]",
+                                         "127.0.0.1.example",
+                                         "[0000:0000:0000:0000:0000:0000:0000:0000:0000:0001]:1"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(loopback); i++)
+        if (!value_is_loopback(loopback[i]))
+            fail_msg("not loopback: '%s'", loopback[i]);
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        if (value_is_loopback(others[i]))
+            fail_msg("loopback: '%s'", others[i]);
+}
+
+static void value__admin_tokens(void **state)
+{
+    static const struct value_case cases[] = {
+        {"0123456789abcdef", NULL},
+        {"0123456789abcde", "16 to 512"},
+        {"", "16 to 512"},
+        {"0123456789 abcdef", "without blanks"},
+        {"0123456789abcdef\n", "without blanks"},
+        {"0123456789abcdef\xC3\xA4", "plain characters"},
+    };
+
+    (void)state;
+    expect(value_admin_token_fault, cases, ARRAY_LEN(cases));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(value__loopback),
+        cmocka_unit_test(value__admin_tokens),
         cmocka_unit_test(value__origins),
         cmocka_unit_test(value__issuers),
         cmocka_unit_test(value__client_ids_and_audiences),
