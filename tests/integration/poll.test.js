@@ -157,7 +157,7 @@ describe('what no webhook brought', () => {
         const ready = await (await fetch(`${server.adminUrl}/readyz`)).json();
         const metrics = await (await fetch(`${server.adminUrl}/metrics`)).text();
 
-        assert.equal(ready.status, 'ok');
+        assert.equal(ready.status, 'ready');
         assert.equal(ready.poll.failing, false);
         assert.match(metrics, /^authkitd_poll_age_seconds \d+$/m);
         assert.match(metrics, /^authkitd_poll_failing 0$/m);
