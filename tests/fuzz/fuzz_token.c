@@ -125,9 +125,11 @@ static void run_claims(const char *claims, size_t len)
 
 static void run_header(const char *text, size_t len)
 {
-    char *header = strndup(text, len);
+    char *header = malloc(len + 1);
     struct auth_session session;
 
+    memcpy(header, text, len); /* not strndup, which looks for an end that isn't there */
+    header[len] = '\0';
     auth_check(auth, header, &session);
     if (session.status == AUTH_OK)
         assert(strstr(header, good) && strcmp(session.user_id, "user_1") == 0);
