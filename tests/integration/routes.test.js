@@ -345,16 +345,17 @@ describe('what a route costs the others', () => {
         assert.ok(server.residentBytes() < 1024 ** 3);
     });
 
-    /** Comparing equal long strings, inside one C function that never comes back to the interpreter. */
-    const HANG = `
+    /** Comparing equal long strings, inside one C function that never comes back to the interpreter: 20,000 take
+     * some seconds, a million many minutes. */
+    const hang = (strings) => `
         local s = ("a"):rep(1000000)
         local t = {}
-        for i = 1, 20000 do t[i] = s end
+        for i = 1, ${strings} do t[i] = s end
         print("hanging")
         table.sort(t)`;
 
     test('a GET that hangs where Lua can’t interrupt it delays nobody, no reload and no end', async (t) => {
-        const server = await startRoutes(t, `${NOTES}["GET /hang"] = function() ${HANG} end,`);
+        const server = await startRoutes(t, `${NOTES}["GET /hang"] = function() ${hang(20_000)} end,`);
         const hanging = ask(server, '/hang').catch(() => undefined);
         await server.waitForLog('hanging');
         for (let i = 0; i < 10; i++) {
@@ -377,7 +378,7 @@ describe('what a route costs the others', () => {
             t,
             `${NOTES}["POST /hang"] = function(ctx)
                 ctx.db.insert("notes", { key = "lost" })
-                ${HANG}
+                ${hang(1_000_000)}
             end,`,
             { args: ['--handler-timeout', String(patience(400))] },
         );
