@@ -94,8 +94,9 @@ export function signToken(key, claims = {}, { header = {}, alg = 'RS256', by = a
 export class KeyServer {
     #server;
 
-    constructor(keys) {
+    constructor(keys, host = '127.0.0.1') {
         this.keys = keys;
+        this.host = host;
         this.answer = undefined; // (request) -> { status, body (text or object), headers }
         this.hangs = false; // who asks meanwhile never gets an answer
         this.requests = []; // { path, at }
@@ -103,7 +104,7 @@ export class KeyServer {
     }
 
     async listen(port = 0) {
-        this.#server.listen(port, '127.0.0.1');
+        this.#server.listen(port, this.host);
         await once(this.#server, 'listening');
         this.port = this.#server.address().port;
         return this;
@@ -119,7 +120,7 @@ export class KeyServer {
     }
 
     get url() {
-        return `http://127.0.0.1:${this.port}/sso/jwks/${CLIENT_ID}`;
+        return `http://${this.host}:${this.port}/sso/jwks/${CLIENT_ID}`;
     }
 
     /** The variables with which authkitd takes these keys, and all else as if they were WorkOS's. */
@@ -149,9 +150,17 @@ export class KeyServer {
     }
 }
 
+let keyServers = 0;
+
+/** Nobody else listens there, so that a port that was given up can be taken again. */
+function ownLoopbackAddress() {
+    keyServers += 1;
+    return `127.${1 + (process.pid % 250)}.${(process.pid >> 8) % 250}.${1 + (keyServers % 250)}`;
+}
+
 /** A server of keys (one, when none is given) for one test. */
 export async function startKeyServer(t, keys = [newKey()]) {
-    const server = await new KeyServer(keys).listen();
+    const server = await new KeyServer(keys, ownLoopbackAddress()).listen();
     atEnd(t, () => server.close());
     return server;
 }
