@@ -157,7 +157,11 @@ const ACCIDENTS = {
         lua: 'error(setmetatable({}, { __tostring = function() return {} end }))',
         why: /./,
     },
-    'an error of a megabyte': { lua: 'error(("x"):rep(1 << 20))', why: /x{50}/ },
+    'an error of a megabyte': {
+        lua: 'error(("x"):rep(1 << 20))',
+        why: /x{50}/,
+        takesTime: true,
+    },
     'an error with bytes that are no text': { lua: 'error("\\0\\xff\\xfe\\27[31m\\n")', why: /./ },
     'an error that __name hides': {
         lua: 'error(setmetatable({}, { __name = ("x"):rep(1 << 16) }))',
@@ -171,6 +175,7 @@ const ACCIDENTS = {
     'an insert of a giant': {
         lua: 'ctx.db.insert("marks", { mark = ("x"):rep(20 << 20) .. ("y"):rep(20 << 20) })',
         why: /memory|MiB/,
+        takesTime: true,
     },
     'deeply nested json': {
         lua: 'local t = {} for i = 1, 100000 do t = { t } end authkit.json.encode(t)',
