@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 /* A script that was installed once, for those who still use it. Its own state is never opened. */
 struct edition {
@@ -29,7 +30,6 @@ struct readers {
     pthread_cond_t returned; /* a place came back, or may be made */
     pthread_cond_t swapped;  /* or nothing came of it */
     pthread_cond_t emptied;  /* no snapshot is left */
-    pthread_cond_t resumed;  /* a pause is over */
 
     /* guarded by lock */
     struct edition *edition; /* NULL before the first script */
@@ -38,8 +38,8 @@ struct readers {
     struct reader *idle; /* the one that was used last comes first: its memory is warm */
     size_t count;        /* idle, in use, or being made */
     size_t waiting;
-    size_t snapshots; /* begun, not ended */
-    bool paused;
+    size_t snapshots;        /* begun, not ended */
+    int64_t paused_until_ms; /* monotonic */
 };
 
 /* ------------------------------------------------------------------------- editions */
@@ -264,16 +264,25 @@ void readers_give_back(struct readers *readers, struct reader *reader)
         forget_place(readers, reader);
 }
 
-static void count_snapshot(struct readers *readers)
+/* How long a pause still takes; when there is none the snapshot is counted. */
+static int64_t pause_or_count(struct readers *readers)
 {
-    struct timespec until = thread_after_ms(READERS_WAIT_MS);
-    int rc = 0;
+    int64_t left_ms;
 
     pthread_mutex_lock(&readers->lock);
-    while (readers->paused && rc == 0)
-        rc = pthread_cond_clockwait(&readers->resumed, &readers->lock, CLOCK_MONOTONIC, &until);
-    readers->snapshots++;
+    left_ms = readers->paused_until_ms - clock_mono_ms();
+    if (left_ms <= 0)
+        readers->snapshots++;
     pthread_mutex_unlock(&readers->lock);
+    return left_ms;
+}
+
+static void count_snapshot(struct readers *readers)
+{
+    const struct timespec moment = {.tv_nsec = 10000000};
+
+    while (pause_or_count(readers) > 0)
+        nanosleep(&moment, NULL); /* rare, and over soon */
 }
 
 static void uncount_snapshot(struct readers *readers)
@@ -331,17 +340,10 @@ void readers_pause(struct readers *readers)
     int rc = 0;
 
     pthread_mutex_lock(&readers->lock);
-    readers->paused = true;
+    readers->paused_until_ms = clock_mono_ms() + READERS_PAUSE_MS + READERS_MOMENT_MS;
     while (readers->snapshots > 0 && rc == 0)
         rc = pthread_cond_clockwait(&readers->emptied, &readers->lock, CLOCK_MONOTONIC, &until);
-    pthread_mutex_unlock(&readers->lock);
-}
-
-void readers_go_on(struct readers *readers)
-{
-    pthread_mutex_lock(&readers->lock);
-    readers->paused = false;
-    pthread_cond_broadcast(&readers->resumed);
+    readers->paused_until_ms = clock_mono_ms() + READERS_MOMENT_MS;
     pthread_mutex_unlock(&readers->lock);
 }
 
@@ -372,7 +374,6 @@ int readers_new(struct readers **out, const char *db_path, struct err *err)
     pthread_cond_init(&readers->returned, NULL);
     pthread_cond_init(&readers->swapped, NULL);
     pthread_cond_init(&readers->emptied, NULL);
-    pthread_cond_init(&readers->resumed, NULL);
     *out = readers;
     return 0;
 }
@@ -391,7 +392,6 @@ void readers_free(struct readers *readers)
     pthread_cond_destroy(&readers->returned);
     pthread_cond_destroy(&readers->swapped);
     pthread_cond_destroy(&readers->emptied);
-    pthread_cond_destroy(&readers->resumed);
     pthread_mutex_destroy(&readers->lock);
     free(readers->wal_path);
     free(readers->db_path);

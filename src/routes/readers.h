@@ -49,6 +49,7 @@ enum {
     READERS_WAL_MAX = 32 * 1024 * 1024, /* several times what it is when it is begun anew */
     READERS_LOOK_MS = 1000,             /* between two looks at the log */
     READERS_PAUSE_MS = 1500,            /* snapshots have so long to end */
+    READERS_MOMENT_MS = 300,            /* then the writer has so long for the log */
     READERS_PAUSES_APART_MS = 5000,
 };
 
@@ -82,9 +83,9 @@ void readers_end(struct reader *reader);
 bool readers_wal_is_stuck(struct readers *readers);
 
 /* From here on no snapshot begins; returns when those that there are have ended, or READERS_PAUSE_MS have
- * passed. For who was told that the log is stuck, and has no place. */
+ * passed. READERS_MOMENT_MS later snapshots begin again, whatever has become of the log. For who was told
+ * that it is stuck, and has no place. */
 void readers_pause(struct readers *readers);
-void readers_go_on(struct readers *readers);
 
 /* Whether another script has been installed since the reader was taken. */
 bool readers_is_outdated(struct readers *readers, const struct reader *reader);

@@ -308,33 +308,6 @@ static int run_writing(struct routes *routes, struct script_route_call *call,
     return workos_run(routes->opts.workos, &writing.call, err);
 }
 
-/* Run on the writer: the log is emptied behind this batch. */
-static int ask_to_empty_wal(struct workos_call *call, struct script *script, struct db *db,
-                            struct err *err)
-{
-    (void)call, (void)script, (void)err;
-    db_scrub_wal(db);
-    return 0;
-}
-
-/*
- * Reads that overlap without end keep the log from being begun anew (readers.h). The second call waits for
- * what the writer does behind the first one's batch.
- */
-static void make_pause(struct routes *routes)
-{
-    struct workos_call call = {.name = "pause", .run = ask_to_empty_wal};
-    struct err err;
-    int rc = 0;
-
-    readers_pause(routes->readers);
-    for (int i = 0; rc == 0 && i < 2; i++)
-        rc = workos_run(routes->opts.workos, &call, &err);
-    readers_go_on(routes->readers);
-    log_debug("readers paused, for the write-ahead log",
-              log_str("error", rc < 0 ? err.text : NULL));
-}
-
 static void run_route(struct routes *routes, const struct http_request *request,
                       struct http_response *response)
 {
@@ -352,8 +325,10 @@ static void run_route(struct routes *routes, const struct http_request *request,
     else
         rc = run_writing(routes, &call, response, &err);
     auth_session_release(&session);
-    if (call.read_only && readers_wal_is_stuck(routes->readers))
-        make_pause(routes);
+    if (call.read_only && readers_wal_is_stuck(routes->readers)) {
+        readers_pause(routes->readers);
+        workos_empty_wal(routes->opts.workos);
+    }
     if (rc == 0 || (call.refused && rc == ERR_SCRIPT))
         return;
     reset_response(response);

@@ -307,3 +307,31 @@ int workos_run(struct workos *workos, struct workos_call *call, struct err *err)
         atomic_fetch_sub_explicit(&workos->waiting, 1, memory_order_relaxed);
     return rc;
 }
+
+/* ------------------------------------------------------------------------- the write-ahead log */
+
+static int run_scrub(struct writer_job *job, struct db *db, struct err *err)
+{
+    (void)job, (void)err;
+    db_scrub_wal(db);
+    return 0;
+}
+
+static void finish_scrub(struct writer_job *job, int rc, const struct err *err)
+{
+    (void)rc, (void)err;
+    free(job);
+}
+
+void workos_empty_wal(struct workos *workos)
+{
+    struct writer_job *job = calloc(1, sizeof(*job));
+    struct err err;
+
+    if (!job)
+        return;
+    job->run = run_scrub;
+    job->done = finish_scrub;
+    if (writer_submit(workos->writer, job, &err) < 0)
+        free(job);
+}

@@ -99,6 +99,10 @@ enum { WORKOS_CROWDED_PATIENCE_MS = 100 };
  * waited WORKOS_CROWDED_PATIENCE_MS among opts.crowd others: then it isn't run. */
 int workos_run(struct workos *workos, struct workos_call *call, struct err *err) MUST_CHECK;
 
+/* Have the write-ahead log emptied soon, behind the writer's next batch. Doesn't wait, not even for a
+ * writer that is at work for long; without memory or room in the queue nothing happens. Thread: any. */
+void workos_empty_wal(struct workos *workos);
+
 /* Begin to read the Events API, every so often. After the first script is installed: its functions say
  * which events to ask for. */
 int workos_start_poller(struct workos *workos, const struct workos_api_opts *api,

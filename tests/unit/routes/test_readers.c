@@ -385,6 +385,28 @@ static void readers__a_user_is_shown_with_every_column_but_raw(void **state)
     stop(&s);
 }
 
+/* It was ended by whoever began it, behind two calls of the writer: a long migration, which fills the
+ * log itself, delayed every GET by seconds, and the one that had begun it by minutes. */
+static void readers__a_pause_ends_by_itself(void **state)
+{
+    struct service s;
+    struct reader *reader;
+    struct err err;
+    int64_t began_ms;
+
+    (void)state;
+    start(&s);
+    reader = take();
+    began_ms = clock_mono_ms();
+    readers_pause(pool); /* nobody reads: at once */
+    assert_int_equal(readers_begin(reader, &err), 0);
+    assert_true(clock_mono_ms() - began_ms >= READERS_MOMENT_MS);
+    assert_true(clock_mono_ms() - began_ms < READERS_WAIT_MS);
+    readers_end(reader);
+    readers_give_back(pool, reader);
+    stop(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -401,6 +423,7 @@ int main(void)
         IN_TEMP_DIR(readers__a_crowd_does_not_wait_for_long),
         IN_TEMP_DIR(readers__what_is_read_is_of_one_moment),
         IN_TEMP_DIR(readers__a_user_is_shown_with_every_column_but_raw),
+        IN_TEMP_DIR(readers__a_pause_ends_by_itself),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
