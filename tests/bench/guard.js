@@ -12,7 +12,7 @@ import path from 'node:path';
 const root = path.resolve(import.meta.dirname, '../..');
 const program = path.join(root, 'build/release/bench_guard');
 const file = path.join(import.meta.dirname, 'guard.json');
-const MARGIN_PERCENT = 5; // two runs differ by 2 % at most
+const MARGIN_PERCENT = 3; // two runs differ by 2 % at most
 // With another compiler or libraries than the numbers were made with, much else has moved: then only what
 // is grossly dearer is an error.
 const FOREIGN_MARGIN_PERCENT = 15;
