@@ -2,6 +2,7 @@
 #include "base/thread.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 
 /* All but those that a fault of the thread's own raises: blocked, they would kill without a word. */
@@ -32,6 +33,32 @@ int thread_start(pthread_t *out, const char *name, void *(*run)(void *arg), void
     pthread_setname_np(thread, name);
     *out = thread;
     return 0;
+}
+
+static _Thread_local const struct thread_wait_hook *wait_hook;
+
+void thread_set_wait_hook(const struct thread_wait_hook *hook)
+{
+    wait_hook = hook;
+}
+
+void thread_wait_begin(void)
+{
+    if (wait_hook)
+        wait_hook->begin(wait_hook->arg);
+}
+
+void thread_wait_end(void)
+{
+    if (wait_hook)
+        wait_hook->end(wait_hook->arg);
+}
+
+int thread_processors(void)
+{
+    cpu_set_t set;
+
+    return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
 struct timespec thread_after_ms(int64_t ms)

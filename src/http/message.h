@@ -12,8 +12,13 @@
 
 #include "base/buf.h"
 
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stddef.h>
+
+struct gate_conn;
+struct http_later;
+struct http_server;
 
 enum {
     HTTP_HEADERS_MAX = 64,
@@ -45,6 +50,32 @@ struct http_response {
                                      none. It goes before content_type */
     struct buf body;    /* isn't sent in the answer to a HEAD, nor with the statuses 204 and 304 */
     struct buf headers; /* further header lines, each ended by "\r\n"; usually empty */
+    struct http_later *later; /* NULL: this is the answer */
+};
+
+/*
+ * An answer that isn't there yet when the callback returns: no thread waits for it. The callback sets
+ * response->later (and need set nothing else), and keeps nothing of the request but its body, which
+ * stays until finish returns. Then
+ *
+ *     begin    is called on the same thread, once nobody else has the request: hand it on to whoever
+ *              makes the answer. That one calls http_answer(later) (server.h), once.
+ *     finish   is called on any HTTP thread after that: fill the response, and release what later is
+ *              part of.
+ *
+ * It belongs to the callback until it returns, then to the server.
+ */
+struct http_later {
+    void (*begin)(struct http_later *later);
+    void (*finish)(struct http_later *later, struct http_response *response);
+
+    /* the server's own */
+    struct http_server *server;
+    struct gate_conn *conn;
+    sem_t *waiter; /* of the worker that waits for it; NULL: none does */
+    bool is_head, may_keep;
+    char behind; /* what stood where the body's '\0' is */
+    struct http_later *next;
 };
 
 /* The value of the header, whatever the case of its name; NULL when it is missing. */

@@ -3,27 +3,29 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/text.h"
+#include "base/thread.h"
 #include "http/civetweb_unit.h"
+#include "http/crew.h"
 #include "http/frame.h"
 #include "http/gate.h"
 #include "http/listen.h"
-#include "http/waiting.h"
+#include "http/rules.h"
 
 #include <assert.h>
 #include <civetweb.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 enum {
-    STAY_MS = 4,        /* how long a worker waits for the next request of its connection */
+    STAY_MS = 4,  /* how long a worker waits for the next request of its connection */
+    STALL_MS = 5, /* how long those that run may keep all others waiting, before one more runs */
     PATIENCE_MS = 500,  /* how long an answer may take to send while others wait for a worker */
     WAIT_SLICE_MS = 50, /* how often it is looked whether they do */
     ONE_WRITE_MAX = 64 * 1024, /* header and body up to this are sent in one piece */
@@ -37,20 +39,25 @@ struct http_server {
     struct mg_context *civetweb;
     int listen_fd; /* until the gate has it */
     int wake_fd;   /* wakes civetweb's master thread, so that it sees that it should stop */
-    struct waiting waiting;
-    atomic_int queued; /* how many wait: as many as civetweb's queue has places */
+    struct crew crew;
+    bool has_crew;
+    struct thread_wait_hook wait_hook; /* of the workers, for the crew */
     atomic_bool draining;
     struct metric_statuses statuses;
 };
 
 /*
- * What the worker does, one connection after the other. conn is set from init_connection to
- * connection_close; fate, once it is known, is what connection_close tells the gate.
+ * What the worker does, one connection after the other, without civetweb's noticing: to it they are
+ * one. conn is set while the worker has one; fate, once it is known, is what the gate is told when it
+ * gets it back.
  */
 static _Thread_local struct worker {
     struct gate_conn *conn;
+    struct http_later
+        *later; /* conn's answer, to be begun when civetweb has let go of the request */
     bool has_fate;
     enum gate_fate fate;
+    bool runs; /* it is counted in the crew */
     struct buf out;
 } worker;
 
@@ -71,12 +78,12 @@ static struct http_server *server_of(const struct mg_connection *conn)
 /* --- waiting for a client --------------------------------------------------------------------- */
 
 struct patience {
-    const struct http_server *server;
+    struct http_server *server;
     int64_t deadline_ms;
     int64_t waited_ms;
 };
 
-static struct patience patience_for(const struct http_server *server)
+static struct patience patience_for(struct http_server *server)
 {
     return (struct patience){
         .server = server,
@@ -91,13 +98,15 @@ static bool wait_for_client(struct patience *p, int fd, short events)
 
     for (;;) {
         int64_t now = clock_mono_ms();
-        bool others = atomic_load(&p->server->queued) > 0 || atomic_load(&p->server->draining);
+        bool others = crew_has_waiting(&p->server->crew) || atomic_load(&p->server->draining);
         int64_t left = p->deadline_ms - now;
         int n;
 
         if (left <= 0 || (others && p->waited_ms >= PATIENCE_MS))
             return false;
+        crew_wait_begin(&p->server->crew);
         n = poll(&pollfd, 1, left < WAIT_SLICE_MS ? (int)left : WAIT_SLICE_MS);
+        crew_wait_end(&p->server->crew);
         p->waited_ms += clock_mono_ms() - now;
         if (n > 0)
             return true;
@@ -147,11 +156,9 @@ static void put_head(struct buf *out, const struct http_server *server,
 }
 
 /* Returns false when the client didn't take it. */
-static bool send_response(struct mg_connection *conn, const struct http_response *r, bool keep)
+static bool send_response(struct http_server *server, const struct http_response *r, bool is_head,
+                          bool keep)
 {
-    struct http_server *server = server_of(conn);
-    const struct mg_request_info *ri = mg_get_request_info(conn);
-    bool is_head = ri->request_method && strcmp(ri->request_method, "HEAD") == 0;
     bool has_body = !is_head && http_status_has_body(r->status);
     struct patience patience = patience_for(server);
     struct buf *out = &worker.out;
@@ -167,22 +174,51 @@ static bool send_response(struct mg_connection *conn, const struct http_response
            (!has_body || write_all(&patience, r->body.data, r->body.len));
 }
 
-struct refusal {
-    int status;
-    const char *code;
-    const char *message;
-};
+static struct http_response new_response(void)
+{
+    return (struct http_response){
+        .status = 200,
+        .body = BUF_INIT(HTTP_RESPONSE_MAX_BYTES),
+        .headers = BUF_INIT(HEADERS_MAX_BYTES),
+    };
+}
+
+static void release_response(struct http_response *response)
+{
+    buf_release(&response->body);
+    buf_release(&response->headers);
+}
+
+/* Send what was answered, and decide what becomes of the connection unless it just goes on. */
+static void answer(struct http_server *server, struct http_response *response, bool is_head,
+                   bool may_keep)
+{
+    bool keep = may_keep && !atomic_load(&server->draining);
+
+    if (!buf_ok(&response->body) || !buf_ok(&response->headers)) {
+        buf_reset(&response->headers);
+        http_response_error(response, 500, "internal", "the answer is too large");
+    }
+    if (!send_response(server, response, is_head, keep))
+        set_fate(GATE_DROP);
+    else if (!keep)
+        set_fate(GATE_CLOSE);
+}
+
+static bool is_head(const struct mg_connection *conn)
+{
+    const char *method = mg_get_request_info(conn)->request_method;
+
+    return method && strcmp(method, "HEAD") == 0;
+}
 
 /* Answer a request that isn't to be served, and be done with the connection. The request: as far as it
  * was understood, or NULL. */
 static void refuse(struct mg_connection *conn, const struct http_request *request,
-                   const struct refusal *refusal)
+                   const struct http_refusal *refusal)
 {
     struct http_server *server = server_of(conn);
-    struct http_response response = {
-        .body = BUF_INIT(1024),
-        .headers = BUF_INIT(HEADERS_MAX_BYTES),
-    };
+    struct http_response response = new_response();
 
     gate_consume(server->gate, worker.conn); /* whoever waits for room gets it */
     http_response_error(&response, refusal->status, refusal->code, refusal->message);
@@ -190,89 +226,12 @@ static void refuse(struct mg_connection *conn, const struct http_request *reques
         buf_puts(&response.headers, "Retry-After: 1\r\n");
     if (request && server->opts.refusing)
         server->opts.refusing(server->opts.arg, request, &response);
-    set_fate(send_response(conn, &response, false) ? GATE_LINGER : GATE_DROP);
+    set_fate(send_response(server, &response, is_head(conn), false) ? GATE_LINGER : GATE_DROP);
     cw_must_close(conn);
-    buf_release(&response.body);
-    buf_release(&response.headers);
+    release_response(&response);
 }
 
-/* --- what a request must be ------------------------------------------------------------------- */
-
-static const struct refusal bad_syntax = {400, "bad_request", "the request is not well-formed"};
-static const struct refusal bad_target = {400, "bad_request", "the request target must be a path"};
-static const struct refusal bad_path = {400, "bad_request", "the path must not contain %00"};
-static const struct refusal bad_host = {400, "bad_request", "exactly one Host header is needed"};
-static const struct refusal bad_length = {400, "bad_request", "the Content-Length is not valid"};
-static const struct refusal both_lengths = {
-    400, "bad_request", "Content-Length and Transfer-Encoding exclude each other"};
-static const struct refusal no_length = {411, "length_required", "a Content-Length is needed"};
-static const struct refusal no_chunks = {411, "length_required",
-                                         "chunked bodies are not taken; send a Content-Length"};
-static const struct refusal body_large = {413, "body_too_large", "the body is too large"};
-static const struct refusal no_expectation = {417, "expectation_failed",
-                                              "only 100-continue can be expected"};
-static const struct refusal headers_large = {431, "headers_too_large",
-                                             "the headers are too large or too many"};
-static const struct refusal no_encoding = {501, "not_implemented",
-                                           "transfer encodings are not supported"};
-static const struct refusal busy = {503, "busy", "too much is going on; try again in a moment"};
-static const struct refusal bad_version = {505, "version_not_supported",
-                                           "only HTTP/1.0 and HTTP/1.1 are spoken here"};
-
-/* Others come from browsers without a length when they have no body. */
-static bool needs_length(const char *method)
-{
-    return strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0;
-}
-
-static bool has_encoded_nul(const char *path)
-{
-    return strstr(path, "%00") != NULL;
-}
-
-/* How long the body is. Returns why the request can't be served, or NULL. */
-static const struct refusal *check_length(const struct http_request *request, size_t max_body_bytes,
-                                          size_t *out_len)
-{
-    const char *length = http_request_header(request, "Content-Length");
-    const char *encoding = http_request_header(request, "Transfer-Encoding");
-    uint64_t number;
-
-    if (encoding && length)
-        return &both_lengths;
-    if (encoding)
-        return strcasecmp(encoding, "chunked") == 0 ? &no_chunks : &no_encoding;
-    *out_len = 0;
-    if (!length)
-        return needs_length(request->method) ? &no_length : NULL;
-    if (http_request_header_count(request, "Content-Length") > 1 || *length == '\0' ||
-        length[strspn(length, "0123456789")] != '\0')
-        return &bad_length;
-    if (!text_to_u64(length, strlen(length), max_body_bytes, &number))
-        return &body_large;
-    *out_len = (size_t)number;
-    return NULL;
-}
-
-/* HTTP/1.0 clients may lack a Host, and know no 100. */
-static const struct refusal *check_headers(const struct http_request *request, bool is_1_1,
-                                           size_t max_body_bytes, size_t *out_body_len)
-{
-    size_t hosts = http_request_header_count(request, "Host");
-    const char *expect = http_request_header(request, "Expect");
-    const struct refusal *refusal;
-
-    if (hosts > 1 || (hosts == 0 && is_1_1))
-        return &bad_host;
-    refusal = check_length(request, max_body_bytes, out_body_len);
-    if (refusal)
-        return refusal;
-    if (expect && is_1_1 &&
-        (strcasecmp(expect, "100-continue") != 0 ||
-         http_request_header_count(request, "Expect") > 1))
-        return &no_expectation;
-    return NULL;
-}
+/* --- one request ------------------------------------------------------------------------------ */
 
 static void describe(struct http_request *request, const struct mg_request_info *ri,
                      struct http_header headers[HTTP_HEADERS_MAX])
@@ -292,59 +251,17 @@ static void describe(struct http_request *request, const struct mg_request_info 
     };
 }
 
-static const struct refusal *check_request(const struct mg_connection *conn,
-                                           const struct http_request *request,
-                                           size_t max_body_bytes, size_t *out_body_len)
+/* Its answer will come from elsewhere: see http_answer. What is needed for that then. */
+static void keep_for_later(struct http_server *server, struct http_later *later, bool head_only,
+                           bool may_keep, char behind)
 {
-    const struct mg_request_info *ri = mg_get_request_info(conn);
-
-    /* civetweb drops what comes behind the 64th header: then nothing is known of the rest. */
-    if (request->header_count >= HTTP_HEADERS_MAX)
-        return &headers_large;
-    if (!cw_is_strict(conn, worker.conn->carry.data))
-        return &bad_syntax;
-    if (request->path[0] != '/')
-        return &bad_target;
-    if (has_encoded_nul(request->path))
-        return &bad_path;
-    return check_headers(request, strcmp(ri->http_version, "1.1") == 0, max_body_bytes,
-                         out_body_len);
-}
-
-/* civetweb reads only the first Connection header, and in that keep-alive before close. */
-static bool asks_to_close(const struct http_request *request)
-{
-    for (size_t i = 0; i < request->header_count; i++)
-        if (strcasecmp(request->headers[i].name, "Connection") == 0 &&
-            strcasestr(request->headers[i].value, "close"))
-            return true;
-    return false;
-}
-
-/* --- one request ------------------------------------------------------------------------------ */
-
-static void serve(struct mg_connection *conn, const struct http_request *request)
-{
-    struct http_server *server = server_of(conn);
-    struct http_response response = {
-        .status = 200,
-        .body = BUF_INIT(HTTP_RESPONSE_MAX_BYTES),
-        .headers = BUF_INIT(HEADERS_MAX_BYTES),
-    };
-    bool keep;
-
-    server->opts.handle(server->opts.arg, request, &response);
-    if (!buf_ok(&response.body) || !buf_ok(&response.headers)) {
-        buf_reset(&response.headers);
-        http_response_error(&response, 500, "internal", "the answer is too large");
-    }
-    keep = cw_may_keep_alive(conn) && !asks_to_close(request) && !atomic_load(&server->draining);
-    if (!send_response(conn, &response, keep))
-        set_fate(GATE_DROP);
-    else if (!keep)
-        set_fate(GATE_CLOSE);
-    buf_release(&response.body);
-    buf_release(&response.headers);
+    later->server = server;
+    later->conn = worker.conn;
+    later->waiter = NULL;
+    later->is_head = head_only;
+    later->may_keep = may_keep;
+    later->behind = behind;
+    worker.later = later;
 }
 
 /* The client sends the body when it has this; it waits for it in the gate. HTTP/1.0 knows no 100. */
@@ -362,42 +279,64 @@ static void send_continue(struct mg_connection *conn)
 }
 
 /* The body stands in carry, perhaps with the next request behind it. */
-static void serve_with_body(struct mg_connection *conn, struct http_request *request, size_t len)
+static void serve(struct mg_connection *conn, struct http_request *request, size_t len)
 {
-    struct buf *carry = &worker.conn->carry;
-    char *body = carry->data + worker.conn->frame.header_len;
+    struct http_server *server = server_of(conn);
+    struct http_response response = new_response();
+    char *body = worker.conn->carry.data + worker.conn->frame.header_len;
+    bool may_keep = cw_may_keep_alive(conn) && !http_asks_to_close(request);
     char behind = body[len];
 
     body[len] = '\0';
     request->body = body;
     request->body_len = len;
-    serve(conn, request);
-    body[len] = behind;
+    server->opts.handle(server->opts.arg, request, &response);
+    if (response.later) {
+        keep_for_later(server, response.later, is_head(conn), may_keep, behind);
+    } else {
+        answer(server, &response, is_head(conn), may_keep);
+        body[len] = behind;
+    }
+    release_response(&response);
+}
+
+static const struct http_refusal *check_request(const struct mg_connection *conn,
+                                                const struct http_request *request)
+{
+    const struct gate_conn *c = worker.conn;
+    bool is_1_1 = strcmp(mg_get_request_info(conn)->http_version, "1.1") == 0;
+    size_t body_len = 0;
+    const struct http_refusal *refusal =
+        http_check_request(request, is_1_1, server_of(conn)->opts.max_body_bytes, &body_len);
+
+    if (refusal == &http_headers_large)
+        return refusal;
+    if (!cw_is_strict(conn, c->carry.data))
+        return &http_bad_syntax;
+    if (!refusal && c->over_budget)
+        return &http_busy;
+    /* Two readings of the same headers that differ: then a third one may, too. */
+    if (!refusal && (c->frame.is_odd || c->frame.body_len != body_len))
+        return &http_bad_syntax;
+    return refusal;
 }
 
 /* callbacks.begin_request: civetweb has parsed the headers, and decided nothing yet. */
 static int on_request(struct mg_connection *conn)
 {
-    struct http_server *server = server_of(conn);
     const struct gate_conn *c = worker.conn;
     struct http_header headers[HTTP_HEADERS_MAX];
     struct http_request request;
-    const struct refusal *refusal;
-    size_t body_len = 0;
+    const struct http_refusal *refusal;
 
     describe(&request, mg_get_request_info(conn), headers);
-    refusal = check_request(conn, &request, server->opts.max_body_bytes, &body_len);
-    if (!refusal && c->over_budget)
-        refusal = &busy;
-    /* Two readings of the same headers that differ: then a third one may, too. */
-    if (!refusal && (c->frame.is_odd || c->frame.body_len != body_len))
-        refusal = &bad_syntax;
+    refusal = check_request(conn, &request);
     if (refusal)
         refuse(conn, &request, refusal);
     else if (c->carry.len < http_frame_size(&c->frame))
         send_continue(conn);
     else
-        serve_with_body(conn, &request, body_len);
+        serve(conn, &request, c->frame.body_len);
     cw_body_is_read(conn);
     if (worker.has_fate)
         cw_must_close(conn);
@@ -410,22 +349,137 @@ static int on_civetweb_error(struct mg_connection *conn, int status, const char 
     const struct mg_request_info *ri = mg_get_request_info(conn);
     struct http_header headers[HTTP_HEADERS_MAX];
     struct http_request request;
-    const struct refusal *refusal = NULL;
+    const struct http_refusal *refusal = NULL;
     size_t body_len;
 
     (void)message;
-    if (worker.has_fate)
+    if (!worker.conn || worker.has_fate)
         return 0; /* cw_begin_nothing */
     if (cw_is_overfull(conn))
-        refusal = &headers_large;
+        refusal = &http_headers_large;
     else if (status == 505)
-        refusal = &bad_version;
+        refusal = &http_bad_version;
     else if (ri->num_headers > 0 && ri->request_method && cw_was_asked(conn)) {
         describe(&request, ri, headers);
-        refusal = check_headers(&request, false, server_of(conn)->opts.max_body_bytes, &body_len);
+        refusal =
+            http_check_headers(&request, false, server_of(conn)->opts.max_body_bytes, &body_len);
     }
-    refuse(conn, NULL, refusal ? refusal : &bad_syntax);
+    refuse(conn, NULL, refusal ? refusal : &http_bad_syntax);
     return 0;
+}
+
+/* --- after the request ------------------------------------------------------------------------ */
+
+static bool is_readable(struct http_server *server, int fd, int timeout_ms)
+{
+    struct pollfd pollfd = {.fd = fd, .events = POLLIN};
+    bool is_there;
+
+    crew_wait_begin(&server->crew);
+    is_there = poll(&pollfd, 1, timeout_ms) > 0;
+    crew_wait_end(&server->crew);
+    return is_there;
+}
+
+/*
+ * The answer is out: what becomes of the connection? True when its next request is here already, and
+ * nobody else waits. While nothing else is to be done it is waited for, for a moment.
+ */
+static bool goes_on(struct http_server *server)
+{
+    struct gate_conn *c = worker.conn;
+    enum gate_fill fill = GATE_FILL_PARTIAL;
+
+    gate_consume(server->gate, c);
+    /* What OpenSSL has read already makes no socket readable: there one has to try. */
+    if (c->carry.len > 0 || c->tls ||
+        (crew_is_quiet(&server->crew) && is_readable(server, c->fd, STAY_MS)))
+        fill = gate_fill(server->gate, c);
+    switch (fill) {
+    case GATE_FILL_READY:
+        if (!crew_has_waiting(&server->crew))
+            return true;
+        set_fate(GATE_AGAIN);
+        break;
+    case GATE_FILL_PARTIAL:
+        set_fate(c->carry.len > 0 ? GATE_MORE : GATE_PARK);
+        break;
+    case GATE_FILL_GONE:
+        set_fate(GATE_DROP);
+        break;
+    }
+    return false;
+}
+
+static void give_back(struct http_server *server)
+{
+    struct gate_conn *c = worker.conn;
+
+    if (c->carry.len == 0)
+        buf_release(&c->carry); /* one that idles shall cost little */
+    worker.conn = NULL;
+    worker.has_fate = false;
+    gate_give_back(server->gate, c, worker.fate);
+}
+
+/* Send what was answered elsewhere. The connection is the worker's, as after any request. */
+static void answer_later(struct http_server *server, struct http_later *later)
+{
+    struct http_response response = new_response();
+    struct gate_conn *c = later->conn;
+    bool head_only = later->is_head, may_keep = later->may_keep;
+    char behind = later->behind;
+
+    worker.conn = c;
+    worker.has_fate = false;
+    later->finish(later, &response); /* later is gone from here on */
+    c->carry.data[http_frame_size(&c->frame)] = behind;
+    answer(server, &response, head_only, may_keep);
+    release_response(&response);
+}
+
+/* A worker that has nothing else to do waits for the answer itself: that spares a change of threads. */
+static void wait_for_answer(struct http_server *server, struct http_later *later)
+{
+    sem_t done;
+
+    sem_init(&done, 0, 0);
+    later->waiter = &done;
+    later->begin(later);
+    crew_wait_begin(&server->crew);
+    while (sem_wait(&done) < 0)
+        ; /* a signal */
+    crew_wait_end(&server->crew);
+    sem_destroy(&done);
+    answer_later(server, later);
+}
+
+/* The answer is to come from elsewhere; from here on the connection is whoever's that gets it. */
+static void begin_later(struct http_server *server)
+{
+    struct http_later *later = worker.later;
+    bool is_quiet = crew_is_quiet(&server->crew);
+
+    worker.later = NULL;
+    crew_expect_answer(&server->crew);
+    if (is_quiet) {
+        wait_for_answer(server, later);
+    } else {
+        worker.conn = NULL;
+        later->begin(later);
+    }
+}
+
+void http_answer(struct http_later *later)
+{
+    struct crew *crew = &later->server->crew;
+
+    if (later->waiter) {
+        crew_forget_answer(crew);
+        sem_post(later->waiter);
+    } else {
+        crew_add_answer(crew, later);
+    }
 }
 
 /* --- from the gate to a worker, and back ------------------------------------------------------ */
@@ -446,16 +500,19 @@ static bool is_urgent(const struct http_server *server, const struct gate_conn *
            (target[1 + path_len] == ' ' || target[1 + path_len] == '?');
 }
 
-/*
- * gate_opts.ready. Thread: the gate's, or a worker. What goes into civetweb's queue is a place, and
- * who comes to stand in it is seen when a worker takes it.
- */
+/* gate_opts.ready. Thread: the gate's, or a worker. */
 static void on_ready(void *arg, struct gate_conn *conn)
 {
     struct http_server *server = arg;
 
-    waiting_push(&server->waiting, conn, is_urgent(server, conn));
-    atomic_fetch_add(&server->queued, 1);
+    crew_add_request(&server->crew, conn, is_urgent(server, conn));
+}
+
+/* crew_opts.call: what goes into civetweb's queue is a place; who comes to stand in it is seen then. */
+static void on_call(void *arg)
+{
+    struct http_server *server = arg;
+
     cw_queue_place(server->civetweb);
 }
 
@@ -491,91 +548,106 @@ static size_t header_len(const struct gate_conn *c)
     return c->frame.header_len > 0 ? c->frame.header_len : c->carry.len;
 }
 
-/* callbacks.init_connection: a worker has taken a place from the queue. */
+/* Do what there is to do, until that is a request, which worker.conn then has; or false. */
+static bool find_request(struct http_server *server, struct crew_work *work)
+{
+    enum gate_fill fill = GATE_FILL_READY;
+
+    if (work->answer) {
+        answer_later(server, work->answer);
+        if (!worker.has_fate && goes_on(server))
+            return true;
+    } else {
+        worker.conn = work->conn;
+        worker.has_fate = false;
+        if (server->opts.tls_ctx)
+            fill = fill_by_tls(server, worker.conn);
+        if (fill == GATE_FILL_READY)
+            return true;
+        set_fate(fill == GATE_FILL_GONE ? GATE_DROP : GATE_MORE);
+    }
+    give_back(server);
+    return false;
+}
+
+static bool next_request(struct http_server *server)
+{
+    struct crew_work work;
+
+    while ((worker.runs = crew_next(&server->crew, &work)))
+        if (find_request(server, &work))
+            return true;
+    return false;
+}
+
+/* callbacks.init_connection: a worker has come. */
 static int on_taken(const struct mg_connection *const_conn, void **conn_data)
 {
     struct mg_connection *conn = (struct mg_connection *)const_conn;
     struct http_server *server = server_of(conn);
-    struct gate_conn *c = waiting_take(&server->waiting);
-    enum gate_fill fill;
+    struct crew_work work;
 
-    assert(c); /* there are as many as places */
     *conn_data = NULL;
-    atomic_fetch_sub(&server->queued, 1);
-    cw_take(conn, c->fd, &c->peer.any);
-    worker.conn = c;
-    worker.has_fate = false;
-    fill = server->opts.tls_ctx ? fill_by_tls(server, c) : GATE_FILL_READY;
-    if (fill == GATE_FILL_READY) {
-        cw_begin(conn, c->carry.data, header_len(c));
+    worker.conn = NULL;
+    worker.runs = crew_come(&server->crew, &work);
+    if (worker.runs && (find_request(server, &work) || next_request(server))) {
+        cw_take(conn, worker.conn->fd, &worker.conn->peer.any);
+        cw_begin(conn, worker.conn->carry.data, header_len(worker.conn));
     } else {
-        set_fate(fill == GATE_FILL_GONE ? GATE_DROP : GATE_MORE);
         cw_begin_nothing(conn);
     }
     return 0;
 }
 
-static bool is_readable(int fd, int timeout_ms)
-{
-    struct pollfd pollfd = {.fd = fd, .events = POLLIN};
-
-    return poll(&pollfd, 1, timeout_ms) > 0;
-}
-
-/*
- * callbacks.end_request: the answer is out. The worker stays with this connection for a moment, but
- * only if nobody waits for a worker, and it goes on only with a whole request.
- */
+/* callbacks.end_request. civetweb goes on with whatever request is next, as if it were of the same
+ * connection; when there is none, or it doesn't fit behind this one, it closes what it has. */
 static void on_answered(const struct mg_connection *const_conn, int status)
 {
     struct mg_connection *conn = (struct mg_connection *)const_conn;
     struct http_server *server = server_of(conn);
-    struct gate_conn *c = worker.conn;
-    bool others = atomic_load(&server->queued) > 0;
-    enum gate_fill fill = GATE_FILL_PARTIAL;
+    bool has_next = false;
 
     (void)status;
     if (worker.has_fate)
         return;
-    gate_consume(server->gate, c);
-    /* What OpenSSL has read already makes no socket readable: there one has to try. */
-    if (c->carry.len > 0 || (!others && is_readable(c->fd, STAY_MS)) || c->tls)
-        fill = gate_fill(server->gate, c);
-    switch (fill) {
-    case GATE_FILL_READY:
-        if (!others && cw_continue(conn, c->carry.data, header_len(c)))
-            return;
-        set_fate(GATE_AGAIN);
-        break;
-    case GATE_FILL_PARTIAL:
-        set_fate(c->carry.len > 0 ? GATE_MORE : GATE_PARK);
-        break;
-    case GATE_FILL_GONE:
-        set_fate(GATE_DROP);
-        break;
+    if (worker.later)
+        begin_later(server);
+    if (worker.conn) {
+        has_next = !worker.has_fate && goes_on(server);
+        if (!has_next)
+            give_back(server);
     }
-    cw_must_close(conn);
+    /* Where this client wants no further request, civetweb ends what it takes for the connection. */
+    if (!cw_may_keep_alive(conn) || (!has_next && !next_request(server))) {
+        cw_must_close(conn);
+        return;
+    }
+    cw_take(conn, worker.conn->fd, &worker.conn->peer.any);
+    if (!cw_continue(conn, worker.conn->carry.data, header_len(worker.conn))) {
+        set_fate(GATE_AGAIN);
+        cw_must_close(conn);
+    }
 }
 
-/* callbacks.connection_close: the worker is done with it. */
+/* callbacks.connection_close: the worker goes, perhaps to be called again at once. */
 static void on_done(const struct mg_connection *const_conn)
 {
     struct mg_connection *conn = (struct mg_connection *)const_conn;
     struct http_server *server = server_of(conn);
-    struct gate_conn *c = worker.conn;
 
-    if (!worker.has_fate) {
+    if (worker.conn && !worker.has_fate) {
         /* "OPTIONS *", or the URL of another server: civetweb would close without a word. */
         if (cw_was_asked(conn) && !mg_get_request_info(conn)->local_uri)
-            refuse(conn, NULL, &bad_target);
+            refuse(conn, NULL, &http_bad_target);
         else
             set_fate(GATE_DROP);
     }
-    if (c->carry.len == 0)
-        buf_release(&c->carry); /* one that idles shall cost little */
-    worker.conn = NULL;
     cw_let_go(conn);
-    gate_give_back(server->gate, c, worker.fate);
+    if (worker.conn)
+        give_back(server);
+    if (worker.runs)
+        crew_go(&server->crew);
+    worker.runs = false;
 }
 
 static void on_thread_exit(const struct mg_context *ctx, int type, void *pointer)
@@ -588,9 +660,14 @@ static void on_thread_exit(const struct mg_context *ctx, int type, void *pointer
 
 static void *on_thread_start(const struct mg_context *ctx, int type)
 {
-    (void)ctx;
-    (void)type;
-    worker.out = BUF_INIT(HEADERS_MAX_BYTES + ONE_WRITE_MAX + 4096);
+    const int is_worker = 1;
+
+    if (type == is_worker) {
+        const struct http_server *server = mg_get_user_data(ctx);
+
+        thread_set_wait_hook(&server->wait_hook);
+        worker.out = BUF_INIT(HEADERS_MAX_BYTES + ONE_WRITE_MAX + 4096);
+    }
     return NULL;
 }
 
@@ -687,6 +764,33 @@ static void stop_civetweb(struct http_server *server)
     mg_stop(server->civetweb);
 }
 
+static void on_wait_begin(void *arg)
+{
+    crew_wait_begin(arg);
+}
+
+static void on_wait_end(void *arg)
+{
+    crew_wait_end(arg);
+}
+
+static int start_crew(struct http_server *server, struct err *err)
+{
+    int processors = thread_processors();
+    const struct crew_opts opts = {
+        .usual = processors < server->opts.threads ? processors : server->opts.threads,
+        .most = server->opts.threads,
+        .stall_ms = STALL_MS,
+        .call = on_call,
+        .arg = server,
+    };
+
+    server->has_crew = true;
+    server->wait_hook =
+        (struct thread_wait_hook){.begin = on_wait_begin, .end = on_wait_end, .arg = &server->crew};
+    return crew_start(&server->crew, &opts, err);
+}
+
 static int start_gate(struct http_server *server, struct err *err)
 {
     const struct gate_opts opts = {
@@ -724,7 +828,9 @@ int http_server_start(struct http_server **out, const struct http_server_opts *o
     server->opts = *opts;
     server->opts.address = NULL; /* the one in use is server->address */
     server->listen_fd = server->wake_fd = -1;
-    waiting_init(&server->waiting);
+    rc = start_crew(server, err);
+    if (rc < 0)
+        goto out;
     rc = http_listen(opts->address, &server->listen_fd, server->address, err);
     if (rc < 0)
         goto out;
@@ -779,6 +885,7 @@ void http_server_free(struct http_server *server)
         close(server->listen_fd);
     if (server->wake_fd >= 0)
         close(server->wake_fd);
-    waiting_release(&server->waiting);
+    if (server->has_crew)
+        crew_stop(&server->crew);
     free(server);
 }

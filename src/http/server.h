@@ -75,6 +75,9 @@ const char *http_server_address(const struct http_server *server);
 const struct metric_statuses *http_server_statuses(const struct http_server *server);
 int http_server_connections(struct http_server *server);
 
+/* What later was waiting for is there: its finish is called soon. Any thread; doesn't block. */
+void http_answer(struct http_later *later);
+
 /* Stop accepting, close what is idle, let running requests finish for up to drain_ms. Returns 0, or
  * ERR_BUSY when some were still running then (the caller should end the process with _exit). */
 int http_server_drain(struct http_server *server, int drain_ms);

@@ -5,7 +5,7 @@
  * Of WAITING_SHARE that are taken in a row at least one isn't urgent, if one waits: strangers who
  * flood what is urgent shut nobody else out.
  *
- * Threads    waiting_init, _release: main. The rest: any.
+ * Threads    one at a time: the caller has a lock (crew.c).
  * Ownership  a connection belongs to the list between push and take.
  * Limits     none of its own: all connections have room in it.
  */
@@ -14,7 +14,6 @@
 
 #include "http/gate.h"
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -25,15 +24,14 @@ struct waiting_line {
 };
 
 struct waiting {
-    pthread_mutex_t lock;
-    struct waiting_line urgent, normal; /* guarded by lock */
-    int urgent_in_a_row;                /* guarded by lock */
+    struct waiting_line urgent, normal;
+    int urgent_in_a_row;
 };
 
 void waiting_init(struct waiting *waiting);
-void waiting_release(struct waiting *waiting);
 
 void waiting_push(struct waiting *waiting, struct gate_conn *conn, bool is_urgent);
 struct gate_conn *waiting_take(struct waiting *waiting); /* NULL when nobody waits */
+bool waiting_is_empty(const struct waiting *waiting);
 
 #endif

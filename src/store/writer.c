@@ -189,8 +189,10 @@ int writer_run(struct writer *writer, struct writer_job *job, struct err *err)
     job->done = finish_call;
     rc = writer_submit(writer, job, err);
     if (rc == 0) {
+        thread_wait_begin();
         while (sem_wait(&call.done) < 0 && errno == EINTR)
             ;
+        thread_wait_end();
         rc = call.rc;
     }
     sem_destroy(&call.done);

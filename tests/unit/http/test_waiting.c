@@ -15,17 +15,18 @@ static void waiting__each_line_is_in_order(void **state)
 
     (void)state;
     waiting_init(&waiting);
+    assert_true(waiting_is_empty(&waiting));
     assert_null(waiting_take(&waiting));
     for (int again = 0; again < 2; again++) {
         for (int i = 0; i < 6; i++)
             waiting_push(&waiting, &conns[i], i % 2);
+        assert_false(waiting_is_empty(&waiting));
         for (int i = 1; i < 6; i += 2) /* the urgent ones */
             assert_ptr_equal(waiting_take(&waiting), &conns[i]);
         for (int i = 0; i < 6; i += 2)
             assert_ptr_equal(waiting_take(&waiting), &conns[i]);
         assert_null(waiting_take(&waiting));
     }
-    waiting_release(&waiting);
 }
 
 static void waiting__urgent_ones_leave_the_others_a_share(void **state)
@@ -50,7 +51,6 @@ static void waiting__urgent_ones_leave_the_others_a_share(void **state)
     }
     assert_int_equal(others, 3);
     assert_null(waiting_take(&waiting));
-    waiting_release(&waiting);
 }
 
 int main(void)

@@ -38,8 +38,21 @@ enum { WIRE_PATIENCE_S = 10 };
 struct wire {
     struct http_server *server;
     int port;
-    sem_t entered; /* posted when /block has begun */
+    sem_t entered; /* posted when /block has begun, and for each answer to /later */
     sem_t release; /* /block ends when this is posted */
+
+    /* /later: those whose answer isn't there yet, the last one first */
+    pthread_mutex_t lock;
+    struct wire_late *late;
+};
+
+/* Its answer echoes the body, which must be there still. */
+struct wire_late {
+    struct http_later later; /* first: it is cast back */
+    struct wire *wire;
+    const char *body;
+    size_t body_len;
+    struct wire_late *next;
 };
 
 struct wire_answer {
@@ -58,6 +71,58 @@ static inline void wire_describe(const struct http_request *request, struct buf 
     buf_printf(out, "|%zu|%s", request->body_len, request->remote_addr);
 }
 
+static inline void wire_begin_late(struct http_later *later)
+{
+    struct wire_late *late = (struct wire_late *)later;
+    struct wire *w = late->wire;
+
+    pthread_mutex_lock(&w->lock);
+    late->next = w->late;
+    w->late = late;
+    pthread_mutex_unlock(&w->lock);
+    sem_post(&w->entered); /* late may be gone from here on */
+}
+
+static inline void wire_finish_late(struct http_later *later, struct http_response *response)
+{
+    struct wire_late *late = (struct wire_late *)later;
+
+    response->content_type = "application/octet-stream";
+    buf_put(&response->body, late->body, late->body_len);
+    assert_int_equal(late->body[late->body_len], '\0');
+    free(late);
+}
+
+static inline void wire_be_late(struct wire *w, const struct http_request *request,
+                                struct http_response *response)
+{
+    struct wire_late *late = calloc(1, sizeof(*late));
+
+    late->later.begin = wire_begin_late;
+    late->later.finish = wire_finish_late;
+    late->wire = w;
+    late->body = request->body;
+    late->body_len = request->body_len;
+    response->later = &late->later;
+}
+
+/* Answer all that wait for it; how many they were. */
+static inline int wire_answer_late(struct wire *w)
+{
+    struct wire_late *late;
+    int count = 0;
+
+    pthread_mutex_lock(&w->lock);
+    late = w->late;
+    w->late = NULL;
+    pthread_mutex_unlock(&w->lock);
+    for (struct wire_late *next; late; late = next, count++) {
+        next = late->next;
+        http_answer(&late->later);
+    }
+    return count;
+}
+
 static inline void wire_handle(void *arg, const struct http_request *request,
                                struct http_response *response)
 {
@@ -70,6 +135,8 @@ static inline void wire_handle(void *arg, const struct http_request *request,
         sem_post(&w->entered);
         sem_wait(&w->release);
         buf_puts(&response->body, "released");
+    } else if (strcmp(request->path, "/later") == 0) {
+        wire_be_late(w, request, response);
     } else if (strcmp(request->path, "/empty") == 0) {
         response->status = 204;
     } else if (strcmp(request->path, "/large") == 0) {
@@ -110,6 +177,8 @@ static inline void wire_start(struct wire *w, struct http_server_opts opts)
 
     sem_init(&w->entered, 0, 0);
     sem_init(&w->release, 0, 0);
+    pthread_mutex_init(&w->lock, NULL);
+    w->late = NULL;
     opts.handle = wire_handle;
     opts.arg = w;
     if (http_server_start(&w->server, &opts, &err) < 0)
@@ -123,6 +192,7 @@ static inline void wire_stop(struct wire *w)
     http_server_free(w->server);
     sem_destroy(&w->entered);
     sem_destroy(&w->release);
+    pthread_mutex_destroy(&w->lock);
 }
 
 static inline int wire_connect(const struct wire *w)

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+#include "http/crew.h"
+
+#include "base/thread.h"
+
+#include <assert.h>
+
+/* ------------------------------------------------------------------ the lock is held, from here on */
+
+static bool has_work(const struct crew *crew)
+{
+    return crew->answers || !waiting_is_empty(&crew->requests);
+}
+
+static void call_one(struct crew *crew)
+{
+    crew->called++;
+    crew->opts.call(crew->opts.arg);
+}
+
+/* Something waits: is there to be one more for it? */
+static void call_if_few(struct crew *crew)
+{
+    if (crew->running + crew->called < crew->opts.usual) {
+        call_one(crew);
+    } else if (crew->pacer_sleeps) {
+        crew->pacer_sleeps = false;
+        pthread_cond_signal(&crew->stalled);
+    }
+}
+
+static struct http_later *take_answer(struct crew *crew)
+{
+    struct http_later *later = crew->answers;
+
+    if (!later)
+        return NULL;
+    crew->answers = later->next;
+    if (!crew->answers)
+        crew->answers_end = &crew->answers;
+    return later;
+}
+
+static bool take(struct crew *crew, struct crew_work *out)
+{
+    *out = (struct crew_work){.answer = take_answer(crew)};
+    if (!out->answer)
+        out->conn = waiting_take(&crew->requests);
+    if (out->conn)
+        atomic_fetch_sub_explicit(&crew->has_waiting, 1, memory_order_relaxed);
+    if (!out->answer && !out->conn)
+        return false;
+    crew->taken++;
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------- any thread */
+
+void crew_add_request(struct crew *crew, struct gate_conn *conn, bool is_urgent)
+{
+    pthread_mutex_lock(&crew->lock);
+    waiting_push(&crew->requests, conn, is_urgent);
+    atomic_fetch_add_explicit(&crew->has_waiting, 1, memory_order_relaxed);
+    call_if_few(crew);
+    pthread_mutex_unlock(&crew->lock);
+}
+
+void crew_add_answer(struct crew *crew, struct http_later *later)
+{
+    later->next = NULL;
+    pthread_mutex_lock(&crew->lock);
+    *crew->answers_end = later;
+    crew->answers_end = &later->next;
+    crew->pending--;
+    call_if_few(crew);
+    pthread_mutex_unlock(&crew->lock);
+}
+
+bool crew_has_waiting(const struct crew *crew)
+{
+    return atomic_load_explicit(&crew->has_waiting, memory_order_relaxed) > 0;
+}
+
+/* -------------------------------------------------------------------------------------- a worker */
+
+bool crew_come(struct crew *crew, struct crew_work *out)
+{
+    bool found;
+
+    pthread_mutex_lock(&crew->lock);
+    crew->called--;
+    found = take(crew, out);
+    if (found)
+        crew->running++;
+    pthread_mutex_unlock(&crew->lock);
+    return found;
+}
+
+bool crew_next(struct crew *crew, struct crew_work *out)
+{
+    bool found;
+
+    pthread_mutex_lock(&crew->lock);
+    found = crew->running <= crew->opts.usual && take(crew, out);
+    if (!found)
+        crew->running--;
+    pthread_mutex_unlock(&crew->lock);
+    return found;
+}
+
+void crew_go(struct crew *crew)
+{
+    pthread_mutex_lock(&crew->lock);
+    crew->running--;
+    if (has_work(crew))
+        call_if_few(crew);
+    pthread_mutex_unlock(&crew->lock);
+}
+
+void crew_wait_begin(struct crew *crew)
+{
+    crew_go(crew);
+}
+
+void crew_wait_end(struct crew *crew)
+{
+    pthread_mutex_lock(&crew->lock);
+    crew->running++;
+    pthread_mutex_unlock(&crew->lock);
+}
+
+bool crew_is_quiet(struct crew *crew)
+{
+    bool is_quiet;
+
+    pthread_mutex_lock(&crew->lock);
+    is_quiet = crew->running == 1 && crew->called == 0 && crew->pending == 0 && !has_work(crew);
+    pthread_mutex_unlock(&crew->lock);
+    return is_quiet;
+}
+
+void crew_expect_answer(struct crew *crew)
+{
+    pthread_mutex_lock(&crew->lock);
+    crew->pending++;
+    pthread_mutex_unlock(&crew->lock);
+}
+
+void crew_forget_answer(struct crew *crew)
+{
+    pthread_mutex_lock(&crew->lock);
+    crew->pending--;
+    pthread_mutex_unlock(&crew->lock);
+}
+
+/* ------------------------------------------------------------------------------------- the pacer */
+
+/* Called and left with the lock held. While something waits: look again and again whether it is taken. */
+static void pace(struct crew *crew)
+{
+    while (has_work(crew) && !crew->stopping) {
+        struct timespec until = thread_after_ms(crew->opts.stall_ms);
+        unsigned long taken = crew->taken;
+
+        while (!crew->stopping &&
+               pthread_cond_clockwait(&crew->stalled, &crew->lock, CLOCK_MONOTONIC, &until) == 0)
+            ; /* woken before the time: nobody means that, while pacer_sleeps is false */
+        if (crew->taken == taken && has_work(crew) && crew->called == 0 &&
+            crew->running < crew->opts.most)
+            call_one(crew);
+    }
+}
+
+static void *run_pacer(void *arg)
+{
+    struct crew *crew = arg;
+
+    pthread_mutex_lock(&crew->lock);
+    while (!crew->stopping) {
+        pace(crew);
+        crew->pacer_sleeps = true;
+        while (crew->pacer_sleeps && !crew->stopping)
+            pthread_cond_wait(&crew->stalled, &crew->lock);
+    }
+    pthread_mutex_unlock(&crew->lock);
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------------- start and stop */
+
+int crew_start(struct crew *crew, const struct crew_opts *opts, struct err *err)
+{
+    int rc;
+
+    assert(opts->usual > 0 && opts->most >= opts->usual);
+    crew->opts = *opts;
+    crew->answers_end = &crew->answers;
+    waiting_init(&crew->requests);
+    pthread_mutex_init(&crew->lock, NULL);
+    pthread_cond_init(&crew->stalled, NULL);
+    rc = thread_start(&crew->pacer, "http pacer", run_pacer, crew, err);
+    crew->pacer_runs = rc == 0;
+    return rc;
+}
+
+void crew_stop(struct crew *crew)
+{
+    if (crew->pacer_runs) {
+        pthread_mutex_lock(&crew->lock);
+        crew->stopping = true;
+        pthread_cond_signal(&crew->stalled);
+        pthread_mutex_unlock(&crew->lock);
+        pthread_join(crew->pacer, NULL);
+    }
+    pthread_cond_destroy(&crew->stalled);
+    pthread_mutex_destroy(&crew->lock);
+}

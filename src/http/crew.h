@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * crew - what the workers do next, and how many of them do it at once.
+ *
+ * Threads that take turns on a processor do less than one that goes on: each turn costs some
+ * microseconds. So there are many workers, since what they call may block, but of those that have
+ * something to do only `usual` run at once; one that is done takes the next thing by itself, and
+ * nobody is woken for it. Another is called when
+ *
+ *   - fewer run, and something waits;
+ *   - one that runs says that it is going to wait for something (crew_wait_begin);
+ *   - something waits, and for stall_ms nobody has taken anything: those that run are with long
+ *     calls. One more, and another one stall_ms later, up to `most`. So nobody waits for long for
+ *     an answer because others are slow.
+ *
+ *     crew_add_request --> [ urgent | normal ] --+--> crew_come, crew_next --> the worker
+ *     crew_add_answer  --> [ answers ] ----------+
+ *
+ * Answers go before requests: whoever gets one makes room.
+ *
+ * Threads    crew_start, _stop: main. crew_add_*, _has_waiting: any. The others: a worker.
+ *            opts.call: any of these.
+ * Ownership  a connection or an answer belongs to the crew from add until a worker has it.
+ * Limits     all connections have room. `call` is called at most `most` times more often than
+ *            crew_come.
+ */
+#ifndef HTTP_CREW_H
+#define HTTP_CREW_H
+
+#include "base/err.h"
+#include "http/gate.h"
+#include "http/message.h"
+#include "http/waiting.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct crew_opts {
+    int usual, most; /* workers that run */
+    int stall_ms;
+    void (*call)(void *arg); /* have one worker come, some time soon: it begins with crew_come */
+    void *arg;
+};
+
+/* One of the two, or nothing. */
+struct crew_work {
+    struct http_later *answer;
+    struct gate_conn *conn;
+};
+
+struct crew {
+    struct crew_opts opts;
+    atomic_size_t has_waiting; /* how many requests wait */
+    pthread_t pacer;
+    bool pacer_runs;
+
+    pthread_mutex_t lock;
+    pthread_cond_t stalled; /* the pacer is to look, or to end */
+    /* guarded by lock */
+    struct waiting requests;
+    struct http_later *answers, **answers_end;
+    int running;           /* workers that came and don't wait */
+    int called;            /* workers that haven't come yet */
+    unsigned long taken;   /* how often something was */
+    unsigned long pending; /* answers that were begun and aren't there yet */
+    bool pacer_sleeps, stopping;
+};
+
+int crew_start(struct crew *crew, const struct crew_opts *opts, struct err *err) MUST_CHECK;
+void crew_stop(struct crew *crew); /* no worker is left; once, and only after crew_start */
+
+void crew_add_request(struct crew *crew, struct gate_conn *conn, bool is_urgent);
+void crew_add_answer(struct crew *crew, struct http_later *later);
+
+/* Does a request wait for a worker? A moment later it may be otherwise. */
+bool crew_has_waiting(const struct crew *crew);
+
+/* The worker that was called is there. False: there is nothing to do any more; it goes. */
+bool crew_come(struct crew *crew, struct crew_work *out);
+
+/* The worker is done with what it had. False: there is nothing else, or there are enough without it:
+ * it goes. */
+bool crew_next(struct crew *crew, struct crew_work *out);
+
+/* It goes, whether or not there is something. */
+void crew_go(struct crew *crew);
+
+/* It waits, and goes on. */
+void crew_wait_begin(struct crew *crew);
+void crew_wait_end(struct crew *crew);
+
+/* Nothing waits, no other worker runs, and nobody's answer is under way. */
+bool crew_is_quiet(struct crew *crew);
+
+/* An answer is begun; it will be given to crew_add_answer, or forgotten with crew_forget_answer. */
+void crew_expect_answer(struct crew *crew);
+void crew_forget_answer(struct crew *crew);
+
+#endif

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+#include "http/crew.h"
+
+#include "base/clock.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+enum { USUAL = 2, MOST = 5, STALL_MS = 5, NEVER_MS = 3600 * 1000 };
+
+static struct crew crew;
+static atomic_int calls;
+static struct gate_conn conns[8];
+
+static void count_call(void *arg)
+{
+    (void)arg;
+    atomic_fetch_add(&calls, 1);
+}
+
+static int start_with(int stall_ms)
+{
+    const struct crew_opts opts = {
+        .usual = USUAL, .most = MOST, .stall_ms = stall_ms, .call = count_call};
+    struct err err;
+
+    memset(&crew, 0, sizeof(crew));
+    atomic_store(&calls, 0);
+    return crew_start(&crew, &opts, &err);
+}
+
+static int start(void **state)
+{
+    (void)state;
+    return start_with(NEVER_MS);
+}
+
+static int start_impatient(void **state)
+{
+    (void)state;
+    return start_with(STALL_MS);
+}
+
+static int stop(void **state)
+{
+    (void)state;
+    crew_stop(&crew);
+    return 0;
+}
+
+static void add(int count)
+{
+    for (int i = 0; i < count; i++)
+        crew_add_request(&crew, &conns[i], false);
+}
+
+/* What the pacer does takes its time. */
+static void wait_for_calls(int count)
+{
+    const struct timespec moment = {.tv_nsec = 1000000};
+    int64_t limit_ms = clock_mono_ms() + 10000;
+
+    while (atomic_load(&calls) < count && clock_mono_ms() < limit_ms)
+        nanosleep(&moment, NULL);
+    assert_true(atomic_load(&calls) >= count);
+}
+
+static void crew__calls_no_more_than_the_usual_number(void **state)
+{
+    struct crew_work work;
+
+    (void)state;
+    add(1);
+    assert_int_equal(atomic_load(&calls), 1);
+    assert_true(crew_come(&crew, &work));
+    assert_ptr_equal(work.conn, &conns[0]);
+    assert_null(work.answer);
+    assert_true(crew_is_quiet(&crew));
+    add(1);
+    assert_int_equal(atomic_load(&calls), 2);
+    assert_false(crew_is_quiet(&crew));
+    assert_true(crew_has_waiting(&crew));
+    assert_true(crew_next(&crew, &work)); /* the first worker is faster than the one on its way */
+    assert_false(crew_has_waiting(&crew));
+    assert_false(crew_come(&crew, &work));
+    assert_false(crew_next(&crew, &work));
+}
+
+static void crew__answers_go_first_and_in_order(void **state)
+{
+    struct http_later answers[2] = {0};
+    struct crew_work work;
+
+    (void)state;
+    crew_expect_answer(&crew);
+    crew_expect_answer(&crew);
+    add(1);
+    crew_add_answer(&crew, &answers[0]);
+    crew_add_answer(&crew, &answers[1]);
+    assert_true(crew_come(&crew, &work));
+    assert_ptr_equal(work.answer, &answers[0]);
+    assert_true(crew_next(&crew, &work));
+    assert_ptr_equal(work.answer, &answers[1]);
+    assert_true(crew_next(&crew, &work));
+    assert_ptr_equal(work.conn, &conns[0]);
+    crew_go(&crew);
+}
+
+static void crew__answer_under_way_is_no_quiet(void **state)
+{
+    struct crew_work work;
+
+    (void)state;
+    add(1);
+    assert_true(crew_come(&crew, &work));
+    crew_expect_answer(&crew);
+    assert_false(crew_is_quiet(&crew));
+    crew_forget_answer(&crew);
+    assert_true(crew_is_quiet(&crew));
+    crew_go(&crew);
+}
+
+static void crew__one_that_waits_makes_room_for_another(void **state)
+{
+    struct crew_work work;
+
+    (void)state;
+    add(3);
+    assert_int_equal(atomic_load(&calls), USUAL);
+    assert_true(crew_come(&crew, &work));
+    assert_true(crew_come(&crew, &work));
+    crew_wait_begin(&crew);
+    assert_int_equal(atomic_load(&calls), USUAL + 1);
+    assert_true(crew_come(&crew, &work));
+    crew_wait_end(&crew); /* three run now: the next that is done goes, though something waits */
+    add(1);
+    assert_false(crew_next(&crew, &work));
+    assert_true(crew_next(&crew, &work));
+    assert_false(crew_next(&crew, &work));
+    crew_go(&crew);
+}
+
+/* All that run are with long calls: one more after another, as many as there may be. */
+static void crew__stall_brings_more(void **state)
+{
+    struct crew_work work;
+
+    (void)state;
+    add(8);
+    for (int i = 0; i < MOST; i++) {
+        wait_for_calls(i + 1);
+        assert_true(crew_come(&crew, &work));
+    }
+    for (int i = 0; i < 10; i++) /* and no more */
+        nanosleep(&(struct timespec){.tv_nsec = STALL_MS * 1000000}, NULL);
+    assert_int_equal(atomic_load(&calls), MOST);
+    for (int i = 0; i < MOST; i++)
+        crew_go(&crew);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(crew__calls_no_more_than_the_usual_number, start, stop),
+        cmocka_unit_test_setup_teardown(crew__answers_go_first_and_in_order, start, stop),
+        cmocka_unit_test_setup_teardown(crew__answer_under_way_is_no_quiet, start, stop),
+        cmocka_unit_test_setup_teardown(crew__one_that_waits_makes_room_for_another, start, stop),
+        cmocka_unit_test_setup_teardown(crew__stall_brings_more, start_impatient, stop),
+    };
+
+    return cmocka_run_group_tests_name("crew", tests, NULL, NULL);
+}
