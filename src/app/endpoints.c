@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/endpoints.h"
 
+#include "http/server.h"
 #include "workos/action.h"
 #include "workos/webhook.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static const char signature_header[] = "WorkOS-Signature";
@@ -76,20 +78,42 @@ static bool check_signed_request(const struct http_request *request, struct http
     return true;
 }
 
-static void answer_webhook(struct workos *workos, const struct http_request *request,
-                           struct http_response *response)
-{
-    enum signature_status signature_status = SIGNATURE_OK;
-    const char *signature;
-    struct err err = {0};
+/* A webhook or an action while the writer has it. */
+struct late {
+    struct http_later later; /* first: it is cast back */
+    struct webhook *webhook;
+    struct action *action;
+};
 
-    if (!check_signed_request(request, response, &signature))
-        return;
-    switch (webhook_receive(workos, signature, request->body, request->body_len, &signature_status,
-                            &err)) {
+static void tell_late(void *arg)
+{
+    struct late *late = arg;
+
+    http_answer(&late->later);
+}
+
+static struct late *new_late(struct http_response *response)
+{
+    struct late *late = calloc(1, sizeof(*late));
+
+    if (late)
+        response->later = &late->later;
+    else
+        unavailable(response, "unavailable", "the server is out of memory; try again");
+    return late;
+}
+
+/* ---------------------------------------------------------------------------------- webhooks */
+
+static void answer_webhook(enum webhook_result result, enum signature_status signature_status,
+                           const struct err *err, struct http_response *response)
+{
+    switch (result) {
     case WEBHOOK_RECEIVED:
     case WEBHOOK_DUPLICATE:
         buf_puts(&response->body, "{\"received\":true}");
+        break;
+    case WEBHOOK_PENDING:
         break;
     case WEBHOOK_OFF:
         unavailable(response, "endpoint_off", "this endpoint has no secret configured");
@@ -98,27 +122,61 @@ static void answer_webhook(struct workos *workos, const struct http_request *req
         refuse_signature(response, signature_status);
         break;
     case WEBHOOK_INVALID:
-        http_response_error(response, 400, "invalid_event", err.text);
+        http_response_error(response, 400, "invalid_event", err->text);
         break;
     case WEBHOOK_UNAVAILABLE:
-        unavailable(response, err.code == ERR_FULL ? "disk_full" : "not_stored",
+        unavailable(response, err->code == ERR_FULL ? "disk_full" : "not_stored",
                     "the event could not be stored; deliver it again");
         break;
     }
 }
 
-static void answer_action(struct workos *workos, const struct http_request *request,
-                          struct http_response *response)
+static void begin_webhook(struct http_later *later)
+{
+    struct late *late = (struct late *)later;
+
+    webhook_begin(late->webhook, tell_late, late);
+}
+
+static void finish_webhook(struct http_later *later, struct http_response *response)
+{
+    struct late *late = (struct late *)later;
+    struct err err = {0};
+
+    answer_webhook(webhook_close(late->webhook, &err), SIGNATURE_OK, &err, response);
+    free(late);
+}
+
+static void receive_webhook(struct workos *workos, const struct http_request *request,
+                            struct http_response *response)
 {
     enum signature_status signature_status = SIGNATURE_OK;
+    enum webhook_result result;
+    struct late *late;
     const char *signature;
     struct err err = {0};
 
-    if (!check_signed_request(request, response, &signature))
+    if (!check_signed_request(request, response, &signature) || !(late = new_late(response)))
         return;
-    switch (action_decide(workos, signature, request->body, request->body_len, &response->body,
-                          &signature_status, &err)) {
+    late->later.begin = begin_webhook;
+    late->later.finish = finish_webhook;
+    result = webhook_open(&late->webhook, workos, signature, request->body, request->body_len,
+                          &signature_status, &err);
+    if (result == WEBHOOK_PENDING)
+        return;
+    response->later = NULL;
+    free(late);
+    answer_webhook(result, signature_status, &err, response);
+}
+
+/* ----------------------------------------------------------------------------------- actions */
+
+static void answer_action(enum action_result result, enum signature_status signature_status,
+                          const struct err *err, struct http_response *response)
+{
+    switch (result) {
     case ACTION_DECIDED:
+    case ACTION_PENDING:
         break;
     case ACTION_OFF:
         unavailable(response, "endpoint_off", "this endpoint has no secret configured");
@@ -127,7 +185,7 @@ static void answer_action(struct workos *workos, const struct http_request *requ
         refuse_signature(response, signature_status);
         break;
     case ACTION_INVALID:
-        http_response_error(response, 400, "invalid_action", err.text);
+        http_response_error(response, 400, "invalid_action", err->text);
         break;
     case ACTION_NO_FUNCTION:
         http_response_error(response, 404, "no_function",
@@ -143,14 +201,54 @@ static void answer_action(struct workos *workos, const struct http_request *requ
     }
 }
 
+static void begin_action(struct http_later *later)
+{
+    struct late *late = (struct late *)later;
+
+    action_begin(late->action, tell_late, late);
+}
+
+static void finish_action(struct http_later *later, struct http_response *response)
+{
+    struct late *late = (struct late *)later;
+    struct err err = {0};
+
+    answer_action(action_close(late->action, &response->body, &err), SIGNATURE_OK, &err, response);
+    free(late);
+}
+
+static void receive_action(struct workos *workos, const struct http_request *request,
+                           struct http_response *response)
+{
+    enum signature_status signature_status = SIGNATURE_OK;
+    enum action_result result;
+    struct late *late;
+    const char *signature;
+    struct err err = {0};
+
+    if (!check_signed_request(request, response, &signature) || !(late = new_late(response)))
+        return;
+    late->later.begin = begin_action;
+    late->later.finish = finish_action;
+    result = action_open(&late->action, workos, signature, request->body, request->body_len,
+                         &signature_status, &err);
+    if (result == ACTION_PENDING)
+        return;
+    response->later = NULL;
+    free(late);
+    answer_action(result, signature_status, &err, response);
+}
+
+/* --------------------------------------------------------------------------------------- all */
+
 void endpoints_handle(void *arg, const struct http_request *request, struct http_response *response)
 {
     const struct endpoints *endpoints = arg;
 
     if (strcmp(request->path, endpoints->webhook_path) == 0)
-        answer_webhook(endpoints->workos, request, response);
+        receive_webhook(endpoints->workos, request, response);
     else if (strcmp(request->path, endpoints->action_path) == 0)
-        answer_action(endpoints->workos, request, response);
+        receive_action(endpoints->workos, request, response);
     else if (!endpoints_health(request, response))
         routes_answer(endpoints->routes, request, response);
 }

@@ -8,24 +8,31 @@
 #include "workos/workos_state.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { NAME_MAX_BYTES = 64, PAYLOAD_MAX = 16384 };
 static const char context_suffix[] = "_action_context";
 
-struct action_job {
+struct action {
     struct writer_job job; /* first: it is cast back */
     struct workos *workos;
     struct json json;
     char name[NAME_MAX_BYTES];
     size_t key; /* the secret that the request was signed with */
+    void (*done)(void *arg);
+    void *arg;
+
+    /* how it went */
     bool has_function;
     struct script_verdict verdict;
+    int rc;
+    struct err err;
 };
 
 static int run_action(struct writer_job *job, struct db *db, struct err *err)
 {
-    struct action_job *action = (struct action_job *)job;
+    struct action *action = (struct action *)job;
     struct workos *workos = action->workos;
     struct script *script = workos->script;
     int64_t began_ns;
@@ -43,8 +50,7 @@ static int run_action(struct writer_job *job, struct db *db, struct err *err)
 }
 
 /* "user_registration_action_context" -> "user_registration" */
-static int read_action(struct action_job *action, const char *body, size_t body_len,
-                       struct err *err)
+static int read_action(struct action *action, const char *body, size_t body_len, struct err *err)
 {
     size_t suffix_len = strlen(context_suffix);
     uint32_t object;
@@ -123,39 +129,64 @@ static bool made_up_verdict(const struct workos *workos, struct script_verdict *
     return true;
 }
 
-static void count_verdict(const struct action_job *action, int rc)
+static void count_verdict(const struct action *action, int rc)
 {
     size_t verdict = rc < 0 ? VERDICT_ERROR : action->verdict.allow ? VERDICT_ALLOW : VERDICT_DENY;
 
     metric_table_count(&action->workos->counts.actions, action->name, verdict);
 }
 
-static enum action_result run_on_writer(struct workos *workos, struct action_job *action,
-                                        struct err *err)
+static void finish_action(struct writer_job *job, int rc, const struct err *err)
+{
+    struct action *action = (struct action *)job;
+
+    action->rc = rc;
+    if (rc < 0)
+        action->err = *err;
+    action->done(action->arg); /* the action may be gone from here on */
+}
+
+void action_begin(struct action *action, void (*done)(void *arg), void *arg)
+{
+    struct err err;
+    int rc;
+
+    action->job.done = finish_action;
+    action->done = done;
+    action->arg = arg;
+    rc = writer_submit(action->workos->writer, &action->job, &err);
+    if (rc < 0) /* else the outcome is the writer's to set, and may be there already */
+        finish_action(&action->job, rc, &err);
+}
+
+static enum action_result judge(struct action *action)
 {
     static const char message[] = "action function failed";
-    int rc = writer_run(workos->writer, &action->job, err);
+    struct workos *workos = action->workos;
+    struct err *err = &action->err;
 
-    if (rc == 0 && !action->has_function)
+    if (action->rc == 0 && !action->has_function)
         return ACTION_NO_FUNCTION;
-    count_verdict(action, rc);
-    if (rc == 0)
+    count_verdict(action, action->rc);
+    if (action->rc == 0)
         return ACTION_DECIDED;
     text_make_utf8(err->text);
     if (repeat_may(&workos->repeats, clock_mono_ms(), message, err->text))
         log_error(message, log_str("action", action->name), log_str("error", err->text));
     if (made_up_verdict(workos, &action->verdict))
         return ACTION_DECIDED;
-    return rc == ERR_SCRIPT || rc == ERR_LIMIT ? ACTION_FAILED : ACTION_UNAVAILABLE;
+    return action->rc == ERR_SCRIPT || action->rc == ERR_LIMIT ? ACTION_FAILED : ACTION_UNAVAILABLE;
 }
 
-static enum action_result decide(struct workos *workos, struct action_job *action,
-                                 struct buf *response, struct err *err)
+static enum action_result answer(struct action *action, struct buf *response, struct err *err)
 {
-    enum action_result result = run_on_writer(workos, action, err);
+    struct workos *workos = action->workos;
+    enum action_result result = judge(action);
 
-    if (result != ACTION_DECIDED)
+    if (result != ACTION_DECIDED) {
+        *err = action->err;
         return result;
+    }
     if (action_write_response(workos->action_keys, action->key, action->name, &action->verdict,
                               clock_wall_ms(), response, err) < 0)
         return ACTION_UNAVAILABLE;
@@ -164,14 +195,48 @@ static enum action_result decide(struct workos *workos, struct action_job *actio
     return ACTION_DECIDED;
 }
 
-enum action_result action_decide(struct workos *workos, const char *signature_header,
-                                 const char *body, size_t body_len, struct buf *response,
-                                 enum signature_status *out_signature, struct err *err)
+static void free_action(struct action *action)
 {
-    struct action_job action = {.job = {.run = run_action, .urgent = true}, .workos = workos};
-    struct signature_facts facts = {0};
-    enum action_result result;
+    json_release(&action->json);
+    buf_release(&action->verdict.message);
+    free(action);
+}
+
+enum action_result action_close(struct action *action, struct buf *response, struct err *err)
+{
+    enum action_result result = answer(action, response, err);
+
+    free_action(action);
+    return result;
+}
+
+static enum action_result read_request(struct action **out, struct workos *workos, size_t key,
+                                       const char *body, size_t body_len, struct err *err)
+{
+    struct action *action = calloc(1, sizeof(*action));
     int rc;
+
+    if (!action) {
+        err_set(err, ERR_NOMEM, "no memory for an action");
+        return ACTION_UNAVAILABLE;
+    }
+    action->job = (struct writer_job){.run = run_action, .urgent = true};
+    action->workos = workos;
+    action->key = key;
+    rc = read_action(action, body, body_len, err);
+    if (rc < 0) {
+        free_action(action);
+        return rc == ERR_NOMEM ? ACTION_UNAVAILABLE : ACTION_INVALID;
+    }
+    *out = action;
+    return ACTION_PENDING;
+}
+
+enum action_result action_open(struct action **out, struct workos *workos,
+                               const char *signature_header, const char *body, size_t body_len,
+                               enum signature_status *out_signature, struct err *err)
+{
+    struct signature_facts facts = {0};
 
     if (!workos->action_keys)
         return ACTION_OFF;
@@ -185,13 +250,5 @@ enum action_result action_decide(struct workos *workos, const char *signature_he
         signature_log_refusal("action", *out_signature, &facts);
         return ACTION_REFUSED;
     }
-    action.key = facts.key;
-    rc = read_action(&action, body, body_len, err);
-    if (rc == 0)
-        result = decide(workos, &action, response, err);
-    else
-        result = rc == ERR_NOMEM ? ACTION_UNAVAILABLE : ACTION_INVALID;
-    json_release(&action.json);
-    buf_release(&action.verdict.message);
-    return result;
+    return read_request(out, workos, facts.key, body, body_len, err);
 }

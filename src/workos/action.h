@@ -9,8 +9,12 @@
  * compact and in that order; "error_message" follows the verdict of a denial that has one, cut at
  * ACTION_MESSAGE_MAX UTF-16 units. Signed is "<timestamp>.<payload exactly as it stands there>".
  *
- * Threads    any, several at once; blocks until the function has run, and for the commit only when
- *            it wrote something.
+ *     action_open --> action_begin --> … the writer … --> done() --> action_close
+ *
+ * It is done when its function has run; it waits for the commit only when that wrote something.
+ *
+ * Threads    any, several at once; nothing blocks.
+ * Ownership  an action is the caller's from action_open to action_close, and borrows the body.
  */
 #ifndef WORKOS_ACTION_H
 #define WORKOS_ACTION_H
@@ -24,6 +28,7 @@ enum { ACTION_MESSAGE_MAX = 500 };
 
 enum action_result {
     ACTION_DECIDED,     /* response holds the signed answer */
+    ACTION_PENDING,     /* of action_open only: it is to be begun */
     ACTION_OFF,         /* no secret is configured */
     ACTION_REFUSED,     /* out_signature says why */
     ACTION_INVALID,     /* genuine, but no action: err says why */
@@ -32,9 +37,18 @@ enum action_result {
     ACTION_UNAVAILABLE  /* too busy, or the disk failed: err says why */
 };
 
-enum action_result action_decide(struct workos *workos, const char *signature_header,
-                                 const char *body, size_t body_len, struct buf *response,
-                                 enum signature_status *out_signature, struct err *err);
+struct action;
+
+/* Sets *out with ACTION_PENDING only. */
+enum action_result action_open(struct action **out, struct workos *workos,
+                               const char *signature_header, const char *body, size_t body_len,
+                               enum signature_status *out_signature, struct err *err) MUST_CHECK;
+
+/* done is called once, on the writer's thread or before this returns; it may close the action. */
+void action_begin(struct action *action, void (*done)(void *arg), void *arg);
+
+/* After done: the outcome. */
+enum action_result action_close(struct action *action, struct buf *response, struct err *err);
 
 /* The answer for a verdict, signed with one of the secrets; name is "user_registration" or
  * "authentication". */

@@ -8,6 +8,7 @@
 #include "workos/workos_state.h"
 
 #include <errno.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -195,26 +196,59 @@ static void tell_outcome(const struct intake *intake, bool is_again, int rc, con
         log_outcome(intake, outcome);
 }
 
-/* The function ended everybody's transaction: once more, to record that (handle.h). */
-static int run_lost(struct intake *intake, int rc, struct err *err)
+static void submit(struct intake *intake);
+
+static void note_end(struct intake *intake, int rc, const struct err *err)
 {
-    if (rc < 0 && intake->attempt.was_lost)
-        rc = writer_run(intake->workos->writer, &intake->job, err);
-    return rc;
+    intake->rc = rc;
+    if (rc < 0)
+        intake->err = *err;
+    intake->done(intake->arg); /* the intake may be gone from here on */
 }
 
-int intake_run(struct intake *intake, struct err *err)
+/* Where the function has ended everybody's transaction it is run once more, to record that (handle.h). */
+static void finish_run(struct writer_job *job, int rc, const struct err *err)
 {
-    struct workos *workos = intake->workos;
+    struct intake *intake = (struct intake *)job;
+
+    if (rc < 0 && intake->attempt.was_lost && !intake->is_second_run) {
+        intake->is_second_run = true;
+        submit(intake);
+    } else {
+        note_end(intake, rc, err);
+    }
+}
+
+static void submit(struct intake *intake)
+{
+    struct err err;
     int rc;
 
-    intake->arrived_ms = clock_mono_ms();
-    atomic_fetch_add_explicit(&workos->waiting, 1, memory_order_relaxed);
-    rc = writer_run(workos->writer, &intake->job, err);
-    rc = run_lost(intake, rc, err);
-    atomic_fetch_sub_explicit(&workos->waiting, 1, memory_order_relaxed);
-    tell_outcome(intake, false, rc, err);
-    return rc;
+    intake->job.done = finish_run;
+    rc = writer_submit(intake->workos->writer, &intake->job, &err);
+    if (rc < 0) /* else the outcome is the writer's to set, and may be there already */
+        note_end(intake, rc, &err);
+}
+
+static void start(struct intake *intake, int64_t arrived_ms, void (*done)(void *arg), void *arg)
+{
+    intake->arrived_ms = arrived_ms;
+    intake->done = done;
+    intake->arg = arg;
+    submit(intake);
+}
+
+void intake_begin(struct intake *intake, void (*done)(void *arg), void *arg)
+{
+    atomic_fetch_add_explicit(&intake->workos->waiting, 1, memory_order_relaxed);
+    start(intake, clock_mono_ms(), done, arg);
+}
+
+int intake_outcome(const struct intake *intake, struct err *err)
+{
+    atomic_fetch_sub_explicit(&intake->workos->waiting, 1, memory_order_relaxed);
+    tell_outcome(intake, false, intake->rc, &intake->err);
+    return intake->rc < 0 ? err_set(err, intake->rc, "%s", intake->err.text) : 0;
 }
 
 static int run_look(struct writer_job *job, struct db *db, struct err *err)
@@ -243,43 +277,25 @@ int intake_look(struct intake *intake, struct err *err)
     return rc;
 }
 
-static void finish_one(struct writer_job *job, int rc, const struct err *err)
+static void post(void *arg)
 {
-    struct intake *intake = (struct intake *)job;
-
-    intake->rc = rc;
-    if (rc < 0)
-        intake->err = *err;
-    sem_post(intake->done);
-}
-
-static void submit_one(struct intake *intake, sem_t *done)
-{
-    struct err err;
-    int rc;
-
-    intake->job.done = finish_one;
-    intake->done = done;
-    intake->arrived_ms = INT64_MAX; /* nobody is kept waiting */
-    rc = writer_submit(intake->workos->writer, &intake->job, &err);
-    if (rc < 0) /* else the outcome is the writer's to set, and may be there already */
-        finish_one(&intake->job, rc, &err);
+    sem_post(arg);
 }
 
 int intake_run_all(struct intake *intakes, size_t count, struct err *err)
 {
+    const int64_t nobody_waits = INT64_MAX;
     sem_t done;
     int rc = 0;
 
     sem_init(&done, 0, 0);
     for (size_t i = 0; i < count; i++)
-        submit_one(&intakes[i], &done);
+        start(&intakes[i], nobody_waits, post, &done);
     for (size_t i = 0; i < count; i++)
         while (sem_wait(&done) < 0 && errno == EINTR)
             ;
     sem_destroy(&done);
     for (size_t i = 0; i < count; i++) {
-        intakes[i].rc = run_lost(&intakes[i], intakes[i].rc, &intakes[i].err);
         tell_outcome(&intakes[i], true, intakes[i].rc, &intakes[i].err);
         if (intakes[i].rc < 0 && rc == 0)
             rc = err_set(err, intakes[i].rc, "%s", intakes[i].err.text);

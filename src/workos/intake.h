@@ -18,10 +18,10 @@
  * Step 3 is left out for the "….created" of an object that backfill has brought before, and for the
  * "….deleted" of one that it has pruned (backfill.h): its function has run for it then.
  *
- * Threads    any, several at once; intake_run and intake_run_all block until the commit.
+ * Threads    any, several at once; intake_run_all blocks until the commit, intake_begin doesn't.
  * Ownership  an intake is the caller's; it borrows the body until intake_release.
- * Errors     intake_read: ERR_INVALID: it is no event, err says why; ERR_NOMEM. intake_run: those of
- *            the writer; it isn't stored then.
+ * Errors     intake_read: ERR_INVALID: it is no event, err says why; ERR_NOMEM. intake_outcome: those
+ *            of the writer; it isn't stored then.
  */
 #ifndef WORKOS_INTAKE_H
 #define WORKOS_INTAKE_H
@@ -33,7 +33,6 @@
 #include "workos/handle.h"
 #include "workos/workos.h"
 
-#include <semaphore.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -60,9 +59,11 @@ struct intake {
     bool duplicate;           /* the outcome: it was known already */
     enum event_status status; /* the outcome, else */
     bool has_function;        /* of intake_look: the script has one for its type */
-    int rc;                   /* the outcome of intake_run_all */
+    int rc;                   /* the outcome, all in all */
     struct err err;
-    sem_t *done;
+    bool is_second_run; /* the first was lost with everybody's transaction */
+    void (*done)(void *arg);
+    void *arg;
 };
 
 /* On an intake that need not be set up. When it fails there is nothing to release. */
@@ -70,7 +71,12 @@ int intake_read(struct intake *intake, struct workos *workos, const char *body, 
                 struct err *err) MUST_CHECK;
 void intake_release(struct intake *intake);
 
-int intake_run(struct intake *intake, struct err *err) MUST_CHECK;
+/* On its way. done is called once: on the writer's thread after the commit, or before this returns
+ * when the writer doesn't take it. It may release the intake. */
+void intake_begin(struct intake *intake, void (*done)(void *arg), void *arg);
+
+/* After done: how it went, which is logged and counted here. */
+int intake_outcome(const struct intake *intake, struct err *err) MUST_CHECK;
 
 /* The same inside a job of the caller's. Thread: writer. */
 int intake_take(struct intake *intake, struct db *db, struct err *err) MUST_CHECK;

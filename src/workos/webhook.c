@@ -7,11 +7,16 @@
 #include "workos/poller.h"
 #include "workos/workos_state.h"
 
-static enum webhook_result take_in(struct intake *intake, struct err *err)
+#include <stdlib.h>
+
+struct webhook {
+    struct intake intake;
+};
+
+static void free_webhook(struct webhook *webhook)
 {
-    if (intake_run(intake, err) < 0)
-        return WEBHOOK_UNAVAILABLE;
-    return intake->duplicate ? WEBHOOK_DUPLICATE : WEBHOOK_RECEIVED;
+    intake_release(&webhook->intake);
+    free(webhook);
 }
 
 /* With opts.ordered: an event that isn't known yet is the poller's to fetch, if it ever will. */
@@ -24,27 +29,34 @@ static enum webhook_result leave_to_poller(struct intake *intake, struct err *er
     if (intake->duplicate)
         return WEBHOOK_DUPLICATE;
     if (!poller_expect(intake->workos->poller, &intake->event, intake->has_function))
-        return take_in(intake, err);
+        return WEBHOOK_PENDING;
     return WEBHOOK_RECEIVED;
 }
 
-static enum webhook_result receive_event(struct workos *workos, const char *body, size_t body_len,
-                                         struct err *err)
+static enum webhook_result read_event(struct webhook **out, struct workos *workos, const char *body,
+                                      size_t body_len, struct err *err)
 {
-    struct intake intake;
-    enum webhook_result result;
-    int rc = intake_read(&intake, workos, body, body_len, err);
+    struct webhook *webhook = malloc(sizeof(*webhook));
+    enum webhook_result result = WEBHOOK_PENDING;
+    int rc = webhook ? intake_read(&webhook->intake, workos, body, body_len, err)
+                     : err_set(err, ERR_NOMEM, "no memory for an event");
 
-    if (rc < 0)
+    if (rc < 0) {
+        free(webhook);
         return rc == ERR_NOMEM ? WEBHOOK_UNAVAILABLE : WEBHOOK_INVALID;
-    result = workos->opts.ordered ? leave_to_poller(&intake, err) : take_in(&intake, err);
-    intake_release(&intake);
+    }
+    if (workos->opts.ordered)
+        result = leave_to_poller(&webhook->intake, err);
+    if (result == WEBHOOK_PENDING)
+        *out = webhook;
+    else
+        free_webhook(webhook);
     return result;
 }
 
-enum webhook_result webhook_receive(struct workos *workos, const char *signature_header,
-                                    const char *body, size_t body_len,
-                                    enum signature_status *out_signature, struct err *err)
+enum webhook_result webhook_open(struct webhook **out, struct workos *workos,
+                                 const char *signature_header, const char *body, size_t body_len,
+                                 enum signature_status *out_signature, struct err *err)
 {
     struct signature_facts facts = {0};
 
@@ -60,5 +72,21 @@ enum webhook_result webhook_receive(struct workos *workos, const char *signature
         signature_log_refusal("webhook", *out_signature, &facts);
         return WEBHOOK_REFUSED;
     }
-    return receive_event(workos, body, body_len, err);
+    return read_event(out, workos, body, body_len, err);
+}
+
+void webhook_begin(struct webhook *webhook, void (*done)(void *arg), void *arg)
+{
+    intake_begin(&webhook->intake, done, arg);
+}
+
+enum webhook_result webhook_close(struct webhook *webhook, struct err *err)
+{
+    int rc = intake_outcome(&webhook->intake, err);
+    bool is_duplicate = webhook->intake.duplicate;
+
+    free_webhook(webhook);
+    if (rc < 0)
+        return WEBHOOK_UNAVAILABLE;
+    return is_duplicate ? WEBHOOK_DUPLICATE : WEBHOOK_RECEIVED;
 }

@@ -2,7 +2,7 @@
 /*
  * workos - what WorkOS asks of us: take an event, decide an action.
  *
- *    webhook_receive  --> verify, read (caller's thread) --> writer: log, mirror, function --> 200
+ *    webhook_open     --> verify, read (caller's thread) --> writer: log, mirror, function --> 200
  *    action_decide    --> verify, read (caller's thread) --> writer, urgent: function --> signed
  *    workos_run       --> somebody else's call of the script --> writer
  *    poller (thread)  --> the Events API: what no webhook brought --> writer, as webhooks are

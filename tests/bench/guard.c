@@ -21,11 +21,9 @@
 #include "script/script.h"
 #include "store/writer.h"
 #include "traffic.h"
-#include "workos/action.h"
-#include "workos/intake.h"
+#include "unit/workos/receive.h"
 #include "workos/mirror.h"
 #include "workos/signature.h"
-#include "workos/webhook.h"
 #include "workos/workos_state.h"
 
 #include <semaphore.h>
@@ -153,28 +151,6 @@ static void make_event(enum part part, uint64_t n, uint64_t users, struct signed
     sign(out, webhook_keys);
 }
 
-/* What webhook_receive does, with the waiting left to whoever gathers the batch. */
-struct guest {
-    struct writer_job job; /* first: it is cast back */
-    struct intake intake;
-    sem_t *done;
-    int rc;
-};
-
-static int run_guest(struct writer_job *job, struct db *db, struct err *err)
-{
-    return intake_take(&((struct guest *)job)->intake, db, err);
-}
-
-static void finish_guest(struct writer_job *job, int rc, const struct err *err)
-{
-    struct guest *guest = (struct guest *)job;
-
-    must(rc, err);
-    guest->rc = rc;
-    sem_post(guest->done);
-}
-
 struct gate {
     struct writer_job job; /* first: it is cast back */
     sem_t open, done;
@@ -193,26 +169,27 @@ static void finish_gate(struct writer_job *job, int rc, const struct err *err)
     sem_post(&((struct gate *)job)->done);
 }
 
-static void read_guest(struct guest *guest, const struct signed_body *event, sem_t *done)
+static struct webhook *begin(const struct signed_body *event, sem_t *done)
 {
-    struct signature_facts facts;
+    enum signature_status status;
+    struct webhook *webhook;
     struct err err;
 
-    if (signature_verify(workos->webhook_keys, event->header, event->body, event->len,
-                         clock_wall_ms(), SIGNATURE_WEBHOOK_TOLERANCE_MS, &facts) != SIGNATURE_OK)
+    if (webhook_open(&webhook, workos, event->header, event->body, event->len, &status, &err) !=
+        WEBHOOK_PENDING)
         abort();
-    must(intake_read(&guest->intake, workos, event->body, event->len, &err), &err);
-    guest->intake.arrived_ms = clock_mono_ms();
-    guest->job = guest->intake.job; /* with all that the writer is told of it */
-    guest->job.run = run_guest;
-    guest->job.done = finish_guest;
-    guest->done = done;
-    must(writer_submit(workos->writer, &guest->job, &err), &err);
+    webhook_begin(webhook, receive_done, done);
+    return webhook;
 }
 
-static void run_batch(const struct signed_body *events, bool duplicate)
+static enum webhook_result expected_of(enum part part)
 {
-    static struct guest guests[BATCH];
+    return part == PART_DUPLICATE ? WEBHOOK_DUPLICATE : WEBHOOK_RECEIVED;
+}
+
+static void run_batch(const struct signed_body *events, enum webhook_result expected)
+{
+    struct webhook *webhooks[BATCH];
     struct gate gate = {.job = {.run = run_gate, .done = finish_gate, .ends_batch = true}};
     struct err err;
     sem_t done;
@@ -222,16 +199,14 @@ static void run_batch(const struct signed_body *events, bool duplicate)
     sem_init(&done, 0, 0);
     must(writer_submit(workos->writer, &gate.job, &err), &err);
     for (int i = 0; i < BATCH; i++)
-        read_guest(&guests[i], &events[i], &done);
+        webhooks[i] = begin(&events[i], &done);
     sem_post(&gate.open);
     sem_wait(&gate.done);
     for (int i = 0; i < BATCH; i++)
         sem_wait(&done);
-    for (int i = 0; i < BATCH; i++) {
-        if (guests[i].intake.duplicate != duplicate)
+    for (int i = 0; i < BATCH; i++)
+        if (webhook_close(webhooks[i], &err) != expected)
             abort();
-        intake_release(&guests[i].intake);
-    }
 }
 
 static void run_single(const struct signed_body *event)
@@ -239,7 +214,7 @@ static void run_single(const struct signed_body *event)
     enum signature_status status;
     struct err err;
 
-    if (webhook_receive(workos, event->header, event->body, event->len, &status, &err) !=
+    if (receive_webhook(workos, event->header, event->body, event->len, &status, &err) !=
         WEBHOOK_RECEIVED)
         abort();
 }
@@ -250,8 +225,8 @@ static void run_action(const struct signed_body *action)
     enum signature_status status;
     struct err err;
 
-    if (action_decide(workos, action->header, action->body, action->len, &response, &status,
-                      &err) != ACTION_DECIDED ||
+    if (receive_action(workos, action->header, action->body, action->len, &response, &status,
+                       &err) != ACTION_DECIDED ||
         !strstr(buf_text(&response), "Allow"))
         abort();
     buf_release(&response);
@@ -283,7 +258,7 @@ static void measure_batches(const char *name, enum part part, uint64_t first)
         make_event(part, first + i, BATCH * BATCHES, &events[i]);
     begin_part();
     for (size_t i = 0; i < BATCHES; i++)
-        run_batch(&events[i * BATCH], part == PART_DUPLICATE);
+        run_batch(&events[i * BATCH], expected_of(part));
     end_part(name, BATCH * BATCHES);
 }
 
@@ -294,7 +269,7 @@ static void warm_up(void)
     for (int part = PART_NEW; part <= PART_DUPLICATE; part++) {
         for (uint64_t i = 0; i < BATCH; i++)
             make_event((enum part)part, i, BATCH, &events[i]);
-        run_batch(events, part == PART_DUPLICATE);
+        run_batch(events, expected_of(part));
     }
 }
 

@@ -11,8 +11,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "unit/store/temp_dir.h"
+#include "unit/workos/receive.h"
 #include "workos/mirror.h"
-#include "workos/webhook.h"
 #include "workos/workos_state.h"
 
 #include <setjmp.h>
@@ -100,7 +100,7 @@ static inline enum webhook_result deliver_event(struct service *s, const char *i
              id, type, object);
     assert_int_equal(
         signature_make_header(s->keys, clock_wall_ms(), body, strlen(body), header, &err), 0);
-    return webhook_receive(s->workos, header, body, strlen(body), &status, &err);
+    return receive_webhook(s->workos, header, body, strlen(body), &status, &err);
 }
 
 /* Change the file behind the service's back. This connection never checkpoints. */

@@ -11,8 +11,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "unit/store/temp_dir.h"
+#include "unit/workos/receive.h"
 #include "workos/tables.h"
-#include "workos/webhook.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -500,7 +500,7 @@ static void *send_part(void *arg)
         if (signature_make_header(part->service->keys, clock_wall_ms(), body, strlen(body), header,
                                   &err) == 0)
             result =
-                webhook_receive(part->service->workos, header, body, strlen(body), &status, &err);
+                receive_webhook(part->service->workos, header, body, strlen(body), &status, &err);
         if (result != WEBHOOK_RECEIVED && result != WEBHOOK_DUPLICATE)
             atomic_fetch_add(&part->refused, 1);
     }

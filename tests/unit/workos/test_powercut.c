@@ -7,12 +7,12 @@
  * The seed is told when something is wrong; AUTHKITD_SEED repeats a run, as far as the threads of
  * the random rounds let it (the others have one thread only).
  */
-#include "workos/webhook.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "unit/store/fault_vfs.h"
 #include "unit/store/temp_dir.h"
+#include "unit/workos/receive.h"
 #include "workos/mirror.h"
 
 #include <inttypes.h>
@@ -169,7 +169,7 @@ static void deliver(struct world *w, int number)
     write_body(body, number);
     if (signature_make_header(w->keys, clock_wall_ms(), body, strlen(body), header, &err) < 0)
         abort();
-    switch (webhook_receive(w->workos, header, body, strlen(body), &status, &err)) {
+    switch (receive_webhook(w->workos, header, body, strlen(body), &status, &err)) {
     case WEBHOOK_RECEIVED:
     case WEBHOOK_DUPLICATE:
         atomic_store(&w->fates[number], ACKNOWLEDGED);

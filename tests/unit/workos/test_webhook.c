@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "workos/webhook.h"
-
 #include "base/clock.h"
 #include "base/log.h"
 #include "unit/store/temp_dir.h"
+#include "unit/workos/receive.h"
 #include "workos/mirror.h"
 
 #include <pthread.h>
@@ -83,7 +82,7 @@ static enum webhook_result deliver(struct service *s, const char *body, struct e
 
     assert_int_equal(
         signature_make_header(s->keys, clock_wall_ms(), body, strlen(body), header, err), 0);
-    return webhook_receive(s->workos, header, body, strlen(body), &status, err);
+    return receive_webhook(s->workos, header, body, strlen(body), &status, err);
 }
 
 static enum webhook_result deliver_user(struct service *s, const char *id, const char *type,
@@ -213,18 +212,18 @@ static void webhook__unsigned_is_refused(void **state)
 
     (void)state;
     start(&s);
-    assert_int_equal(webhook_receive(s.workos, NULL, body, strlen(body), &status, &err),
+    assert_int_equal(receive_webhook(s.workos, NULL, body, strlen(body), &status, &err),
                      WEBHOOK_REFUSED);
     assert_int_equal(status, SIGNATURE_MISSING);
     assert_int_equal(
         signature_make_header(s.keys, clock_wall_ms() - 181000, body, strlen(body), header, &err),
         0);
-    assert_int_equal(webhook_receive(s.workos, header, body, strlen(body), &status, &err),
+    assert_int_equal(receive_webhook(s.workos, header, body, strlen(body), &status, &err),
                      WEBHOOK_REFUSED);
     assert_int_equal(status, SIGNATURE_STALE);
     assert_int_equal(
         signature_make_header(s.keys, clock_wall_ms(), body, strlen(body), header, &err), 0);
-    assert_int_equal(webhook_receive(s.workos, header, body, strlen(body) - 1, &status, &err),
+    assert_int_equal(receive_webhook(s.workos, header, body, strlen(body) - 1, &status, &err),
                      WEBHOOK_REFUSED);
     assert_int_equal(status, SIGNATURE_MISMATCH);
     assert_string_equal(value_of("SELECT count(*) FROM workos_events"), "0");
@@ -243,7 +242,7 @@ static void webhook__without_a_secret_is_off(void **state)
     assert_int_equal(db_open(&db, "test.db", DB_WRITER, &err), 0);
     opts.db = db;
     assert_int_equal(workos_open(&workos, &opts, &err), 0);
-    assert_int_equal(webhook_receive(workos, "t=1, v1=x", "{}", 2, &status, &err), WEBHOOK_OFF);
+    assert_int_equal(receive_webhook(workos, "t=1, v1=x", "{}", 2, &status, &err), WEBHOOK_OFF);
     workos_close(workos);
     db_close(db);
 }
