@@ -59,6 +59,17 @@ void buf_putc(struct buf *b, char c)
 }
 
 /* Straight into the room that is there; written once more only when that was too little. */
+void buf_put_u64(struct buf *b, uint64_t number)
+{
+    char digits[20], *at = digits + sizeof(digits);
+
+    do {
+        *--at = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    buf_put(b, at, (size_t)(digits + sizeof(digits) - at));
+}
+
 void buf_printf(struct buf *b, const char *fmt, ...)
 {
     va_list args;

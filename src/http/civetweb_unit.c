@@ -53,16 +53,9 @@ void cw_queue_place(struct mg_context *ctx)
     produce_socket(ctx, &so);
 }
 
-void cw_take(struct mg_connection *conn, int fd, const struct sockaddr *peer)
+void cw_take(struct mg_connection *conn, int fd)
 {
     conn->client.sock = fd;
-    if (peer->sa_family == AF_INET6)
-        memcpy(&conn->client.rsa.sin6, peer, sizeof(conn->client.rsa.sin6));
-    else
-        memcpy(&conn->client.rsa.sin, peer, sizeof(conn->client.rsa.sin));
-    conn->request_info.remote_port = ntohs(USA_IN_PORT_UNSAFE(&conn->client.rsa));
-    sockaddr_to_string(conn->request_info.remote_addr, sizeof(conn->request_info.remote_addr),
-                       &conn->client.rsa);
 }
 
 void cw_begin(struct mg_connection *conn, const char *bytes, size_t len)

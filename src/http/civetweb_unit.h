@@ -18,7 +18,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/socket.h>
 #include <sys/types.h>
 
 struct mg_context;
@@ -31,8 +30,8 @@ void cw_replace_listener(struct mg_context *ctx, int fd);
  * room: civetweb would wait for it. */
 void cw_queue_place(struct mg_context *ctx);
 
-/* In init_connection: this is the worker's connection. */
-void cw_take(struct mg_connection *conn, int fd, const struct sockaddr *peer);
+/* In init_connection, or before cw_continue: this is the worker's connection. */
+void cw_take(struct mg_connection *conn, int fd);
 
 /* In init_connection: the header block, which civetweb then doesn't read from the socket. No more of
  * it is taken than fits. */

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -67,6 +68,12 @@ struct slot {
     size_t lingered;     /* gate's thread only */
 };
 
+union peer {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+};
+
 struct list {
     struct slot *head;
     struct slot *tail;
@@ -85,6 +92,7 @@ struct gate {
     pthread_cond_t emptied; /* while draining: used fell to 0, or door_shut was set */
     struct slot *slots;
     struct slot *free; /* guarded by lock, down to sleeps_until_ms */
+    uint32_t fresh;    /* the first of those that never were in use */
     struct list waits[WAIT_KINDS];
     int used;
     bool draining;
@@ -231,7 +239,10 @@ static void wait_again(struct gate *g, struct slot *s, bool begun)
         link_wait(g, s, WAIT_IDLE);
     else if (s->wait != WAIT_REQUEST)
         link_wait(g, s, WAIT_REQUEST);
-    watch(g, s, EPOLL_CTL_MOD, EPOLLIN); /* reports what is there already, too */
+    /* Arming anew reports what is there already, too. It need not be done when nothing was: the next
+     * byte is an edge then. What OpenSSL has read no socket tells of. */
+    if (!s->armed || !s->conn.is_drained || s->conn.tls)
+        watch(g, s, EPOLL_CTL_MOD, EPOLLIN);
 }
 
 /* --- whoever has the connection ---------------------------------------------------------------- */
@@ -277,6 +288,7 @@ enum gate_fill gate_fill(struct gate *gate, struct gate_conn *conn)
         step = next_step(conn);
         room = buf_reserve(carry, step);
         n = room ? gate->opts.read(conn, room, step) : -1;
+        conn->is_drained = n < (ssize_t)step;
         if (n <= 0)
             return n < 0 ? GATE_FILL_GONE : GATE_FILL_PARTIAL;
         buf_added(carry, (size_t)n);
@@ -444,32 +456,51 @@ static void resume_accepting(struct gate *g)
 }
 
 /* A client of a dual-stack socket is shown by the address it knows itself by. */
-static void unmap_v4(union gate_peer *peer)
+static void write_peer(const union peer *peer, char out[INET6_ADDRSTRLEN])
 {
-    struct sockaddr_in v4 = {.sin_family = AF_INET};
+    const struct in6_addr *v6 = &peer->v6.sin6_addr;
 
-    if (peer->any.sa_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&peer->v6.sin6_addr))
-        return;
-    v4.sin_port = peer->v6.sin6_port;
-    memcpy(&v4.sin_addr, &peer->v6.sin6_addr.s6_addr[12], sizeof(v4.sin_addr));
-    peer->v4 = v4;
+    if (peer->any.sa_family != AF_INET6)
+        inet_ntop(AF_INET, &peer->v4.sin_addr, out, INET6_ADDRSTRLEN);
+    else if (IN6_IS_ADDR_V4MAPPED(v6))
+        inet_ntop(AF_INET, &v6->s6_addr[12], out, INET6_ADDRSTRLEN);
+    else
+        inet_ntop(AF_INET6, v6, out, INET6_ADDRSTRLEN);
+}
+
+static bool has_free_slot(const struct gate *g)
+{
+    return g->free || g->fresh <= (uint32_t)g->opts.max_connections;
+}
+
+/* One that was used before, while there is one: memory of those that never were stays untouched. */
+static struct slot *take_slot(struct gate *g)
+{
+    struct slot *s = g->free;
+
+    if (s) {
+        g->free = s->next;
+    } else {
+        s = &g->slots[g->fresh];
+        s->number = g->fresh++;
+        s->wait = WAIT_NONE;
+    }
+    s->next = NULL;
+    return s;
 }
 
 /* Returns false when no more should be accepted for now. The lock is held. */
-static bool admit(struct gate *g, int fd, const union gate_peer *peer)
+static bool admit(struct gate *g, int fd, const union peer *peer)
 {
     const int on = 1;
-    struct slot *s = g->free;
+    struct slot *s = take_slot(g);
 
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-    g->free = s->next;
-    s->next = NULL;
     s->conn.fd = fd;
-    s->conn.peer = *peer;
+    write_peer(peer, s->conn.peer);
     s->conn.carry = BUF_INIT(HTTP_HEADER_BLOCK_MAX + g->opts.max_body_bytes + 2 * READ_STEP);
     s->conn.frame = (struct http_frame){0};
-    unmap_v4(&s->conn.peer);
     s->state = STATE_WAITING;
     s->late = false;
     g->used++;
@@ -482,12 +513,12 @@ static bool admit(struct gate *g, int fd, const union gate_peer *peer)
 static const char *accept_one(struct gate *g, bool *out_nobody)
 {
     static const char all_served[] = "every connection is being served";
-    union gate_peer peer = {0};
+    union peer peer = {0};
     socklen_t len = sizeof(peer);
     int fd;
 
     *out_nobody = false;
-    if (!g->free) { /* the one above max_connections is still there */
+    if (!has_free_slot(g)) { /* the one above max_connections is still there */
         struct pollfd door = {.fd = g->listen_fd, .events = POLLIN};
 
         *out_nobody = poll(&door, 1, 0) <= 0;
@@ -600,7 +631,7 @@ static void begin_drain(struct gate *g)
 
 static void cut_drain(struct gate *g)
 {
-    for (uint32_t i = 0; i <= (uint32_t)g->opts.max_connections; i++)
+    for (uint32_t i = 0; i < g->fresh; i++)
         if (g->slots[i].state == STATE_WAITING || g->slots[i].state == STATE_LINGERING)
             release(g, &g->slots[i]);
     g->drain_cut_ms = INT64_MAX;
@@ -700,13 +731,6 @@ int gate_new(struct gate **out, const struct gate_opts *opts, struct err *err)
     g->listen_fd = g->epoll_fd = g->wake_fd = -1;
     pthread_mutex_init(&g->lock, NULL);
     pthread_cond_init(&g->emptied, NULL);
-    for (uint32_t i = count; i-- > 0;) {
-        g->slots[i].number = i;
-        g->slots[i].wait = WAIT_NONE;
-        g->slots[i].conn.fd = -1;
-        g->slots[i].next = g->free;
-        g->free = &g->slots[i];
-    }
     rc = open_descriptors(g, err);
     if (rc < 0) {
         gate_free(g);
@@ -774,7 +798,7 @@ void gate_free(struct gate *gate)
     if (!gate)
         return;
     gate_stop(gate);
-    for (uint32_t i = 0; i <= (uint32_t)gate->opts.max_connections; i++)
+    for (uint32_t i = 0; i < gate->fresh; i++)
         if (gate->slots[i].state != STATE_FREE)
             release(gate, &gate->slots[i]);
     if (gate->listen_fd >= 0)

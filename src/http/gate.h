@@ -45,21 +45,16 @@
 
 struct gate;
 
-union gate_peer {
-    struct sockaddr any;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-};
-
 struct gate_conn {
-    int fd; /* non-blocking */
-    union gate_peer peer;
-    void *tls;               /* the worker's; NULL over plain HTTP, and before the handshake */
-    struct buf carry;        /* what was read: a request, perhaps with some of the next one */
-    struct http_frame frame; /* of the request in carry */
-    size_t reserved;         /* of the budget for bodies */
-    bool over_budget;        /* there was none left: the request is to be refused */
-    struct gate_conn *next;  /* of those that wait for a worker (waiting.h) */
+    int fd;                      /* non-blocking */
+    char peer[INET6_ADDRSTRLEN]; /* the client's address, without its port */
+    void *tls;                   /* the worker's; NULL over plain HTTP, and before the handshake */
+    struct buf carry;            /* what was read: a request, perhaps with some of the next one */
+    struct http_frame frame;     /* of the request in carry */
+    bool is_drained;             /* the last read left nothing in the socket */
+    size_t reserved;             /* of the budget for bodies */
+    bool over_budget;            /* there was none left: the request is to be refused */
+    struct gate_conn *next;      /* of those that wait for a worker (waiting.h) */
 };
 
 enum gate_fate {

@@ -131,22 +131,51 @@ static bool write_all(struct patience *p, const char *bytes, size_t len)
 
 /* --- the answer ------------------------------------------------------------------------------- */
 
+static void put_status(struct buf *out, int status)
+{
+    buf_puts(out, "HTTP/1.1 ");
+    buf_put_u64(out, (uint64_t)status);
+    buf_putc(out, ' ');
+    /* NULL: civetweb shall not complain of statuses that it doesn't know. */
+    buf_puts(out, mg_get_response_code_text(NULL, status));
+    buf_puts(out, "\r\n");
+}
+
+static void put_body_headers(struct buf *out, const struct http_response *r)
+{
+    const char *type = http_response_type(r);
+
+    if (!http_status_has_body(r->status))
+        return;
+    if (type) {
+        buf_puts(out, "Content-Type: ");
+        buf_puts(out, type);
+        buf_puts(out, "\r\n");
+    }
+    buf_puts(out, "Content-Length: ");
+    buf_put_u64(out, r->body.len);
+    buf_puts(out, "\r\n");
+}
+
+static void put_connection(struct buf *out, int keep_s)
+{
+    buf_puts(out, keep_s > 0 ? "Connection: keep-alive\r\nKeep-Alive: timeout="
+                             : "Connection: keep-alive");
+    if (keep_s > 0)
+        buf_put_u64(out, (uint64_t)keep_s);
+    buf_puts(out, "\r\n");
+}
+
+/* Of every answer: no printf. */
 static void put_head(struct buf *out, const struct http_server *server,
                      const struct http_response *r, bool keep)
 {
-    int keep_s = server->opts.idle_timeout_ms / 1000;
-    bool has_body = http_status_has_body(r->status);
-    const char *type = http_response_type(r);
-
-    /* NULL: civetweb shall not complain of statuses that it doesn't know. */
-    buf_printf(out, "HTTP/1.1 %d %s\r\n", r->status, mg_get_response_code_text(NULL, r->status));
-    if (has_body && type)
-        buf_printf(out, "Content-Type: %s\r\n", type);
-    if (has_body)
-        buf_printf(out, "Content-Length: %zu\r\n", r->body.len);
-    buf_puts(out, keep ? "Connection: keep-alive\r\n" : "Connection: close\r\n");
-    if (keep && keep_s > 0)
-        buf_printf(out, "Keep-Alive: timeout=%d\r\n", keep_s);
+    put_status(out, r->status);
+    put_body_headers(out, r);
+    if (keep)
+        put_connection(out, server->opts.idle_timeout_ms / 1000);
+    else
+        buf_puts(out, "Connection: close\r\n");
     if (!http_response_has_header(r, "Cache-Control"))
         buf_puts(out, "Cache-Control: no-store\r\n");
     if (!http_response_has_header(r, "X-Content-Type-Options"))
@@ -247,7 +276,7 @@ static void describe(struct http_request *request, const struct mg_request_info 
         .headers = headers,
         .header_count = count,
         .body = "",
-        .remote_addr = ri->remote_addr,
+        .remote_addr = worker.conn->peer,
     };
 }
 
@@ -591,7 +620,7 @@ static int on_taken(const struct mg_connection *const_conn, void **conn_data)
     worker.conn = NULL;
     worker.runs = crew_come(&server->crew, &work);
     if (worker.runs && (find_request(server, &work) || next_request(server))) {
-        cw_take(conn, worker.conn->fd, &worker.conn->peer.any);
+        cw_take(conn, worker.conn->fd);
         cw_begin(conn, worker.conn->carry.data, header_len(worker.conn));
     } else {
         cw_begin_nothing(conn);
@@ -622,7 +651,7 @@ static void on_answered(const struct mg_connection *const_conn, int status)
         cw_must_close(conn);
         return;
     }
-    cw_take(conn, worker.conn->fd, &worker.conn->peer.any);
+    cw_take(conn, worker.conn->fd);
     if (!cw_continue(conn, worker.conn->carry.data, header_len(worker.conn))) {
         set_fate(GATE_AGAIN);
         cw_must_close(conn);

@@ -69,6 +69,20 @@ static void buf__printf_takes_what_room_there_is_or_nothing(void **state)
     buf_release(&b);
 }
 
+static void buf__numbers_are_decimal(void **state)
+{
+    struct buf b = BUF_INIT(64);
+
+    (void)state;
+    buf_put_u64(&b, 0);
+    buf_putc(&b, ' ');
+    buf_put_u64(&b, 1009);
+    buf_putc(&b, ' ');
+    buf_put_u64(&b, UINT64_MAX);
+    assert_string_equal(buf_text(&b), "0 1009 18446744073709551615");
+    buf_release(&b);
+}
+
 static void buf__giant_sizes_do_not_overflow(void **state)
 {
     struct buf b = BUF_INIT(10);
@@ -145,6 +159,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(buf__grows_and_ends_with_nul),
         cmocka_unit_test(buf__put_beyond_the_ceiling_puts_nothing),
+        cmocka_unit_test(buf__numbers_are_decimal),
         cmocka_unit_test(buf__printf_takes_what_room_there_is_or_nothing),
         cmocka_unit_test(buf__giant_sizes_do_not_overflow),
         cmocka_unit_test(buf__take_hands_over),
