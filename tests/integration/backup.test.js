@@ -244,6 +244,40 @@ describe('where it goes', () => {
         assert.deepEqual(fs.readdirSync(folder).sort(), ['left.db-wal', 'link.db', 'pipe']);
     });
 
+    // The WAL, the lock: a backup over one of them let a second process write to the database.
+    test('never over the files of a database that has several names, however they are written', async (t) => {
+        const server = await startServer(t, { handlers: HANDLERS });
+        const folder = newFolder();
+        const linked = path.join(folder, 'linked.db');
+        fs.symlinkSync(server.database, linked);
+        fs.symlinkSync(server.folder, path.join(folder, 'there'));
+        await server.deliver(userCreated());
+        const near = (name) => path.join(server.folder, name);
+        for (const [database, file] of [
+            ...['-wal', '-shm', '-journal', '.lock', '.watchdog'].map((end) => [
+                linked,
+                server.database + end,
+            ]),
+            [linked, `${linked}.watchdog`],
+            [server.database, `${folder}/there/authkitd.db-journal`],
+            [server.database, `${server.folder}/./authkitd.db-journal`],
+            [path.relative(server.folder, server.database), near('authkitd.db-journal')],
+        ]) {
+            const { code, stderr } = await runCommand(
+                ['backup', file, '--db', database, '--force'],
+                { cwd: server.folder },
+            );
+            assert.equal(code, 1, file);
+            assert.match(stderr, /is the database itself, or a file of its own/, file);
+        }
+        assert.deepEqual(fs.readdirSync(folder).sort(), ['linked.db', 'there']);
+        const refused = await runCommand(['maintain', '--db', server.database]);
+        assert.match(refused.stderr, /is in use by another authkitd/);
+        await server.deliver(userCreated());
+        assert.equal(server.count('workos_users'), 2);
+        await makeBackup(server, path.join(server.folder, 'authkitd.db-copy'));
+    });
+
     test('- is refused, with a hint; and no name at all, or two', async (t) => {
         const server = await startServer(t, { handlers: HANDLERS });
         const dash = await backup(server, '-');
