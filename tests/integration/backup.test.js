@@ -294,14 +294,9 @@ describe('where it goes', () => {
         }
     });
 
-    test('into a folder that may not be written: it says so', async (t) => {
-        if (process.getuid() !== 0) return t.skip('this takes root, to be somebody else');
-        const server = newServer(t, { handlers: HANDLERS, uid: 65534 });
-        await server.start();
-        const folder = newFolder();
-        fs.chmodSync(folder, 0o755);
+    async function backupAsNobody(server, ...args) {
         const child = adopt(
-            spawn(server.program, ['backup', path.join(folder, 'b.db'), '--db', server.database], {
+            spawn(server.program, ['backup', ...args, '--db', server.database], {
                 cwd: server.folder,
                 env: cleanEnvironment(),
                 uid: 65534,
@@ -312,6 +307,31 @@ describe('where it goes', () => {
         let stderr = '';
         child.stderr.on('data', (text) => (stderr += text));
         const [code] = await once(child, 'close');
+        return { code, stderr };
+    }
+
+    // It said that it had failed, with the copy there, and the old one replaced.
+    test('into a folder that one may write in and not look into', async (t) => {
+        if (process.getuid() !== 0) return t.skip('this takes root, to be somebody else');
+        const server = newServer(t, { handlers: HANDLERS, uid: 65534 });
+        await server.start();
+        const file = newFile();
+        fs.chmodSync(path.dirname(file), 0o300);
+        fs.chownSync(path.dirname(file), 65534, 65534);
+        for (const args of [[file], [file, '--force']]) {
+            const { code, stderr } = await backupAsNobody(server, ...args);
+            assert.equal(code, 0, stderr);
+            assertSound(file);
+        }
+    });
+
+    test('into a folder that may not be written: it says so', async (t) => {
+        if (process.getuid() !== 0) return t.skip('this takes root, to be somebody else');
+        const server = newServer(t, { handlers: HANDLERS, uid: 65534 });
+        await server.start();
+        const folder = newFolder();
+        fs.chmodSync(folder, 0o755);
+        const { code, stderr } = await backupAsNobody(server, path.join(folder, 'b.db'));
         assert.equal(code, 1);
         assert.match(stderr, /cannot make '\S+b\.db\.partial-\w+': Permission denied/);
     });
