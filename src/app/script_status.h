@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * script_status - which script runs, and how the last load went: for people who ask (dashboard.h).
+ * script_status - which script runs, and how its loads went: for whoever asks (dashboard.h, ready.h,
+ * metrics.h). The reloader tells it.
  *
  * Threads    script_status_new, _free: main. The rest: any.
  * Ownership  texts are copied.
@@ -11,6 +12,8 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+
+#include <stdint.h>
 
 struct script_status;
 
@@ -26,6 +29,14 @@ void script_status_loaded(struct script_status *status, const char *events, cons
 
 /* One was refused, and the former one goes on. */
 void script_status_refused(struct script_status *status, const char *problem);
+
+struct script_loads {
+    uint64_t good, refused; /* loads behind the first one */
+    int64_t loaded_ms;      /* wall time: when the script that runs was installed */
+    int64_t refused_ms;     /* wall time: the last load was refused then; 0: it wasn't */
+    char problem[ERR_TEXT_MAX];
+};
+void script_status_get(struct script_status *status, struct script_loads *out);
 
 /*
  * Append, as JSON:

@@ -108,9 +108,9 @@ struct routes *server_routes(struct server *server)
     return server->routes;
 }
 
-struct reloader *server_reloader(struct server *server)
+struct script_status *server_script_status(struct server *server)
 {
-    return server->reloader;
+    return server->script_status;
 }
 
 struct tally *server_tally(struct server *server)

@@ -53,7 +53,7 @@ int64_t server_poll_s(const struct server *server);
 /* Further parts, as server_workos. auth NULL: no tokens are taken; http NULL: it hasn't started yet. */
 struct auth *server_auth(struct server *server);
 struct routes *server_routes(struct server *server);
-struct reloader *server_reloader(struct server *server);
+struct script_status *server_script_status(struct server *server);
 struct tally *server_tally(struct server *server);
 struct http_server *server_http(struct server *server);
 const struct config *server_config(const struct server *server);
