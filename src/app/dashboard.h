@@ -24,14 +24,26 @@
 #ifndef APP_DASHBOARD_H
 #define APP_DASHBOARD_H
 
-#include "app/config.h"
 #include "app/script_status.h"
+#include "base/buf.h"
 #include "base/err.h"
 #include "http/message.h"
 
+#include <stdint.h>
+
 struct dashboard_opts {
-    const struct config *config;
+    const char *db_path;
     struct script_status *script;
+    int64_t started_ms; /* wall time */
+
+    /* What is set up: the two doors of WorkOS, its API, access tokens, and whether an admin token is
+     * needed. */
+    bool has_webhook, has_action, has_api, has_tokens, has_admin_token;
+
+    /* Append the options as JSON objects with commas between them:
+     * {"name":…,"variable":…,"help":…,"default":…,"secret":…,"set":…,"value":…}, a secret's without value. */
+    void (*put_options)(const void *arg, struct buf *out);
+    const void *arg;
 };
 
 struct dashboard;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/metrics.h"
 
+#include "app/admin.h"
 #include "app/script_status.h"
-#include "app/server.h"
 #include "auth/auth.h"
 #include "base/metric.h"
 #include "http/server.h"
@@ -268,29 +268,29 @@ static void put_process(struct buf *out, int64_t started_ms)
 
 /* ---------------------------------------------------------------------------------- all */
 
-void metrics_answer(struct server *server, struct http_response *response)
+void metrics_answer(struct admin *admin, struct http_response *response)
 {
     struct buf *out = &response->body;
-    struct workos *workos = server_workos(server);
+    struct workos *workos = admin->workos;
     const struct workos_counts *counts = workos_counts(workos);
-    const struct routes_counts *routes = routes_counts(server_routes(server));
-    struct auth *auth = server_auth(server);
+    const struct routes_counts *routes = routes_counts(admin->routes);
+    struct auth *auth = admin->auth;
 
     response->content_type = "text/plain; version=0.0.4; charset=utf-8";
     put_build(out);
     put_service(out, counts);
     put_routes(out, routes);
     put_functions(out, counts, routes);
-    put_http(out, server_http(server));
+    put_http(out, admin->http);
     if (auth) {
         put_tokens(out, auth_counts(auth));
         put_keys(out, auth);
     }
     put_writer(out, workos_writer_counts(workos));
     put_state(out, workos);
-    put_tally(out, server_tally(server));
+    put_tally(out, admin->tally);
     put_poll(out, workos_poller(workos));
-    put_script(out, server_script_status(server), counts);
-    put_files(out, server_config(server)->db);
-    put_process(out, server_started_ms(server));
+    put_script(out, admin->script, counts);
+    put_files(out, admin->db_path);
+    put_process(out, admin->started_ms);
 }

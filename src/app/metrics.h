@@ -13,8 +13,8 @@
 
 #include "http/message.h"
 
-struct server;
+struct admin;
 
-void metrics_answer(struct server *server, struct http_response *response);
+void metrics_answer(struct admin *admin, struct http_response *response);
 
 #endif

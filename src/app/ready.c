@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/ready.h"
 
+#include "app/admin.h"
 #include "app/script_status.h"
-#include "app/server.h"
 #include "auth/auth.h"
 #include "base/clock.h"
 #include "workos/counts.h"
@@ -157,20 +157,20 @@ static void put_findings(struct buf *out, const struct findings *found)
     buf_putc(out, '}');
 }
 
-void ready_answer(struct server *server, struct http_response *response)
+void ready_answer(struct admin *admin, struct http_response *response)
 {
     struct findings found = {.problems = BUF_INIT(LIST_MAX), .warnings = BUF_INIT(LIST_MAX)};
-    struct poller *poller = workos_poller(server_workos(server));
+    struct poller *poller = workos_poller(admin->workos);
     struct poller_status poll;
 
-    look_at_disk(&found, server_workos(server));
+    look_at_disk(&found, admin->workos);
     if (poller) {
         poller_get_status(poller, &poll);
-        look_at_poll(&found, &poll, server_poll_s(server));
+        look_at_poll(&found, &poll, admin->poll_s);
     }
-    look_at_keys(&found, server_auth(server));
-    look_at_script(&found, server_script_status(server));
-    look_at_events(&found, server_tally(server));
+    look_at_keys(&found, admin->auth);
+    look_at_script(&found, admin->script);
+    look_at_events(&found, admin->tally);
     response->status = found.code ? 503 : 200;
     put_findings(&response->body, &found);
     buf_puts(&response->body, ",\"poll\":");

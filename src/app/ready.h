@@ -20,8 +20,8 @@
 
 #include "http/message.h"
 
-struct server;
+struct admin;
 
-void ready_answer(struct server *server, struct http_response *response);
+void ready_answer(struct admin *admin, struct http_response *response);
 
 #endif
