@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/endpoints.h"
 
-#include "app/answer.h"
+#include "admin/answer.h"
 #include "workos/action.h"
 #include "workos/webhook.h"
 

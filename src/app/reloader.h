@@ -26,9 +26,9 @@
 #ifndef APP_RELOADER_H
 #define APP_RELOADER_H
 
+#include "admin/script_status.h"
 #include "app/config.h"
 #include "app/notify.h"
-#include "app/script_status.h"
 #include "base/buf.h"
 #include "base/err.h"
 #include "crypto/tls.h"

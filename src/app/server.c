@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/server.h"
 
-#include "app/admin.h"
-#include "app/admin_guard.h"
+#include "admin/admin.h"
+#include "admin/admin_guard.h"
+#include "admin/dashboard.h"
+#include "admin/script_status.h"
 #include "app/config_json.h"
-#include "app/dashboard.h"
 #include "app/endpoints.h"
 #include "app/reloader.h"
-#include "app/script_status.h"
 #include "app/service.h"
 #include "app/tokens.h"
 #include "auth/auth.h"

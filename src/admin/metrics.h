@@ -8,8 +8,8 @@
  *
  * Threads    the admin listener's.
  */
-#ifndef APP_METRICS_H
-#define APP_METRICS_H
+#ifndef ADMIN_METRICS_H
+#define ADMIN_METRICS_H
 
 #include "http/message.h"
 

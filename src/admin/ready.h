@@ -15,8 +15,8 @@
  *
  * Threads    the admin listener's.
  */
-#ifndef APP_READY_H
-#define APP_READY_H
+#ifndef ADMIN_READY_H
+#define ADMIN_READY_H
 
 #include "http/message.h"
 

@@ -4,8 +4,8 @@
  *
  * Threads    any.
  */
-#ifndef APP_ANSWER_H
-#define APP_ANSWER_H
+#ifndef ADMIN_ANSWER_H
+#define ADMIN_ANSWER_H
 
 #include "http/message.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "app/dashboard.h"
+#include "admin/dashboard.h"
 
-#include "app/answer.h"
+#include "admin/answer.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"

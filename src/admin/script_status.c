@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "app/script_status.h"
+#include "admin/script_status.h"
 
 #include "base/clock.h"
 

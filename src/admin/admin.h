@@ -23,8 +23,8 @@
  *
  * Threads    admin_handle: the admin listener's threads.
  */
-#ifndef APP_ADMIN_H
-#define APP_ADMIN_H
+#ifndef ADMIN_ADMIN_H
+#define ADMIN_ADMIN_H
 
 #include "base/buf.h"
 #include "base/err.h"

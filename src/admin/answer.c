@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "app/answer.h"
+#include "admin/answer.h"
 
 #include <string.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "app/ready.h"
+#include "admin/ready.h"
 
-#include "app/admin.h"
-#include "app/script_status.h"
+#include "admin/admin.h"
+#include "admin/script_status.h"
 #include "auth/auth.h"
 #include "base/clock.h"
 #include "workos/counts.h"

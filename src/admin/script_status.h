@@ -7,8 +7,8 @@
  * Ownership  texts are copied.
  * Errors     ERR_NOMEM. Where there is no memory for a text later, it is left out.
  */
-#ifndef APP_SCRIPT_STATUS_H
-#define APP_SCRIPT_STATUS_H
+#ifndef ADMIN_SCRIPT_STATUS_H
+#define ADMIN_SCRIPT_STATUS_H
 
 #include "base/buf.h"
 #include "base/err.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "app/metrics.h"
+#include "admin/metrics.h"
 
-#include "app/admin.h"
-#include "app/script_status.h"
+#include "admin/admin.h"
+#include "admin/script_status.h"
 #include "auth/auth.h"
 #include "base/metric.h"
 #include "http/server.h"
