@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
+import http from 'node:http';
 import net from 'node:net';
 import path from 'node:path';
 
@@ -556,6 +557,23 @@ describe('send', () => {
             server.row('SELECT CAST(payload AS TEXT) FROM workos_events WHERE id = ?', event.id),
             text,
         );
+    });
+
+    test('a long --url arrives whole', async (t) => {
+        const asked = [];
+        const peer = http.createServer((request, response) => {
+            asked.push(request.url);
+            response.end('{}');
+        });
+        await new Promise((resolve) => peer.listen(0, '127.0.0.1', resolve));
+        atEnd(t, () => peer.close());
+        const way = `/hook?tenant=${'x'.repeat(5000)}`;
+        const { code, output } = await runCommand(
+            ['send', 'user.created', '--url', `http://127.0.0.1:${peer.address().port}${way}`],
+            { env: SECRETS },
+        );
+        assert.equal(code, 0, output);
+        assert.deepEqual(asked, [way]);
     });
 
     test('--data with a file that is not there: exit 1, the file named', async () => {
