@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/command.h"
 
+#include "base/text.h"
+
+#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "base/text.h"
+#include <unistd.h>
 
 const struct command *const commands[] = {
     &cmd_init,     &cmd_serve, &cmd_check,      &cmd_send,      &cmd_reload,
@@ -101,7 +104,26 @@ static int run_command(const struct command *command, int argc, char **argv)
     return code;
 }
 
-int main(int argc, char **argv)
+/* The exit code, when what was printed hasn't all arrived: half an output must not pass for a whole one. A
+ * reader who has gone (head, say) wants no more, and is nobody to complain to. */
+static int finish_output(int code)
+{
+    struct pollfd output = {.fd = STDOUT_FILENO};
+    char text[256];
+
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return code;
+    if (poll(&output, 1, 0) > 0)
+        return code;
+    /* Without errno the reason went with an earlier write. */
+    snprintf(text, sizeof(text), "what was printed on standard output isn't whole: %s",
+             errno ? strerror(errno) : "is the disk full?");
+    command_complain(text);
+    return code == EXIT_FINE ? EXIT_FAILED : code;
+}
+
+static int run(int argc, char **argv)
 {
     const struct command *command = &cmd_serve;
     int used = 1;
@@ -120,4 +142,9 @@ int main(int argc, char **argv)
         used = 2;
     }
     return run_command(command, argc - used, argv + used);
+}
+
+int main(int argc, char **argv)
+{
+    return finish_output(run(argc, argv));
 }

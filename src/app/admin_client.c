@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/admin_client.h"
 
-#include "app/admin.h"
+#include "admin/admin.h"
 #include "base/json.h"
 #include "crypto/hmac.h"
 #include "store/lock.h"

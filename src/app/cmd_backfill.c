@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/command.h"
 
-#include "app/admin_backfill.h"
+#include "admin/admin_backfill.h"
 #include "app/admin_client.h"
 #include "app/at_rest.h"
 #include "app/backfill_view.h"

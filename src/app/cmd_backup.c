@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -41,18 +42,48 @@ static bool is_same_file(const char *a, const char *b)
            at.st_ino == bt.st_ino;
 }
 
-/* The database, or one of the files that belong to it. */
-static bool is_databases_own(const char *database, const char *file)
+/* The file's name without the links, dots and so on of its folder; its own may be a link, or not be there.
+ * Yours to free; NULL when there is no such folder. */
+static char *place_of(const char *file)
+{
+    const char *slash = strrchr(file, '/'), *name = slash ? slash + 1 : file;
+    char *folder = slash ? strndup(file, (size_t)(name - file)) : strdup(".");
+    char *real = folder ? realpath(folder, NULL) : NULL;
+    char *place = NULL;
+
+    if (real && asprintf(&place, "%s%s%s", real, text_ends_with(real, "/") ? "" : "/", name) < 0)
+        place = NULL;
+    free(folder);
+    free(real);
+    return place;
+}
+
+/* Beside both names of a database that is a link: SQLite and the lock go by the one, the watchdog's note by
+ * the other. place: file's own. */
+static bool is_beside(const char *database, const char *file, const char *place)
 {
     static const char *const ends[] = {"", "-wal", "-shm", "-journal", ".lock", ".watchdog"};
     char name[PATH_MAX + 16];
 
     for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
         snprintf(name, sizeof(name), "%s%s", database, ends[i]);
-        if (strcmp(name, file) == 0 || is_same_file(name, file))
+        if ((place && strcmp(name, place) == 0) || is_same_file(name, file))
             return true;
     }
     return false;
+}
+
+/* The database, or one of the files that belong to it, whether they are there now or not. */
+static bool is_databases_own(const char *database, const char *file)
+{
+    char *real = realpath(database, NULL), *beside = place_of(database), *place = place_of(file);
+    bool is_own = is_beside(real ? real : database, file, place) ||
+                  is_beside(beside ? beside : database, file, place);
+
+    free(real);
+    free(beside);
+    free(place);
+    return is_own;
 }
 
 static int check_existing(const char *file, struct err *err)

@@ -117,6 +117,8 @@ static int compact(struct maintenance *m, struct err *err)
             "the database is compacted, but somebody reads it, so the file isn't any smaller "
             "yet\nend authkitd events, authkitd backup or what else has it open, and call this "
             "again");
+    if (rc == ERR_CONFLICT)
+        return err_prefix(err, "the database isn't compacted, and is as it was: ");
     if (rc == 0)
         rc = copy_measure(m->db, &after, err);
     if (rc == 0)

@@ -69,13 +69,13 @@ out:
     return rc;
 }
 
-static void write_url(const struct config *config, bool is_action, char *out, size_t size)
+static void put_url(const struct config *config, bool is_action, struct buf *out)
 {
     if (config->url)
-        snprintf(out, size, "%s", config->url);
+        buf_puts(out, config->url);
     else
-        snprintf(out, size, "%s://%s%s", config->tls_cert ? "https" : "http", config->listen,
-                 is_action ? config->action_path : config->webhook_path);
+        buf_printf(out, "%s://%s%s", config->tls_cert ? "https" : "http", config->listen,
+                   is_action ? config->action_path : config->webhook_path);
 }
 
 static int sign(const char *secrets, const struct buf *body, char header[SIGNATURE_HEADER_MAX],
@@ -161,9 +161,9 @@ static int send_sample(const struct config *config)
 {
     bool is_action = config->operand_count && sample_is_action(config->operands[0]);
     const char *secrets = is_action ? config->action_secret : config->webhook_secret;
-    struct buf body = BUF_INIT(SEND_MAX_BYTES);
+    struct buf body = BUF_INIT(SEND_MAX_BYTES), url = BUF_INIT(SEND_MAX_BYTES);
     struct http_client_response response = {0};
-    char url[2048], signature[SIGNATURE_HEADER_MAX];
+    char signature[SIGNATURE_HEADER_MAX];
     struct err err;
     int code = EXIT_FAILED;
 
@@ -179,16 +179,17 @@ static int send_sample(const struct config *config)
                                    : "set WORKOS_WEBHOOK_SECRET to the secret that the server has");
         return EXIT_FAILED;
     }
-    write_url(config, is_action, url, sizeof(url));
+    put_url(config, is_action, &url);
     if (write_body(config, &body, &err) < 0 || sign(secrets, &body, signature, &err) < 0 ||
-        post(config, url, signature, &body, &response, &err) < 0) {
+        post(config, buf_text(&url), signature, &body, &response, &err) < 0) {
         command_complain(err.text);
     } else {
-        print_outcome(url, &body, &response);
+        print_outcome(buf_text(&url), &body, &response);
         code = response.status >= 200 && response.status < 300 ? EXIT_FINE : EXIT_FAILED;
     }
     http_client_response_release(&response);
     buf_release(&body);
+    buf_release(&url);
     return code;
 }
 

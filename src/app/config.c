@@ -4,6 +4,7 @@
 #include "app/env_file.h"
 #include "app/value.h"
 #include "auth/key_source.h"
+#include "base/authority.h"
 #include "base/text.h"
 #include "crypto/hmac.h"
 #include "routes/routes.h"
@@ -689,7 +690,7 @@ static void check_admin(const struct config *config, int command, struct buf *pr
     if (fault)
         buf_printf(problems, "AUTHKITD_ADMIN_TOKEN won't do: it must be %s\n", fault);
     if ((command & SERVER) && !config->admin_token && address && strcmp(address, "off") != 0 &&
-        !value_is_loopback(address))
+        !authority_is_loopback(address))
         buf_printf(
             problems,
             "--admin-listen: '%.200s' may be reached from other machines, whoever asks: set "

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/endpoints.h"
 
+#include "admin/answer.h"
 #include "http/server.h"
 #include "workos/action.h"
 #include "workos/webhook.h"
@@ -20,23 +21,6 @@ static void unavailable(struct http_response *response, const char *code, const 
 {
     http_response_error(response, 503, code, message);
     set_header(response, "Retry-After", "1");
-}
-
-void endpoints_refuse_method(struct http_response *response, const char *allowed)
-{
-    http_response_error(response, 405, "method_not_allowed", "this path takes another method");
-    set_header(response, "Allow", allowed);
-}
-
-bool endpoints_health(const struct http_request *request, struct http_response *response)
-{
-    if (strcmp(request->path, "/healthz") != 0)
-        return false;
-    if (strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0)
-        endpoints_refuse_method(response, "GET, HEAD");
-    else
-        buf_puts(&response->body, "{\"status\":\"ok\"}");
-    return true;
 }
 
 /* Nothing here tells a forger more than what WorkOS's documentation says already. */
@@ -66,7 +50,7 @@ static bool check_signed_request(const struct http_request *request, struct http
                                  const char **out_signature)
 {
     if (strcmp(request->method, "POST") != 0) {
-        endpoints_refuse_method(response, "POST");
+        answer_wrong_method(response, "POST");
         return false;
     }
     if (http_request_header_count(request, signature_header) > 1) {
@@ -249,7 +233,7 @@ void endpoints_handle(void *arg, const struct http_request *request, struct http
         receive_webhook(endpoints->workos, request, response);
     else if (strcmp(request->path, endpoints->action_path) == 0)
         receive_action(endpoints->workos, request, response);
-    else if (!endpoints_health(request, response))
+    else if (!answer_health(request, response))
         routes_answer(endpoints->routes, request, response);
 }
 

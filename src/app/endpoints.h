@@ -29,10 +29,4 @@ void endpoints_handle(void *arg, const struct http_request *request,
 void endpoints_refusing(void *arg, const struct http_request *request,
                         struct http_response *response);
 
-/* GET and HEAD of /healthz; false when the request isn't for it. */
-bool endpoints_health(const struct http_request *request, struct http_response *response);
-
-/* 405 with the Allow header. */
-void endpoints_refuse_method(struct http_response *response, const char *allowed);
-
 #endif

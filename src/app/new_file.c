@@ -37,16 +37,38 @@ int new_file_make(struct new_file *out, const char *path, bool replace, struct e
     return 0;
 }
 
-static int sync_path(const char *path, int flags, struct err *err)
+static int complain_of_sync(const char *path, struct err *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | flags);
-    int rc = 0;
+    return err_errno(err, errno == ENOSPC || errno == EDQUOT ? ERR_FULL : ERR_IO,
+                     "cannot put '%s' on disk", path);
+}
 
-    if (fd < 0 || fsync(fd) < 0)
-        rc = err_errno(err, errno == ENOSPC || errno == EDQUOT ? ERR_FULL : ERR_IO,
-                       "cannot put '%s' on disk", path);
+static int sync_file(const char *path, struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int rc = fd < 0 || fsync(fd) < 0 ? complain_of_sync(path, err) : 0;
+
     if (fd >= 0)
         close(fd);
+    return rc;
+}
+
+/* The name. A folder that one may write in and not look into can't be opened: then it is all that the
+ * file's disk has to write, the folder among it. */
+static int sync_name(const char *path, struct err *err)
+{
+    char copy[PATH_MAX];
+    int folder, file, rc = 0;
+
+    snprintf(copy, sizeof(copy), "%s", path);
+    folder = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    file = folder < 0 && errno == EACCES ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (folder >= 0 ? fsync(folder) < 0 : file < 0 || syncfs(file) < 0)
+        rc = complain_of_sync(path, err);
+    if (folder >= 0)
+        close(folder);
+    if (file >= 0)
+        close(file);
     return rc;
 }
 
@@ -64,8 +86,7 @@ static int give_name(const struct new_file *file)
 
 int new_file_finish(const struct new_file *file, struct err *err)
 {
-    char copy[PATH_MAX];
-    int rc = sync_path(file->partial, 0, err);
+    int rc = sync_file(file->partial, err);
 
     if (rc < 0)
         return rc;
@@ -73,8 +94,7 @@ int new_file_finish(const struct new_file *file, struct err *err)
         return errno == EEXIST
                    ? refuse_existing(file->path, err)
                    : err_errno(err, ERR_IO, "cannot name '%s' '%s'", file->partial, file->path);
-    snprintf(copy, sizeof(copy), "%s", file->path);
-    return sync_path(dirname(copy), O_DIRECTORY, err);
+    return sync_name(file->path, err);
 }
 
 int new_file_check_room(const char *path, int64_t bytes, struct err *err)

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REPORT_MAX = 65536 };
+enum { REPORT_MAX = 65536, NAMES_MAX = 65536 };
 
 enum phase { IDLE, LOADING, INSTALLING };
 
@@ -30,15 +30,9 @@ struct reloader {
     int rc;
     struct err err;
     struct buf report;
-    struct reloader_status status;
 };
 
 /* ------------------------------------------------------------------------- what is logged */
-
-static const char *or_none(const char *names)
-{
-    return *names ? names : "none";
-}
 
 /* A line of a report, by how it begins. The last kind is any other. */
 static const struct {
@@ -74,16 +68,6 @@ static void log_report(const struct buf *report)
     }
 }
 
-static void log_script(const struct config *config, const char *events, const char *actions,
-                       const char *routes)
-{
-    log_info("script loaded", log_str("file", config->handlers), log_str("events", events),
-             log_str("actions", actions), log_str("routes", routes));
-    if (!config->action_secret && strcmp(actions, "none") != 0)
-        log_warn("the script has action functions, but the action endpoint is off: set "
-                 "WORKOS_ACTION_SECRET");
-}
-
 static void tell_outcome(const struct reloader_opts *opts, int rc, const struct err *err)
 {
     char status[NOTIFY_STATUS_MAX], now[CLOCK_TEXT_MAX];
@@ -98,26 +82,66 @@ static void tell_outcome(const struct reloader_opts *opts, int rc, const struct 
 
 /* ------------------------------------------------------------------------- one load */
 
-/* The script is the service's when this returns 0, and gone otherwise. */
-static int install(const struct reloader_opts *opts, struct script *script, struct buf *report,
-                   struct err *err)
+/* A script's names. They are copied before it is installed: from then on it is the writer's, and may be
+ * freed. */
+struct names {
+    struct buf events, actions, routes;
+};
+
+static void take_names(struct names *out, const struct script *script)
 {
-    char events[4096], actions[256], routes[16384];
+    out->events = out->actions = out->routes = BUF_INIT(NAMES_MAX);
+    buf_puts(&out->events, script_event_names(script));
+    buf_puts(&out->actions, script_action_names(script));
+    buf_puts(&out->routes, script_route_names(script));
+}
+
+static void release_names(struct names *names)
+{
+    buf_release(&names->events);
+    buf_release(&names->actions);
+    buf_release(&names->routes);
+}
+
+static const char *or_none(const struct buf *names)
+{
+    return names->len ? buf_text(names) : "none";
+}
+
+static void log_script(const struct config *config, const struct names *names)
+{
+    log_info("script loaded", log_str("file", config->handlers),
+             log_str("events", or_none(&names->events)),
+             log_str("actions", or_none(&names->actions)),
+             log_str("routes", or_none(&names->routes)));
+    if (!config->action_secret && names->actions.len)
+        log_warn("the script has action functions, but the action endpoint is off: set "
+                 "WORKOS_ACTION_SECRET");
+}
+
+/* certificate: why it was refused; NULL: it wasn't. The script is the service's when this returns 0, and
+ * gone otherwise. */
+static int install(const struct reloader_opts *opts, struct script *script,
+                   const struct err *certificate, struct buf *report, struct err *err)
+{
+    struct names names;
     int rc;
 
-    /* Copied before it is installed: from then on it is the writer's, and may be freed. */
-    snprintf(events, sizeof(events), "%s", script_event_names(script));
-    snprintf(actions, sizeof(actions), "%s", script_action_names(script));
-    snprintf(routes, sizeof(routes), "%s", script_route_names(script));
+    take_names(&names, script);
     rc = workos_install(opts->workos, script, report, err);
     if (rc < 0) {
         script_free(script);
-        return rc;
+    } else {
+        log_report(report);
+        log_script(opts->config, &names);
+        if (certificate)
+            buf_printf(report, "%swarning: certificate refused; the old one goes on: %s",
+                       report->len ? "\n" : "", certificate->text);
+        script_status_loaded(opts->status, buf_text(&names.events), buf_text(&names.actions),
+                             buf_text(&names.routes), report);
     }
-    log_report(report);
-    log_script(opts->config, or_none(events), or_none(actions), or_none(routes));
-    script_status_loaded(opts->status, events, actions, routes, report);
-    return 0;
+    release_names(&names);
+    return rc;
 }
 
 static int load_certificate(const struct reloader_opts *opts, struct err *err)
@@ -140,7 +164,7 @@ int reloader_load(const struct reloader_opts *opts, struct err *err)
     script_status_reading(opts->status);
     rc = handlers_load(&script, opts->config, err);
     if (rc == 0)
-        rc = install(opts, script, &report, err);
+        rc = install(opts, script, NULL, &report, err);
     buf_release(&report);
     return rc;
 }
@@ -193,11 +217,7 @@ static int load_again(struct reloader *r, struct buf *report, struct err *err)
     if (rc < 0)
         return rc;
     log_debug("script read; installing it", log_str("file", r->opts.config->handlers));
-    rc = install(&r->opts, script, report, err);
-    if (rc == 0 && is_refused)
-        buf_printf(report, "%swarning: certificate refused; the old one goes on: %s",
-                   report->len ? "\n" : "", refusal.text);
-    return rc;
+    return install(&r->opts, script, is_refused ? &refusal : NULL, report, err);
 }
 
 /* ------------------------------------------------------------------------- the thread */
@@ -219,21 +239,6 @@ static int load_and_tell(struct reloader *r, struct buf *report, struct err *err
     return rc;
 }
 
-static void note_outcome(struct reloader_status *status, int rc, const struct err *err)
-{
-    int64_t now_ms = clock_wall_ms();
-
-    if (rc < 0) {
-        status->refused++;
-        status->refused_ms = now_ms;
-        snprintf(status->problem, sizeof(status->problem), "%s", err->text);
-    } else {
-        status->good++;
-        status->loaded_ms = now_ms;
-        status->refused_ms = 0;
-    }
-}
-
 /* Called and left with the lock held. */
 static void answer(struct reloader *r, uint64_t ticket, int rc, const struct err *err,
                    struct buf *report)
@@ -245,8 +250,6 @@ static void answer(struct reloader *r, uint64_t ticket, int rc, const struct err
     r->err = *err;
     r->answered = ticket;
     r->phase = IDLE;
-    if (rc != ERR_CLOSED)
-        note_outcome(&r->status, rc, err);
     pthread_cond_broadcast(&r->changed);
 }
 
@@ -309,13 +312,6 @@ int reloader_run(struct reloader *reloader, struct buf *report, struct err *err)
     return rc;
 }
 
-void reloader_get_status(struct reloader *reloader, struct reloader_status *out)
-{
-    pthread_mutex_lock(&reloader->lock);
-    *out = reloader->status;
-    pthread_mutex_unlock(&reloader->lock);
-}
-
 /* ------------------------------------------------------------------------- start and stop */
 
 int reloader_start(struct reloader **out, const struct reloader_opts *opts, struct err *err)
@@ -327,7 +323,6 @@ int reloader_start(struct reloader **out, const struct reloader_opts *opts, stru
         return err_set(err, ERR_NOMEM, "no memory for reloads");
     r->opts = *opts;
     r->report = BUF_INIT(REPORT_MAX);
-    r->status.loaded_ms = clock_wall_ms(); /* reloader_load has, just now */
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->changed, NULL);
     rc = thread_start(&r->thread, "reloader", reloader_main, r, err);

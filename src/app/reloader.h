@@ -18,18 +18,17 @@
  * may be changing tables; a process that ends nevertheless leaves them as they were, since nothing
  * of it is committed.
  *
- * Threads    reloader_load, _start, _refuse, _stop: main. reloader_ask, _run, _get_status: any; _run may
- *            wait long.
+ * Threads    reloader_load, _start, _refuse, _stop: main. reloader_ask, _run: any; _run may wait long.
  * Ownership  what opts points to must outlive the reloader, and a thread that was left behind.
  * Errors     those of script_load and workos_install; ERR_CLOSED: the server is stopping. Every
- *            outcome is logged, and told to the supervisor.
+ *            outcome is logged, noted in script_status.h, and told to the supervisor.
  */
 #ifndef APP_RELOADER_H
 #define APP_RELOADER_H
 
+#include "admin/script_status.h"
 #include "app/config.h"
 #include "app/notify.h"
-#include "app/script_status.h"
 #include "base/buf.h"
 #include "base/err.h"
 #include "crypto/tls.h"
@@ -56,14 +55,6 @@ void reloader_ask(struct reloader *reloader);
 
 /* Load again, and wait for the outcome. report gets a line for each change of the schema. */
 int reloader_run(struct reloader *reloader, struct buf *report, struct err *err) MUST_CHECK;
-
-struct reloader_status {
-    uint64_t good, refused; /* loads behind the first one */
-    int64_t loaded_ms;      /* wall time: when the script that runs was installed */
-    int64_t refused_ms;     /* wall time: the last load was refused then; 0: it wasn't */
-    char problem[ERR_TEXT_MAX];
-};
-void reloader_get_status(struct reloader *reloader, struct reloader_status *out);
 
 /* From now on no load begins, and none is installed; those who wait get ERR_CLOSED. NULL is fine. */
 void reloader_refuse(struct reloader *reloader);

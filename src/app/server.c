@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/server.h"
 
-#include "app/admin.h"
-#include "app/admin_guard.h"
-#include "app/dashboard.h"
+#include "admin/admin.h"
+#include "admin/admin_guard.h"
+#include "admin/dashboard.h"
+#include "admin/script_status.h"
+#include "app/config_json.h"
 #include "app/endpoints.h"
 #include "app/reloader.h"
-#include "app/script_status.h"
 #include "app/service.h"
 #include "app/tokens.h"
 #include "auth/auth.h"
@@ -57,7 +58,7 @@ struct server {
     struct endpoints endpoints;
     struct admin admin;
     struct http_server *admin_http;
-    struct http_server *_Atomic http; /* the admin listener may ask for it while it starts */
+    struct http_server *http;
     struct tally *tally;
     int64_t started_ms;
     atomic_bool failed;
@@ -71,67 +72,15 @@ void server_ask_reload(struct server *server)
     reloader_ask(server->reloader);
 }
 
-int server_reload(struct server *server, struct buf *report, struct err *err)
+/* Admin listener: an admin's reload. */
+static int reload(void *arg, struct buf *report, struct err *err)
 {
+    struct server *server = arg;
+
     return reloader_run(server->reloader, report, err);
 }
 
 /* ------------------------------------------------------------------------- start */
-
-struct workos *server_workos(struct server *server)
-{
-    return server->workos;
-}
-
-struct backfill *server_backfill(struct server *server)
-{
-    return server->backfill;
-}
-
-struct admin_guard *server_admin_guard(struct server *server)
-{
-    return server->admin.guard;
-}
-
-int64_t server_poll_s(const struct server *server)
-{
-    return server->config->poll_s;
-}
-
-struct auth *server_auth(struct server *server)
-{
-    return server->auth;
-}
-
-struct routes *server_routes(struct server *server)
-{
-    return server->routes;
-}
-
-struct reloader *server_reloader(struct server *server)
-{
-    return server->reloader;
-}
-
-struct tally *server_tally(struct server *server)
-{
-    return server->tally;
-}
-
-struct http_server *server_http(struct server *server)
-{
-    return server->http;
-}
-
-const struct config *server_config(const struct server *server)
-{
-    return server->config;
-}
-
-int64_t server_started_ms(const struct server *server)
-{
-    return server->started_ms;
-}
 
 /* Writer thread: the disk can't be trusted any more. main stops the rest. */
 static void on_fatal(void *arg, const struct err *err)
@@ -286,14 +235,34 @@ static int start_admin(struct server *server, struct err *err)
         .token = config->admin_token,
     };
     const struct dashboard_opts dashboard = {
-        .config = config,
+        .db_path = config->db,
         .script = server->script_status,
+        .started_ms = server->started_ms,
+        .has_webhook = config->webhook_secret != NULL,
+        .has_action = config->action_secret != NULL,
+        .has_api = config->api_key != NULL,
+        .has_tokens = tokens_are_on(config),
+        .has_admin_token = config->admin_token != NULL,
+        .put_options = config_json_put,
+        .arg = config,
     };
     int rc;
 
     if (strcmp(config->admin_listen, "off") == 0)
         return 0;
-    server->admin = (struct admin){.server = server};
+    server->admin = (struct admin){
+        .workos = server->workos,
+        .backfill = server->backfill,
+        .routes = server->routes,
+        .auth = server->auth,
+        .tally = server->tally,
+        .script = server->script_status,
+        .db_path = config->db,
+        .started_ms = server->started_ms,
+        .poll_s = config->poll_s,
+        .reload = reload,
+        .arg = server,
+    };
     rc = admin_guard_new(&server->admin.guard, &guard, err);
     if (rc == 0)
         rc = dashboard_new(&server->admin.dashboard, &dashboard, err);
@@ -336,6 +305,7 @@ static int start_http(struct server *server, struct err *err)
     if (rc < 0)
         return err_prefix(err, "--listen: ");
     server->http = http;
+    atomic_store(&server->admin.http, http);
     return 0;
 }
 

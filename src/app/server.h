@@ -8,7 +8,7 @@
  *   stop    no reloads and readings any more, backfill ends -> listeners drained -> reloader -> backfill ->
  *           service (what was accepted is committed) -> routes, tokens -> checkpoint -> lock
  *
- * Threads    server_start, _stop: main. server_ask_reload, _reload: any.
+ * Threads    server_start, _stop: main. server_ask_reload: any.
  * Ownership  config and notify must outlive the server.
  * Errors     worded by the rooms; a start that fails undoes what it had started.
  */
@@ -17,7 +17,6 @@
 
 #include "app/config.h"
 #include "app/notify.h"
-#include "base/buf.h"
 #include "base/err.h"
 
 #include <stdbool.h>
@@ -25,7 +24,6 @@
 enum { SERVER_DRAIN_MS = 3000 };
 
 struct server;
-struct admin_guard;
 
 int server_start(struct server **out, const struct config *config, struct notify *notify,
                  struct err *err) MUST_CHECK;
@@ -33,31 +31,6 @@ int server_start(struct server **out, const struct config *config, struct notify
 /* Have the script (and the certificate) loaded again, soon; several at once become one. On failure
  * the old one goes on. Every outcome is logged. */
 void server_ask_reload(struct server *server);
-
-/* The same, and wait for the outcome of a load that began after the call. report gets a line for
- * each change of the schema; err says why not. ERR_CLOSED: the server is stopping. */
-int server_reload(struct server *server, struct buf *report, struct err *err) MUST_CHECK;
-
-/* The service, for the admin listener; valid while that runs. */
-struct workos *server_workos(struct server *server);
-
-/* The same of its backfill. */
-struct backfill *server_backfill(struct server *server);
-
-/* Who may talk to the admin listener; the same. */
-struct admin_guard *server_admin_guard(struct server *server);
-
-/* How often the Events API is read, in seconds; 0: not at all. */
-int64_t server_poll_s(const struct server *server);
-
-/* Further parts, as server_workos. auth NULL: no tokens are taken; http NULL: it hasn't started yet. */
-struct auth *server_auth(struct server *server);
-struct routes *server_routes(struct server *server);
-struct reloader *server_reloader(struct server *server);
-struct tally *server_tally(struct server *server);
-struct http_server *server_http(struct server *server);
-const struct config *server_config(const struct server *server);
-int64_t server_started_ms(const struct server *server); /* wall time */
 
 /*
  * Returns 0, or ERR_FATAL when the disk failed, before or now. What was acknowledged is on disk in

@@ -3,10 +3,7 @@
 
 #include "base/text.h"
 
-#include <arpa/inet.h>
-#include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 enum { ADMIN_TOKEN_MIN = 16, ADMIN_TOKEN_MAX = 512 };
 
@@ -106,30 +103,4 @@ const char *value_admin_token_fault(const char *value)
         return "16 to 512 characters that nobody can guess, such as openssl rand -hex 32 makes "
                "them";
     return NULL;
-}
-
-size_t value_host_length(const char *authority)
-{
-    const char *end = authority[0] == '[' ? strchr(authority, ']') : NULL;
-
-    return end ? (size_t)(end + 1 - authority) : strcspn(authority, ":");
-}
-
-bool value_is_loopback(const char *authority)
-{
-    size_t len = value_host_length(authority);
-    char host[INET6_ADDRSTRLEN + 2];
-    struct in6_addr v6;
-    struct in_addr v4;
-
-    if (len == 0 || len >= sizeof(host))
-        return false;
-    snprintf(host, sizeof(host), "%.*s", (int)len, authority);
-    if (host[0] == '[') {
-        host[len - 1] = '\0';
-        return inet_pton(AF_INET6, host + 1, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
-    }
-    if (strcasecmp(host, "localhost") == 0)
-        return true;
-    return inet_pton(AF_INET, host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == IN_LOOPBACKNET;
 }

@@ -11,7 +11,6 @@
 #define APP_VALUE_H
 
 #include <stdbool.h>
-#include <stddef.h>
 
 const char *value_client_id_fault(const char *value);
 const char *value_issuer_fault(const char *value);
@@ -25,11 +24,5 @@ const char *value_admin_token_fault(const char *value);
 
 /* It goes into the same file as the client id, a line above it, and must not be shown. */
 bool value_is_api_key(const char *value);
-
-/* How much of "host", "host:port", "[::1]" or "[::1]:port" is the host, brackets included. */
-size_t value_host_length(const char *authority);
-
-/* Whether only this machine can reach what listens at the host of that: "localhost", 127.0.0.0/8, [::1]. */
-bool value_is_loopback(const char *authority);
 
 #endif

@@ -72,6 +72,13 @@ static int rewrite(struct db *db, struct err *err)
     return rc;
 }
 
+/* ERR_BUSY means that it is done. */
+static int refuse_writer(struct db *db, struct err *err)
+{
+    return err_set(err, ERR_CONFLICT, "'%s': another program writes to it",
+                   sqlite3_db_filename(db->handle, "main"));
+}
+
 int compact_database(struct db *db, struct err *err)
 {
     int emptied;
@@ -80,6 +87,8 @@ int compact_database(struct db *db, struct err *err)
     if (rc < 0 && rc != ERR_BUSY)
         return rc;
     rc = rewrite(db, err);
+    if (rc == ERR_BUSY)
+        return refuse_writer(db, err);
     emptied =
         empty_wal(db, rc < 0 ? NULL : err); /* also of what a VACUUM that failed has put there */
     return rc < 0 ? rc : emptied;

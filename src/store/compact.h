@@ -11,7 +11,8 @@
  * Threads    main, with the database's lock held: the connection is a DB_WRITER, nobody else writes,
  *            and no other connection of this process is open.
  * Errors     those of db.h. ERR_LIMIT: the interrupt callback ended it. ERR_BUSY: it is done, but a
- *            reader keeps the WAL from being emptied.
+ *            reader keeps the WAL from being emptied. ERR_CONFLICT: another program does write, and
+ *            didn't end in time; nothing is done.
  */
 #ifndef STORE_COMPACT_H
 #define STORE_COMPACT_H

@@ -125,9 +125,9 @@ static int refuse(int fd, const char *db_path, struct err *err)
  * own user can't open. When the database isn't there yet its owner isn't known either. */
 static void give_to_owner(int fd, const char *db_path)
 {
-    struct stat st;
+    struct stat st, lock;
 
-    if (geteuid() == 0 && stat(db_path, &st) == 0)
+    if (geteuid() == 0 && stat(db_path, &st) == 0 && fstat(fd, &lock) == 0 && lock.st_nlink == 1)
         (void)!fchown(fd, st.st_uid, st.st_gid);
 }
 
@@ -144,7 +144,8 @@ int lock_acquire(struct lock **out, const char *db_path, struct err *err)
         rc = err_set(err, ERR_NOMEM, "cannot lock %s: out of memory", db_path);
         goto out;
     }
-    lock->fd = open(lock->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    /* No link: whoever may write in the folder could have root write to any file, and give it away. */
+    lock->fd = open(lock->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (lock->fd < 0) {
         rc = err_errno(err, ERR_IO, "cannot open the lock file '%s'", lock->path);
         goto out;

@@ -102,7 +102,8 @@ static const char *event_id(const struct watchdog *watchdog)
 static int open_note(const char *path, struct err *err)
 {
     static const char zeros[NOTE_BYTES];
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    /* No link, as for the lock: root would write zeros over what it leads to. */
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
     if (fd < 0)
         return err_errno(err, ERR_IO, "cannot open '%s'", path);

@@ -244,6 +244,40 @@ describe('where it goes', () => {
         assert.deepEqual(fs.readdirSync(folder).sort(), ['left.db-wal', 'link.db', 'pipe']);
     });
 
+    // The WAL, the lock: a backup over one of them let a second process write to the database.
+    test('never over the files of a database that has several names, however they are written', async (t) => {
+        const server = await startServer(t, { handlers: HANDLERS });
+        const folder = newFolder();
+        const linked = path.join(folder, 'linked.db');
+        fs.symlinkSync(server.database, linked);
+        fs.symlinkSync(server.folder, path.join(folder, 'there'));
+        await server.deliver(userCreated());
+        const near = (name) => path.join(server.folder, name);
+        for (const [database, file] of [
+            ...['-wal', '-shm', '-journal', '.lock', '.watchdog'].map((end) => [
+                linked,
+                server.database + end,
+            ]),
+            [linked, `${linked}.watchdog`],
+            [server.database, `${folder}/there/authkitd.db-journal`],
+            [server.database, `${server.folder}/./authkitd.db-journal`],
+            [path.relative(server.folder, server.database), near('authkitd.db-journal')],
+        ]) {
+            const { code, stderr } = await runCommand(
+                ['backup', file, '--db', database, '--force'],
+                { cwd: server.folder },
+            );
+            assert.equal(code, 1, file);
+            assert.match(stderr, /is the database itself, or a file of its own/, file);
+        }
+        assert.deepEqual(fs.readdirSync(folder).sort(), ['linked.db', 'there']);
+        const refused = await runCommand(['maintain', '--db', server.database]);
+        assert.match(refused.stderr, /is in use by another authkitd/);
+        await server.deliver(userCreated());
+        assert.equal(server.count('workos_users'), 2);
+        await makeBackup(server, path.join(server.folder, 'authkitd.db-copy'));
+    });
+
     test('- is refused, with a hint; and no name at all, or two', async (t) => {
         const server = await startServer(t, { handlers: HANDLERS });
         const dash = await backup(server, '-');
@@ -260,14 +294,9 @@ describe('where it goes', () => {
         }
     });
 
-    test('into a folder that may not be written: it says so', async (t) => {
-        if (process.getuid() !== 0) return t.skip('this takes root, to be somebody else');
-        const server = newServer(t, { handlers: HANDLERS, uid: 65534 });
-        await server.start();
-        const folder = newFolder();
-        fs.chmodSync(folder, 0o755);
+    async function backupAsNobody(server, ...args) {
         const child = adopt(
-            spawn(server.program, ['backup', path.join(folder, 'b.db'), '--db', server.database], {
+            spawn(server.program, ['backup', ...args, '--db', server.database], {
                 cwd: server.folder,
                 env: cleanEnvironment(),
                 uid: 65534,
@@ -278,6 +307,31 @@ describe('where it goes', () => {
         let stderr = '';
         child.stderr.on('data', (text) => (stderr += text));
         const [code] = await once(child, 'close');
+        return { code, stderr };
+    }
+
+    // It said that it had failed, with the copy there, and the old one replaced.
+    test('into a folder that one may write in and not look into', async (t) => {
+        if (process.getuid() !== 0) return t.skip('this takes root, to be somebody else');
+        const server = newServer(t, { handlers: HANDLERS, uid: 65534 });
+        await server.start();
+        const file = newFile();
+        fs.chmodSync(path.dirname(file), 0o300);
+        fs.chownSync(path.dirname(file), 65534, 65534);
+        for (const args of [[file], [file, '--force']]) {
+            const { code, stderr } = await backupAsNobody(server, ...args);
+            assert.equal(code, 0, stderr);
+            assertSound(file);
+        }
+    });
+
+    test('into a folder that may not be written: it says so', async (t) => {
+        if (process.getuid() !== 0) return t.skip('this takes root, to be somebody else');
+        const server = newServer(t, { handlers: HANDLERS, uid: 65534 });
+        await server.start();
+        const folder = newFolder();
+        fs.chmodSync(folder, 0o755);
+        const { code, stderr } = await backupAsNobody(server, path.join(folder, 'b.db'));
         assert.equal(code, 1);
         assert.match(stderr, /cannot make '\S+b\.db\.partial-\w+': Permission denied/);
     });

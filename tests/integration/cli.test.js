@@ -3,7 +3,9 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
+import http from 'node:http';
 import net from 'node:net';
 import path from 'node:path';
 
@@ -101,6 +103,38 @@ describe('help and usage', () => {
             assert.match(stderr, /--help/);
         });
     }
+
+    test('output that a full disk loses: exit 1, and why', async () => {
+        const folder = folderWith();
+        for (const args of [['--help'], ['completion', 'bash'], ['send', '--list'], ['init', 'x']]) {
+            const child = adopt(
+                spawn(binary, args, {
+                    cwd: folder,
+                    env: cleanEnvironment(),
+                    stdio: ['ignore', fs.openSync('/dev/full', 'w'), 'pipe'],
+                }),
+            );
+            let stderr = '';
+            child.stderr.setEncoding('utf8').on('data', (text) => (stderr += text));
+            const [code] = await once(child, 'close');
+            assert.equal(code, 1, args.join(' '));
+            assert.match(stderr, /standard output isn't whole: (No space left on device|is the disk full\?)/);
+        }
+        assert.ok(fs.existsSync(path.join(folder, 'x', 'handlers.lua')));
+    });
+
+    test('a reader who has had enough, or no standard output at all, is no failure', async () => {
+        const script = 'trap "" PIPE; "$0" completion bash | head -n 1; echo ${PIPESTATUS[0]}; "$0" version >&-; echo $?';
+        const child = adopt(
+            spawn('bash', ['-c', script, binary], { env: cleanEnvironment(), stdio: 'pipe' }),
+        );
+        let [stdout, stderr] = ['', ''];
+        child.stdout.setEncoding('utf8').on('data', (text) => (stdout += text));
+        child.stderr.setEncoding('utf8').on('data', (text) => (stderr += text));
+        await once(child, 'close');
+        assert.match(stdout, /^# Made by.*\n0\n0\n$/);
+        assert.equal(stderr, '');
+    });
 
     test('the hint leads to the help of the command', async () => {
         const { stderr } = await runCommand(['events', '--frobnicate']);
@@ -523,6 +557,23 @@ describe('send', () => {
             server.row('SELECT CAST(payload AS TEXT) FROM workos_events WHERE id = ?', event.id),
             text,
         );
+    });
+
+    test('a long --url arrives whole', async (t) => {
+        const asked = [];
+        const peer = http.createServer((request, response) => {
+            asked.push(request.url);
+            response.end('{}');
+        });
+        await new Promise((resolve) => peer.listen(0, '127.0.0.1', resolve));
+        atEnd(t, () => peer.close());
+        const way = `/hook?tenant=${'x'.repeat(5000)}`;
+        const { code, output } = await runCommand(
+            ['send', 'user.created', '--url', `http://127.0.0.1:${peer.address().port}${way}`],
+            { env: SECRETS },
+        );
+        assert.equal(code, 0, output);
+        assert.deepEqual(asked, [way]);
     });
 
     test('--data with a file that is not there: exit 1, the file named', async () => {

@@ -223,6 +223,26 @@ describe('the dashboard is told', () => {
         assert.equal((await server.reload(HANDLERS)).outcome, 'loaded');
     });
 
+    test('of a script with very many functions: all of them', async (t) => {
+        const ask = asker(t, server);
+        const many = `local authkit = require "authkit"
+            local events, routes = {}, {}
+            for i = 100, 399 do
+              events["event." .. i .. ("x"):rep(80)] = function() end
+              routes["GET /" .. i .. ("x"):rep(80)] = function() return {} end
+            end
+            authkit.events(events)
+            authkit.routes(routes)`;
+        assert.equal((await server.reload(many)).outcome, 'loaded');
+        const script = await ask.json('/api/script');
+        for (const names of [script.events, script.routes])
+            assert.deepEqual(
+                names.map((name) => /(\d+)x{80}$/.exec(name)?.[1]),
+                Array.from({ length: 300 }, (_, i) => String(i + 100)),
+            );
+        assert.equal((await server.reload(HANDLERS)).outcome, 'loaded');
+    });
+
     test('of the configuration: everything but the secrets', async (t) => {
         const ask = asker(t, server);
         const { options } = await ask.json('/api/config');

@@ -226,7 +226,7 @@ describe('the dashboard in a browser', () => {
                 newMembership({
                     user_id: made[0].data.id,
                     organization_id: organization.id,
-                    role: { slug: HOSTILE[1] },
+                    role: { slug: HOSTILE[1] + HOSTILE[2] },
                 }),
             ),
         );
@@ -273,6 +273,7 @@ describe('the dashboard in a browser', () => {
         await page.getByText('\\u202egnp.exe', { exact: true }).waitFor(); // it turns nothing round
         await page.goto(`${server.adminUrl}/#/users/${made[0].data.id}`);
         await page.getByText(HOSTILE[0]).first().waitFor();
+        await page.getByText(`${HOSTILE[1]}\\u202egnp.exe, active`).waitFor();
 
         // Were there a way in, nothing would run, and no text become elements.
         const tried = await page.evaluate(() => {
@@ -560,6 +561,30 @@ test('the overview says in words what is wrong', async (t) => {
     );
     await page.getByText('the disk is <b>full</b>').waitFor();
     await page.getByText('in trouble').waitFor();
+});
+
+test('a user or event that can’t be read just now isn’t said to be missing', async (t) => {
+    const server = await startServer(t, { handlers: BROKEN });
+    const event = userCreated();
+    await server.deliver(event);
+    const page = await open(t, server);
+    for (const [hash, path] of [
+        [`#/users/${event.data.id}`, '**/api/users/*'],
+        [`#/events/${event.id}`, '**/api/events/*'],
+    ]) {
+        await page.route(path, (route) =>
+            route.fulfill({ status: 503, json: { error: { message: 'that took too long' } } }),
+        );
+        await page.goto(`${server.adminUrl}/${hash}`);
+        await page.getByRole('alert').getByText('that took too long').waitFor();
+        assert.equal(await page.getByText('There is no such').count(), 0);
+        await page.unroute(path);
+        await page.getByText(event.data.email).or(page.getByText(event.id)).first().waitFor();
+        await page.getByRole('alert').waitFor({ state: 'hidden' });
+    }
+    await page.goto(`${server.adminUrl}/#/events/event_none`);
+    await page.getByText('There is no such event.').waitFor();
+    page.said.splice(0); // of the 503s and the 404
 });
 
 test('the page of a server that is new says what to do', async (t) => {

@@ -370,6 +370,8 @@ describe('TLS', () => {
         assert.match(stdout, /^warning: certificate refused; .*cert\.pem/m);
         await server.waitForLog('cert.pem');
         assert.equal((await certificateName(server.url)).name, 'first.example.com');
+        const { last_load } = await (await fetch(`${server.adminUrl}/api/script`)).json();
+        assert.match(last_load.text, /^warning: certificate refused; .*cert\.pem/m);
     });
 
     test('authkitd send says what is missing: https, or --insecure', async (t) => {

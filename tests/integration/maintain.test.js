@@ -165,6 +165,20 @@ describe('authkitd maintain', () => {
         assert.ok(left[0].includes(users[0].first_name));
     });
 
+    test('another program that writes: it says that nothing was done', async (t) => {
+        const server = await withHoles(t, 4);
+        const size = fs.statSync(server.database).size;
+        const writer = new DatabaseSync(server.database);
+        writer.exec('PRAGMA wal_autocheckpoint = 0; BEGIN IMMEDIATE');
+        const { code, stderr } = await maintain(server);
+        writer.close();
+        assert.equal(code, 1);
+        assert.match(stderr, /isn't compacted, and is as it was: .*another program writes to it/);
+        assert.doesNotMatch(stderr, /is compacted, but/);
+        assert.equal(fs.statSync(server.database).size, size);
+        assert.equal((await maintain(server)).code, 0);
+    });
+
     test('a reader in the way: it says what it is about, and the next time all is well', async (t) => {
         const server = await withHoles(t, 4);
         const reader = new DatabaseSync(server.database, { readOnly: true });

@@ -86,6 +86,48 @@ static void lock__two_names_of_one_file_are_one_lock(void **state)
     lock_release(lock);
 }
 
+/* Root may run a command beside the database of a user who isn't root. A link under the lock's name would
+ * have been written to, and given to that user, whatever it led to. */
+static void lock__link_is_not_followed(void **state)
+{
+    struct lock *lock = NULL;
+    struct stat st;
+    struct err err;
+    int fd = open("precious", O_CREAT | O_WRONLY, 0600);
+
+    (void)state;
+    assert_int_equal(write(fd, "x", 1), 1);
+    close(fd);
+    assert_int_equal(symlink("precious", "a.db.lock"), 0);
+    assert_int_equal(lock_acquire(&lock, "a.db", &err), ERR_IO);
+    assert_non_null(strstr(err.text, "a.db.lock"));
+    assert_int_equal(stat("precious", &st), 0);
+    assert_int_equal(st.st_size, 1);
+}
+
+/* The same by a second name of the file. */
+static void lock__file_of_two_names_is_not_given_away(void **state)
+{
+    int fd = open("a.db", O_CREAT | O_WRONLY, 0600);
+    struct stat st;
+
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    assert_int_equal(fchown(fd, 65534, 65534), 0);
+    close(fd);
+    fd = open("precious", O_CREAT | O_WRONLY, 0600);
+    close(fd);
+    assert_int_equal(link("precious", "a.db.lock"), 0);
+    lock_release(acquire("a.db"));
+    assert_int_equal(stat("precious", &st), 0);
+    assert_int_equal(st.st_uid, 0);
+    assert_int_equal(unlink("a.db.lock"), 0);
+    lock_release(acquire("a.db"));
+    assert_int_equal(stat("a.db.lock", &st), 0);
+    assert_int_equal(st.st_uid, 65534);
+}
+
 static void lock__missing_directory_is_named(void **state)
 {
     struct lock *lock = NULL;
@@ -231,6 +273,8 @@ int main(void)
         IN_TEMP_DIR(lock__databases_have_locks_of_their_own),
         IN_TEMP_DIR(lock__file_is_private),
         IN_TEMP_DIR(lock__two_names_of_one_file_are_one_lock),
+        IN_TEMP_DIR(lock__link_is_not_followed),
+        IN_TEMP_DIR(lock__file_of_two_names_is_not_given_away),
         IN_TEMP_DIR(lock__missing_directory_is_named),
         IN_TEMP_DIR(lock__peek_finds_nobody),
         IN_TEMP_DIR(lock__peek_finds_holder),

@@ -93,6 +93,23 @@ static void note__is_read_line_by_line(void **state)
     assert_string_equal(note.reason, "it = hung");
 }
 
+/* Root may run a command beside the database of a user who isn't root. */
+static void note__link_is_not_followed(void **state)
+{
+    struct watchdog *watchdog = NULL;
+    struct stat st;
+    struct err err;
+
+    (void)state;
+    write_file("x", 1);
+    assert_int_equal(rename(NOTE, "precious"), 0);
+    assert_int_equal(symlink("precious", NOTE), 0);
+    assert_int_equal(watchdog_start(&watchdog, &opts, &err), ERR_IO);
+    assert_non_null(strstr(err.text, NOTE));
+    assert_int_equal(stat("precious", &st), 0);
+    assert_int_equal(st.st_size, 1);
+}
+
 static void note__nonsense_is_none(void **state)
 {
     static const char *const texts[] = {"", "\n", "=", "id=event_1\n", "type=\n", "type", "x=y\nz"};
@@ -489,6 +506,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_TEMP_DIR(note__absent_is_none),
         IN_TEMP_DIR(note__is_read_line_by_line),
+        IN_TEMP_DIR(note__link_is_not_followed),
         IN_TEMP_DIR(note__nonsense_is_none),
         IN_TEMP_DIR(note__long_values_are_cut),
         IN_TEMP_DIR(note__that_is_no_file_is_an_error),

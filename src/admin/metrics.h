@@ -8,13 +8,13 @@
  *
  * Threads    the admin listener's.
  */
-#ifndef APP_METRICS_H
-#define APP_METRICS_H
+#ifndef ADMIN_METRICS_H
+#define ADMIN_METRICS_H
 
 #include "http/message.h"
 
-struct server;
+struct admin;
 
-void metrics_answer(struct server *server, struct http_response *response);
+void metrics_answer(struct admin *admin, struct http_response *response);
 
 #endif

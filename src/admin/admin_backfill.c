@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "app/admin_backfill.h"
+#include "admin/admin_backfill.h"
 
 #include "base/json.h"
 

@@ -15,13 +15,13 @@
  *
  * Threads    the admin listener's.
  */
-#ifndef APP_READY_H
-#define APP_READY_H
+#ifndef ADMIN_READY_H
+#define ADMIN_READY_H
 
 #include "http/message.h"
 
-struct server;
+struct admin;
 
-void ready_answer(struct server *server, struct http_response *response);
+void ready_answer(struct admin *admin, struct http_response *response);
 
 #endif

@@ -4,8 +4,8 @@
  *
  * Threads    admin_backfill_start: the admin listener's. admin_backfill_write: any.
  */
-#ifndef APP_ADMIN_BACKFILL_H
-#define APP_ADMIN_BACKFILL_H
+#ifndef ADMIN_ADMIN_BACKFILL_H
+#define ADMIN_ADMIN_BACKFILL_H
 
 #include "base/buf.h"
 #include "http/message.h"

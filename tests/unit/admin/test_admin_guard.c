@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "app/admin_guard.h"
+#include "admin/admin_guard.h"
 
 #include "base/compiler.h"
 #include "unit/routes/exchange.h"

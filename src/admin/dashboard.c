@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "app/dashboard.h"
+#include "admin/dashboard.h"
 
-#include "app/endpoints.h"
+#include "admin/answer.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -9,6 +9,7 @@
 #include "script/route.h"
 #include "store/db.h"
 #include "workos/browse.h"
+#include "workos/event_log.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -23,7 +24,6 @@ enum {
 
 struct dashboard {
     struct dashboard_opts opts;
-    int64_t started_ms; /* wall time */
 
     pthread_mutex_t
         lock;         /* held while something is read: the connection is one thread's at a time */
@@ -49,7 +49,7 @@ static int read_at_once(struct dashboard *dashboard, read_fn *read, const void *
     int rc = 0;
 
     if (!dashboard->db)
-        rc = db_open(&dashboard->db, dashboard->opts.config->db, DB_READER, err);
+        rc = db_open(&dashboard->db, dashboard->opts.db_path, DB_READER, err);
     if (rc < 0)
         return rc;
     dashboard->until_ms = clock_mono_ms() + READ_MAX_MS;
@@ -189,12 +189,14 @@ static int read_events(struct db *db, const void *ask, struct buf *out, struct e
     return browse_events(db, ask, out, err);
 }
 
+static const char any[] = "any";
+
 static bool is_status(const char *word)
 {
-    for (size_t i = 0; config_statuses[i]; i++)
-        if (strcmp(config_statuses[i], word) == 0)
+    for (int i = 0; i < EVENT_STATUSES; i++)
+        if (strcmp(event_status_names[i], word) == 0)
             return true;
-    return false;
+    return strcmp(any, word) == 0;
 }
 
 static void answer_events(struct dashboard *dashboard, const struct http_request *request,
@@ -214,8 +216,8 @@ static void answer_events(struct dashboard *dashboard, const struct http_request
         refuse_parameters(response);
         return;
     }
-    if (ask.status && strcmp(ask.status, config_statuses[0]) == 0)
-        ask.status = NULL; /* "any" */
+    if (ask.status && strcmp(ask.status, any) == 0)
+        ask.status = NULL;
     answer_reading(dashboard, read_events, &ask, response);
 }
 
@@ -247,67 +249,35 @@ static int read_counts(struct db *db, const void *ask, struct buf *out, struct e
     return browse_counts(db, out, err);
 }
 
-static void put_member(struct buf *out, const char *name, const char *value)
+static const char *word_of(bool is)
 {
-    buf_printf(out, "\"%s\":", name);
-    if (value)
-        buf_put_json_string(out, value, strlen(value));
-    else
-        buf_puts(out, "null");
+    return is ? "true" : "false";
 }
 
 static void answer_overview(struct dashboard *dashboard, const struct http_request *request,
                             struct http_response *response)
 {
-    const struct config *config = dashboard->opts.config;
+    const struct dashboard_opts *opts = &dashboard->opts;
 
     (void)request;
-    buf_puts(&response->body, "{");
-    put_member(&response->body, "version", AUTHKITD_VERSION);
     buf_printf(&response->body,
-               ",\"now\":%" PRId64 ",\"started_at\":%" PRId64
+               "{\"version\":\"" AUTHKITD_VERSION "\",\"now\":%" PRId64 ",\"started_at\":%" PRId64
                ",\"endpoints\":{\"webhook\":%s,\"action\":%s,\"api\":%s,\"tokens\":%s}"
                ",\"has_token\":%s,\"count_max\":%d,\"events\":",
-               clock_wall_ms(), dashboard->started_ms, config->webhook_secret ? "true" : "false",
-               config->action_secret ? "true" : "false", config->api_key ? "true" : "false",
-               config->client_id || config->jwks_url ? "true" : "false",
-               config->admin_token ? "true" : "false", BROWSE_COUNT_MAX);
+               clock_wall_ms(), opts->started_ms, word_of(opts->has_webhook),
+               word_of(opts->has_action), word_of(opts->has_api), word_of(opts->has_tokens),
+               word_of(opts->has_admin_token), BROWSE_COUNT_MAX);
     answer_reading(dashboard, read_counts, NULL, response);
     if (response->status == 200)
         buf_putc(&response->body, '}');
 }
 
-static void put_option(const struct config *config, size_t i, const struct config_option *option,
-                       struct buf *out)
-{
-    struct buf value = BUF_INIT(HTTP_RESPONSE_MAX_BYTES);
-    bool is_set = config_put_value(config, i, &value);
-
-    buf_puts(out, out->data[out->len - 1] == '[' ? "{" : ",{");
-    put_member(out, "name", option->name ? option->name : option->variable);
-    buf_putc(out, ',');
-    put_member(out, "variable", option->variable);
-    buf_putc(out, ',');
-    put_member(out, "help", option->help);
-    buf_putc(out, ',');
-    put_member(out, "default", option->fallback);
-    buf_printf(out, ",\"secret\":%s,\"set\":%s,", option->is_secret ? "true" : "false",
-               is_set ? "true" : "false");
-    put_member(out, "value", is_set && !option->is_secret ? buf_text(&value) : NULL);
-    buf_putc(out, '}');
-    buf_release(&value);
-}
-
 static void answer_config(struct dashboard *dashboard, const struct http_request *request,
                           struct http_response *response)
 {
-    struct config_option option;
-
     (void)request;
     buf_puts(&response->body, "{\"options\":[");
-    for (size_t i = 0; config_option_at(i, &option); i++)
-        if (option.commands & FOR_SERVE)
-            put_option(dashboard->opts.config, i, &option, &response->body);
+    dashboard->opts.put_options(dashboard->opts.arg, &response->body);
     buf_puts(&response->body, "]}");
 }
 
@@ -407,7 +377,7 @@ bool dashboard_answer(struct dashboard *dashboard, const struct http_request *re
     if (!route && !is_page && !is_file && !is_user && !is_event)
         return false;
     if (strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0)
-        endpoints_refuse_method(response, "GET, HEAD");
+        answer_wrong_method(response, "GET, HEAD");
     else if (route)
         route->answer(dashboard, request, response);
     else if (is_page)
@@ -430,7 +400,6 @@ int dashboard_new(struct dashboard **out, const struct dashboard_opts *opts, str
     if (!dashboard)
         return err_set(err, ERR_NOMEM, "no memory for the dashboard");
     dashboard->opts = *opts;
-    dashboard->started_ms = clock_wall_ms();
     pthread_mutex_init(&dashboard->lock, NULL);
     *out = dashboard;
     return 0;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#include "app/script_status.h"
+#include "admin/script_status.h"
 
 #include "base/clock.h"
 
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,7 +16,8 @@ struct script_status {
     char *file;
     pthread_mutex_t lock;
     struct buf events, actions, routes; /* guarded by lock, as all that follows */
-    int64_t loaded_at;
+    uint64_t good, refused;             /* loads behind the first one */
+    int64_t loaded_at;                  /* 0: no script was installed yet */
     struct buf text;
     int64_t last_at;
     bool is_refused;
@@ -86,6 +88,7 @@ void script_status_loaded(struct script_status *status, const char *events, cons
     set(&status->actions, actions);
     set(&status->routes, routes);
     set_outcome(status, false, buf_text(report));
+    status->good += status->loaded_at != 0;
     status->loaded_at = status->last_at;
     pthread_mutex_unlock(&status->lock);
 }
@@ -94,6 +97,21 @@ void script_status_refused(struct script_status *status, const char *problem)
 {
     pthread_mutex_lock(&status->lock);
     set_outcome(status, true, problem);
+    status->refused++;
+    pthread_mutex_unlock(&status->lock);
+}
+
+void script_status_get(struct script_status *status, struct script_loads *out)
+{
+    pthread_mutex_lock(&status->lock);
+    *out = (struct script_loads){
+        .good = status->good,
+        .refused = status->refused,
+        .loaded_ms = status->loaded_at,
+        .refused_ms = status->is_refused ? status->last_at : 0,
+    };
+    if (status->is_refused)
+        snprintf(out->problem, sizeof(out->problem), "%s", buf_text(&status->text));
     pthread_mutex_unlock(&status->lock);
 }
 

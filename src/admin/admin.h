@@ -18,26 +18,52 @@
  *     POST /sign-in    {"token":"…"}: the admin token for a cookie, which a browser is let in with
  *     POST /sign-out   ends that
  *
- * and the dashboard (dashboard.h). Who may ask: admin_guard.h. A POST must besides carry the header "Authkitd-Admin: 1", which a page of
- * another origin can't make a browser send.
+ * and the dashboard (dashboard.h). Who may ask: admin_guard.h. A POST must besides carry the header
+ * "Authkitd-Admin: 1", which a page of another origin can't make a browser send.
  *
  * Threads    admin_handle: the admin listener's threads.
  */
-#ifndef APP_ADMIN_H
-#define APP_ADMIN_H
+#ifndef ADMIN_ADMIN_H
+#define ADMIN_ADMIN_H
 
+#include "base/buf.h"
+#include "base/err.h"
 #include "http/message.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
 
 #define ADMIN_HEADER "Authkitd-Admin"
 
-struct server;
 struct admin_guard;
+struct auth;
+struct backfill;
 struct dashboard;
+struct http_server;
+struct routes;
+struct script_status;
+struct tally;
+struct workos;
 
+/* What is shown, and what is done when somebody asks. All is borrowed, and there while the listener runs. */
 struct admin {
-    struct server *server;
     struct admin_guard *guard;
     struct dashboard *dashboard;
+    struct workos *workos;
+    struct backfill *backfill;
+    struct routes *routes;
+    struct auth *auth; /* NULL: no tokens are taken */
+    struct tally *tally;
+    struct script_status *script;
+    struct http_server *_Atomic http; /* the world's; NULL: it hasn't started yet */
+    const char *db_path;
+    int64_t started_ms; /* wall time */
+    int64_t poll_s;     /* how often the Events API is read; 0: not at all */
+
+    /* Load the script again, and wait for the outcome. report gets a line for each change of the schema;
+     * err says why not. ERR_CLOSED: the server is stopping. */
+    int (*reload)(void *arg, struct buf *report, struct err *err);
+    void *arg;
 };
 
 /* An http_handle_fn; arg is a struct admin. */

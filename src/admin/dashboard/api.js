@@ -11,6 +11,10 @@ export class Refused extends Error {
 
 export class Unreachable extends Error {}
 
+/** Whether there is none, or can't be by that id; not that it couldn't be looked for just now. */
+export const isAbsent = (error) =>
+    error instanceof Refused && (error.status === 404 || error.status === 400);
+
 async function call(path, options) {
     let answer;
     let text;

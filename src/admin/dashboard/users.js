@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Users: found by the beginning of an email or id, or by external id; and one with its events.
 
-import { get, path, query, Refused } from './api.js';
+import { get, isAbsent, path, query } from './api.js';
 import { action, code, el, empty, facts, isolated, renew, say, syncList, time } from './dom.js';
 import { eventList, indent } from './events.js';
 
@@ -146,7 +146,7 @@ const membershipsOf = (memberships) =>
                     el(
                         'span',
                         { class: 'faint' },
-                        [one.role, one.status].filter(Boolean).join(', '),
+                        isolated([one.role, one.status].filter(Boolean).join(', ')),
                     ),
                     el('span', { class: 'mono faint' }, isolated(one.organization_id ?? '')),
                 ),
@@ -219,7 +219,7 @@ export function userView({ id }) {
                 below.hidden = false;
                 await events.refresh();
             } catch (error) {
-                if (!(error instanceof Refused)) throw error;
+                if (!isAbsent(error)) throw error;
                 renew(body, error.message, (message) => empty('There is no such user.', message));
             }
         },

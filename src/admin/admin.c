@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-#include "app/admin.h"
+#include "admin/admin.h"
 
-#include "app/admin_backfill.h"
-#include "app/admin_guard.h"
-#include "app/dashboard.h"
-#include "app/endpoints.h"
-#include "app/metrics.h"
-#include "app/ready.h"
-#include "app/server.h"
+#include "admin/admin_backfill.h"
+#include "admin/admin_guard.h"
+#include "admin/answer.h"
+#include "admin/dashboard.h"
+#include "admin/metrics.h"
+#include "admin/ready.h"
 #include "base/json.h"
 #include "workos/backfill.h"
 #include "workos/poller.h"
@@ -19,12 +18,12 @@
 
 enum { REPORT_MAX = 65536 };
 
-static void reload(struct server *server, const struct http_request *request,
+static void reload(struct admin *admin, const struct http_request *request,
                    struct http_response *response)
 {
     struct buf report = BUF_INIT(REPORT_MAX);
     struct err err;
-    int rc = server_reload(server, &report, &err);
+    int rc = admin->reload(admin->arg, &report, &err);
 
     (void)request;
     if (rc == ERR_CLOSED) {
@@ -41,12 +40,12 @@ static void reload(struct server *server, const struct http_request *request,
 
 /* ---------------------------------------------------------------------------------- retry */
 
-static int put_ids_back(struct server *server, const char **ids, size_t count,
+static int put_ids_back(struct admin *admin, const char **ids, size_t count,
                         struct http_response *response, struct err *err)
 {
     const struct put_back_request request = {.ids = ids, .count = count};
     struct put_back_outcome outcome;
-    int rc = put_back(server_workos(server), &request, &outcome, err);
+    int rc = put_back(admin->workos, &request, &outcome, err);
 
     if (rc == 0) {
         size_t len = outcome.problems.len; /* without its last line end */
@@ -87,7 +86,7 @@ static size_t read_ids(const struct json *json, uint32_t list, const char **ids,
     return count;
 }
 
-static int retry_as_asked(struct server *server, const struct json *json,
+static int retry_as_asked(struct admin *admin, const struct json *json,
                           const struct http_request *request, struct http_response *response,
                           struct err *err)
 {
@@ -101,19 +100,19 @@ static int retry_as_asked(struct server *server, const struct json *json,
     if (has_ids == wants_all)
         return err_set(err, ERR_INVALID, "the body must be {\"ids\":[…]} or {\"all\":true}");
     if (wants_all)
-        return put_ids_back(server, NULL, 0, response, err);
+        return put_ids_back(admin, NULL, 0, response, err);
     ids = calloc(json->nodes[list].count, sizeof(*ids));
     text = malloc(request->body_len + 1);
     if (!ids || !text)
         rc = err_set(err, ERR_NOMEM, "no memory for the ids");
     else
-        rc = put_ids_back(server, ids, read_ids(json, list, ids, text), response, err);
+        rc = put_ids_back(admin, ids, read_ids(json, list, ids, text), response, err);
     free(ids);
     free(text);
     return rc;
 }
 
-static void retry(struct server *server, const struct http_request *request,
+static void retry(struct admin *admin, const struct http_request *request,
                   struct http_response *response)
 {
     struct json json = {0};
@@ -121,7 +120,7 @@ static void retry(struct server *server, const struct http_request *request,
     int rc = json_read(&json, request->body, request->body_len, &err);
 
     if (rc == 0)
-        rc = retry_as_asked(server, &json, request, response, &err);
+        rc = retry_as_asked(admin, &json, request, response, &err);
     json_release(&json);
     if (rc < 0)
         http_response_error(response, rc == ERR_INVALID ? 400 : 503, "not_put_back", err.text);
@@ -129,10 +128,10 @@ static void retry(struct server *server, const struct http_request *request,
 
 /* ---------------------------------------------------------------------------------- reconcile */
 
-static void reconcile(struct server *server, const struct http_request *request,
+static void reconcile(struct admin *admin, const struct http_request *request,
                       struct http_response *response)
 {
-    struct poller *poller = workos_poller(server_workos(server));
+    struct poller *poller = workos_poller(admin->workos);
     struct poller_report report;
     struct err err;
     int rc;
@@ -157,59 +156,59 @@ static void reconcile(struct server *server, const struct http_request *request,
 
 /* ---------------------------------------------------------------------------------- what is shown */
 
-static void show_ready(struct server *server, const struct http_request *request,
+static void show_ready(struct admin *admin, const struct http_request *request,
                        struct http_response *response)
 {
     (void)request;
-    ready_answer(server, response);
+    ready_answer(admin, response);
 }
 
-static void show_metrics(struct server *server, const struct http_request *request,
+static void show_metrics(struct admin *admin, const struct http_request *request,
                          struct http_response *response)
 {
     (void)request;
-    metrics_answer(server, response);
+    metrics_answer(admin, response);
 }
 
-static void show_backfill(struct server *server, const struct http_request *request,
+static void show_backfill(struct admin *admin, const struct http_request *request,
                           struct http_response *response)
 {
     (void)request;
-    backfill_put_progress(server_backfill(server), &response->body);
+    backfill_put_progress(admin->backfill, &response->body);
 }
 
-static void start_backfill(struct server *server, const struct http_request *request,
+static void start_backfill(struct admin *admin, const struct http_request *request,
                            struct http_response *response)
 {
-    admin_backfill_start(server_backfill(server), request, response);
+    admin_backfill_start(admin->backfill, request, response);
 }
 
-static void stop_backfill(struct server *server, const struct http_request *request,
+static void stop_backfill(struct admin *admin, const struct http_request *request,
                           struct http_response *response)
 {
     (void)request;
-    backfill_stop(server_backfill(server));
+    backfill_stop(admin->backfill);
     response->status = 202;
     buf_puts(&response->body, "{\"stopping\":true}");
 }
 
 /* ---------------------------------------------------------------------------------- signing in */
 
-static void sign_in(struct server *server, const struct http_request *request,
+static void sign_in(struct admin *admin, const struct http_request *request,
                     struct http_response *response)
 {
-    admin_guard_sign_in(server_admin_guard(server), request, response);
+    admin_guard_sign_in(admin->guard, request, response);
 }
 
-static void sign_out(struct server *server, const struct http_request *request,
+static void sign_out(struct admin *admin, const struct http_request *request,
                      struct http_response *response)
 {
-    admin_guard_sign_out(server_admin_guard(server), request, response);
+    admin_guard_sign_out(admin->guard, request, response);
 }
 
 /* ---------------------------------------------------------------------------------- which is which */
 
-typedef void admin_fn(struct server *server, const struct http_request *request,
+typedef void admin_fn(struct admin *admin, const struct http_request *request,
                       struct http_response *response);
 
 static const struct admin_route {
@@ -247,9 +246,9 @@ static admin_fn *choose(const struct admin_route *route, const struct http_reque
     if (route->show && is_get)
         return route->show;
     if (!route->change || !is_post) {
-        endpoints_refuse_method(response, !route->change ? "GET, HEAD"
-                                          : route->show  ? "GET, HEAD, POST"
-                                                         : "POST");
+        answer_wrong_method(response, !route->change ? "GET, HEAD"
+                                      : route->show  ? "GET, HEAD, POST"
+                                                     : "POST");
         return NULL;
     }
     if (!header || strcmp(header, "1") != 0) {
@@ -295,8 +294,7 @@ void admin_handle(void *arg, const struct http_request *request, struct http_res
     admin_fn *answer;
 
     set_headers(response);
-    if (endpoints_health(request, response) ||
-        !admin_guard_is_for_us(admin->guard, request, response))
+    if (answer_health(request, response) || !admin_guard_is_for_us(admin->guard, request, response))
         return;
     pass = admin_guard_ask(admin->guard, request);
     if (pass != ADMIN_PASS_GOOD && (pass != ADMIN_PASS_MISSING || !is_open(route, request->path))) {
@@ -310,5 +308,5 @@ void admin_handle(void *arg, const struct http_request *request, struct http_res
     }
     answer = choose(route, request, response);
     if (answer)
-        answer(admin->server, request, response);
+        answer(admin, request, response);
 }

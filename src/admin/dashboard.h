@@ -3,7 +3,7 @@
  * dashboard - the page of the admin listener, and what it is made of.
  *
  *     GET /                  the page, or the one to sign in with
- *     GET /dashboard/FILE    its files, src/app/dashboard/ (embedded in the binary)
+ *     GET /dashboard/FILE    its files, src/admin/dashboard/ (embedded in the binary)
  *     GET /api/overview      version, when it was started, counts of events, endpoints
  *     GET /api/users         ?search=&after=&limit=
  *     GET /api/users/ID
@@ -21,17 +21,29 @@
  * Ownership  what opts points to must outlive it.
  * Errors     those of store/; a request that asks for nonsense is answered with 400.
  */
-#ifndef APP_DASHBOARD_H
-#define APP_DASHBOARD_H
+#ifndef ADMIN_DASHBOARD_H
+#define ADMIN_DASHBOARD_H
 
-#include "app/config.h"
-#include "app/script_status.h"
+#include "admin/script_status.h"
+#include "base/buf.h"
 #include "base/err.h"
 #include "http/message.h"
 
+#include <stdint.h>
+
 struct dashboard_opts {
-    const struct config *config;
+    const char *db_path;
     struct script_status *script;
+    int64_t started_ms; /* wall time */
+
+    /* What is set up: the two doors of WorkOS, its API, access tokens, and whether an admin token is
+     * needed. */
+    bool has_webhook, has_action, has_api, has_tokens, has_admin_token;
+
+    /* Append the options as JSON objects with commas between them:
+     * {"name":…,"variable":…,"help":…,"default":…,"secret":…,"set":…,"value":…}, a secret's without value. */
+    void (*put_options)(const void *arg, struct buf *out);
+    const void *arg;
 };
 
 struct dashboard;

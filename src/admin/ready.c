@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "app/ready.h"
+#include "admin/ready.h"
 
-#include "app/reloader.h"
-#include "app/server.h"
+#include "admin/admin.h"
+#include "admin/script_status.h"
 #include "auth/auth.h"
 #include "base/clock.h"
 #include "workos/counts.h"
@@ -105,18 +105,18 @@ static void look_at_keys(struct findings *found, struct auth *auth)
                     status.problem);
 }
 
-static void look_at_script(struct findings *found, struct reloader *reloader)
+static void look_at_script(struct findings *found, struct script_status *script)
 {
-    struct reloader_status status;
+    struct script_loads loads;
     char refused[CLOCK_TEXT_MAX], loaded[CLOCK_TEXT_MAX];
 
-    reloader_get_status(reloader, &status);
-    if (!status.refused_ms)
+    script_status_get(script, &loads);
+    if (!loads.refused_ms)
         return;
-    clock_format_ms(status.refused_ms, refused);
-    clock_format_ms(status.loaded_ms, loaded);
+    clock_format_ms(loads.refused_ms, refused);
+    clock_format_ms(loads.loaded_ms, loaded);
     add_warning(found, "the load of the script at %s was refused; the one of %s goes on: %s",
-                refused, loaded, status.problem);
+                refused, loaded, loads.problem);
 }
 
 static void look_at_events(struct findings *found, struct tally *tally)
@@ -157,20 +157,20 @@ static void put_findings(struct buf *out, const struct findings *found)
     buf_putc(out, '}');
 }
 
-void ready_answer(struct server *server, struct http_response *response)
+void ready_answer(struct admin *admin, struct http_response *response)
 {
     struct findings found = {.problems = BUF_INIT(LIST_MAX), .warnings = BUF_INIT(LIST_MAX)};
-    struct poller *poller = workos_poller(server_workos(server));
+    struct poller *poller = workos_poller(admin->workos);
     struct poller_status poll;
 
-    look_at_disk(&found, server_workos(server));
+    look_at_disk(&found, admin->workos);
     if (poller) {
         poller_get_status(poller, &poll);
-        look_at_poll(&found, &poll, server_poll_s(server));
+        look_at_poll(&found, &poll, admin->poll_s);
     }
-    look_at_keys(&found, server_auth(server));
-    look_at_script(&found, server_reloader(server));
-    look_at_events(&found, server_tally(server));
+    look_at_keys(&found, admin->auth);
+    look_at_script(&found, admin->script);
+    look_at_events(&found, admin->tally);
     response->status = found.code ? 503 : 200;
     put_findings(&response->body, &found);
     buf_puts(&response->body, ",\"poll\":");

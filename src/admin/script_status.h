@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * script_status - which script runs, and how the last load went: for people who ask (dashboard.h).
+ * script_status - which script runs, and how its loads went: for whoever asks (dashboard.h, ready.h,
+ * metrics.h). The reloader tells it.
  *
  * Threads    script_status_new, _free: main. The rest: any.
  * Ownership  texts are copied.
  * Errors     ERR_NOMEM. Where there is no memory for a text later, it is left out.
  */
-#ifndef APP_SCRIPT_STATUS_H
-#define APP_SCRIPT_STATUS_H
+#ifndef ADMIN_SCRIPT_STATUS_H
+#define ADMIN_SCRIPT_STATUS_H
 
 #include "base/buf.h"
 #include "base/err.h"
+
+#include <stdint.h>
 
 struct script_status;
 
@@ -26,6 +29,14 @@ void script_status_loaded(struct script_status *status, const char *events, cons
 
 /* One was refused, and the former one goes on. */
 void script_status_refused(struct script_status *status, const char *problem);
+
+struct script_loads {
+    uint64_t good, refused; /* loads behind the first one */
+    int64_t loaded_ms;      /* wall time: when the script that runs was installed */
+    int64_t refused_ms;     /* wall time: the last load was refused then; 0: it wasn't */
+    char problem[ERR_TEXT_MAX];
+};
+void script_status_get(struct script_status *status, struct script_loads *out);
 
 /*
  * Append, as JSON:

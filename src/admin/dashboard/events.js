@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Events: the feed as they come, what has failed, and one with all that is known of it.
 
-import { get, path, post, query, Refused } from './api.js';
+import { get, isAbsent, path, post, query } from './api.js';
 import {
     action,
     bytes,
@@ -406,7 +406,7 @@ export function eventView({ id }) {
             const { event } = await get(path`/api/events/${id}`);
             renew(body, event, () => whole(event, refresh));
         } catch (error) {
-            if (!(error instanceof Refused)) throw error;
+            if (!isAbsent(error)) throw error;
             renew(body, error.message, (message) => empty('There is no such event.', message));
         }
     }

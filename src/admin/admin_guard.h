@@ -24,8 +24,8 @@
  * Limits     ADMIN_GUARD_SESSIONS people at once: one more ends the oldest one's session. A restart ends
  *            all.
  */
-#ifndef APP_ADMIN_GUARD_H
-#define APP_ADMIN_GUARD_H
+#ifndef ADMIN_ADMIN_GUARD_H
+#define ADMIN_ADMIN_GUARD_H
 
 #include "base/err.h"
 #include "http/message.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "app/metrics.h"
+#include "admin/metrics.h"
 
-#include "app/reloader.h"
-#include "app/server.h"
+#include "admin/admin.h"
+#include "admin/script_status.h"
 #include "auth/auth.h"
 #include "base/metric.h"
 #include "http/server.h"
@@ -124,21 +124,21 @@ static void put_http(struct buf *out, struct http_server *http)
               (uint64_t)http_server_connections(http));
 }
 
-static void put_script(struct buf *out, struct reloader *reloader,
+static void put_script(struct buf *out, struct script_status *script,
                        const struct workos_counts *counts)
 {
     static const char name[] = "authkitd_reloads_total";
-    struct reloader_status status;
+    struct script_loads loads;
 
-    reloader_get_status(reloader, &status);
+    script_status_get(script, &loads);
     metric_put_head(out, name, METRIC_COUNTER, "Loads of the script after the start.");
-    metric_put(out, name, METRIC_LABELS({"outcome", "good"}), status.good);
-    metric_put(out, name, METRIC_LABELS({"outcome", "refused"}), status.refused);
+    metric_put(out, name, METRIC_LABELS({"outcome", "good"}), loads.good);
+    metric_put(out, name, METRIC_LABELS({"outcome", "refused"}), loads.refused);
     put_gauge(out, "authkitd_reload_refused",
               "1 when the last load of the script was refused: the one before goes on.",
-              status.refused_ms != 0);
+              loads.refused_ms != 0);
     put_gauge(out, "authkitd_script_loaded_timestamp_seconds",
-              "When the script that runs was loaded.", (uint64_t)status.loaded_ms / 1000);
+              "When the script that runs was loaded.", (uint64_t)loads.loaded_ms / 1000);
     put_gauge(out, "authkitd_script_memory_bytes",
               "Memory of the Lua state that runs events and actions.",
               atomic_load_explicit(&counts->script_bytes, memory_order_relaxed));
@@ -268,29 +268,29 @@ static void put_process(struct buf *out, int64_t started_ms)
 
 /* ---------------------------------------------------------------------------------- all */
 
-void metrics_answer(struct server *server, struct http_response *response)
+void metrics_answer(struct admin *admin, struct http_response *response)
 {
     struct buf *out = &response->body;
-    struct workos *workos = server_workos(server);
+    struct workos *workos = admin->workos;
     const struct workos_counts *counts = workos_counts(workos);
-    const struct routes_counts *routes = routes_counts(server_routes(server));
-    struct auth *auth = server_auth(server);
+    const struct routes_counts *routes = routes_counts(admin->routes);
+    struct auth *auth = admin->auth;
 
     response->content_type = "text/plain; version=0.0.4; charset=utf-8";
     put_build(out);
     put_service(out, counts);
     put_routes(out, routes);
     put_functions(out, counts, routes);
-    put_http(out, server_http(server));
+    put_http(out, admin->http);
     if (auth) {
         put_tokens(out, auth_counts(auth));
         put_keys(out, auth);
     }
     put_writer(out, workos_writer_counts(workos));
     put_state(out, workos);
-    put_tally(out, server_tally(server));
+    put_tally(out, admin->tally);
     put_poll(out, workos_poller(workos));
-    put_script(out, server_reloader(server), counts);
-    put_files(out, server_config(server)->db);
-    put_process(out, server_started_ms(server));
+    put_script(out, admin->script, counts);
+    put_files(out, admin->db_path);
+    put_process(out, admin->started_ms);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "app/admin_guard.h"
+#include "admin/admin_guard.h"
 
-#include "app/value.h"
+#include "base/authority.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -76,13 +76,13 @@ static bool is_address(const char *host)
 static bool is_our_host(const struct admin_guard *guard, const char *authority)
 {
     char host[HOST_MAX];
-    size_t len = value_host_length(authority);
+    size_t len = authority_host_length(authority);
 
     if (len == 0 || len >= sizeof(host) || !is_port(authority + len))
         return false;
     memcpy(host, authority, len);
     host[len] = '\0';
-    if (value_is_loopback(host) || strcasecmp(host, guard->host) == 0)
+    if (authority_is_loopback(host) || strcasecmp(host, guard->host) == 0)
         return true;
     return guard->is_anywhere && is_address(host); /* an address leads nowhere but where it says */
 }
@@ -199,7 +199,7 @@ static enum admin_pass judge_token(struct admin_guard *guard, const char *addres
 static void cookie_name(const struct http_request *request, char out[NAME_MAX_BYTES])
 {
     const char *host = http_request_header(request, "Host");
-    const char *port = host ? host + value_host_length(host) : "";
+    const char *port = host ? host + authority_host_length(host) : "";
 
     snprintf(out, NAME_MAX_BYTES, "authkitd_%.5s", *port ? port + 1 : "80");
 }
@@ -414,7 +414,7 @@ int admin_guard_new(struct admin_guard **out, const struct admin_guard_opts *opt
 
     if (!guard)
         return err_set(err, ERR_NOMEM, "no memory for the admin listener");
-    snprintf(guard->host, sizeof(guard->host), "%.*s", (int)value_host_length(opts->address),
+    snprintf(guard->host, sizeof(guard->host), "%.*s", (int)authority_host_length(opts->address),
              opts->address);
     guard->is_anywhere = strcmp(guard->host, "0.0.0.0") == 0 || strcmp(guard->host, "[::]") == 0;
     guard->session_ms = opts->session_ms ? opts->session_ms : ADMIN_GUARD_SESSION_MS;
