@@ -3,7 +3,8 @@
 
 #include <stdio.h>
 
-enum { MAX_QUEUE = 1024 };
+/* More than there are connections: whatever comes in has room. */
+enum { MAX_QUEUE = 8192 };
 
 void service_fill(struct workos_opts *out, const struct config *config, struct db *db,
                   char note_path[SERVICE_PATH_MAX])

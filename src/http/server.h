@@ -4,13 +4,18 @@
  *
  * civetweb parses, on a pool of workers; we guard its door, since it is lax where a signature check
  * behind a proxy must not be. Every connection first waits in the gate (gate.h), where waiting costs
- * no thread. A worker gets it when a request is there whole, body included; after the answer the
- * worker stays with it for a moment if nobody else waits, else it goes back to the gate. So idle and
- * trickling clients starve nobody, however many there are, over TLS as over plain HTTP.
+ * no thread, until a request is there whole, body included. Then it waits for a worker (crew.h): about as
+ * many run at once as there are processors. A worker that is done takes the next by itself; while
+ * there is none it stays with its connection for a moment. So idle and trickling clients starve
+ * nobody, however many there are, over TLS as over plain HTTP.
  *
- *     accept --> gate (epoll) --request is there--> worker --> handle() --> answer
- *                  ^                                               |
- *                  +----------------- keep-alive ------------------+
+ *     accept --> gate (epoll) --request is there--> crew --> worker --> handle() --> answer
+ *                  ^                                 ^          |                      |
+ *                  |                                 |          +--> later             |
+ *                  |                                 +-- http_answer <-- whoever       |
+ *                  +----------------- keep-alive --------------------------------------+
+ *
+ * A request whose answer has to wait for something need not keep a worker (response->later, message.h).
  *
  * What the framing must be: exactly one Content-Length of digits for a POST or PUT, at most one for
  * others (they mostly have no body, and browsers send none then), within
@@ -20,8 +25,9 @@
  * (400, 411, 413, 417, 431, 501, 505) and the connection is closed.
  *
  * Threads    http_server_start, _drain, _free: main; _address, _statuses, _connections: any. The
- *            callbacks: any of the workers, several at once. They may block; no lock is held. Their
- *            stacks have 1 MiB.
+ *            callbacks: any of the workers, several at once. They may block; no lock is held: who
+ *            does so for long says it (base/thread.h), else others may wait some milliseconds longer than they
+ *            need to. Their stacks have 1 MiB.
  * Ownership  opts is copied; tls_ctx, urgent_path and arg must outlive the server, address need
  *            not.
  * Errors     a port that is taken or a bad address is ERR_IO and names the address.

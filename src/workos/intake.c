@@ -17,11 +17,11 @@
 /* Has the sender been kept waiting for long? */
 static bool is_overdue(const struct intake *intake)
 {
-    bool is_crowded = workos_is_crowded(intake->workos);
+    bool is_crowd = workos_is_crowd(intake->workos, &intake->workos->events_waiting);
 
     return intake->arrived_ms != INT64_MAX &&
            clock_mono_ms() - intake->arrived_ms >
-               (is_crowded ? INTAKE_CROWDED_PATIENCE_MS : INTAKE_PATIENCE_MS);
+               (is_crowd ? INTAKE_CROWDED_PATIENCE_MS : INTAKE_PATIENCE_MS);
 }
 
 /* Is there an event of that id? */
@@ -240,13 +240,13 @@ static void start(struct intake *intake, int64_t arrived_ms, void (*done)(void *
 
 void intake_begin(struct intake *intake, void (*done)(void *arg), void *arg)
 {
-    atomic_fetch_add_explicit(&intake->workos->waiting, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&intake->workos->events_waiting, 1, memory_order_relaxed);
     start(intake, clock_mono_ms(), done, arg);
 }
 
 int intake_outcome(const struct intake *intake, struct err *err)
 {
-    atomic_fetch_sub_explicit(&intake->workos->waiting, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&intake->workos->events_waiting, 1, memory_order_relaxed);
     tell_outcome(intake, false, intake->rc, &intake->err);
     return intake->rc < 0 ? err_set(err, intake->rc, "%s", intake->err.text) : 0;
 }

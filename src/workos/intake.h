@@ -39,7 +39,7 @@
 
 enum {
     INTAKE_PATIENCE_MS = 4500,
-    INTAKE_CROWDED_PATIENCE_MS = 100, /* while at least opts.crowd wait for the writer */
+    INTAKE_CROWDED_PATIENCE_MS = 1000, /* while at least opts.crowd wait like it: it will be long */
 };
 
 struct intake {

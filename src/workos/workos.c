@@ -262,12 +262,12 @@ struct call_job {
     struct workos *workos;
     struct workos_call *call;
     int64_t arrived_ms; /* monotonic */
-    bool turned_away;   /* and not counted in workos->waiting any more */
+    bool turned_away;   /* and not counted in workos->calls_waiting any more */
 };
 
 static bool is_overdue(const struct call_job *own)
 {
-    return workos_is_crowded(own->workos) &&
+    return workos_is_crowd(own->workos, &own->workos->calls_waiting) &&
            clock_mono_ms() - own->arrived_ms > WORKOS_CROWDED_PATIENCE_MS;
 }
 
@@ -275,7 +275,7 @@ static bool is_overdue(const struct call_job *own)
 static int turn_away(struct call_job *own, struct err *err)
 {
     if (!own->turned_away)
-        atomic_fetch_sub_explicit(&own->workos->waiting, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&own->workos->calls_waiting, 1, memory_order_relaxed);
     own->turned_away = true;
     return err_set(err, ERR_BUSY, "too many requests wait for the database");
 }
@@ -301,10 +301,10 @@ int workos_run(struct workos *workos, struct workos_call *call, struct err *err)
         .job = {.run = run_call}, .workos = workos, .call = call, .arrived_ms = clock_mono_ms()};
     int rc;
 
-    atomic_fetch_add_explicit(&workos->waiting, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&workos->calls_waiting, 1, memory_order_relaxed);
     rc = writer_run(workos->writer, &own.job, err);
     if (!own.turned_away)
-        atomic_fetch_sub_explicit(&workos->waiting, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&workos->calls_waiting, 1, memory_order_relaxed);
     return rc;
 }
 

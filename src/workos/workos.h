@@ -48,8 +48,8 @@ struct workos_opts {
     enum workos_action_on_error action_on_error;
     size_t max_queue;
     int max_batch_ms; /* a batch is committed after so long, however many wait; 0: 50 */
-    size_t crowd; /* so many events and calls that wait at once leave too few threads for others; 0:
-                     never */
+    size_t crowd; /* so many calls that wait at once leave too few threads for others, and so many
+                     events won't have run soon; 0: never */
     int64_t retention_days; /* payloads of done events are kept so long; 0: for ever, the ids too */
     int handler_timeout_ms; /* of event functions, for the watchdog */
     int action_timeout_ms;

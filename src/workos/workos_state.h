@@ -29,7 +29,8 @@ struct workos {
     struct watchdog *watchdog; /* NULL: nobody watches */
     struct upkeep *upkeep;
     struct poller *poller; /* NULL: nobody polls; set before the listeners start */
-    atomic_size_t waiting; /* events and calls that threads wait for the writer with */
+    /* for the writer: webhooks, which no thread waits for, and calls, each with a thread that does */
+    atomic_size_t events_waiting, calls_waiting;
     struct workos_counts counts;
     struct repeats repeats; /* of what functions do wrong */
 
@@ -58,12 +59,11 @@ static inline void note_function(struct workos *workos, struct metric_histogram 
     note_script_memory(workos);
 }
 
-/* Do so many threads wait for the writer that few are left for others? Any thread. */
-static inline bool workos_is_crowded(const struct workos *workos)
+/* Of what waits for the writer, be it events or calls: are these many? Any thread. */
+static inline bool workos_is_crowd(const struct workos *workos, const atomic_size_t *waiting)
 {
-    size_t waiting = atomic_load_explicit(&workos->waiting, memory_order_relaxed);
-
-    return workos->opts.crowd && waiting >= workos->opts.crowd;
+    return workos->opts.crowd &&
+           atomic_load_explicit(waiting, memory_order_relaxed) >= workos->opts.crowd;
 }
 
 #endif
