@@ -4,6 +4,13 @@
 #include "base/thread.h"
 
 #include <assert.h>
+#include <semaphore.h>
+
+/* A worker that has nothing to do, and stays at hand. */
+struct crew_parked {
+    sem_t wake;
+    struct crew_parked *next;
+};
 
 /* ------------------------------------------------------------------ the lock is held, from here on */
 
@@ -12,10 +19,25 @@ static bool has_work(const struct crew *crew)
     return crew->answers || !waiting_is_empty(&crew->requests);
 }
 
+/* The one that was parked last has its memory still in the caches. */
+static void wake_parked(struct crew *crew)
+{
+    struct crew_parked *parked = crew->parked;
+
+    crew->parked = parked->next;
+    crew->parked_count--;
+    crew->running++; /* from here on, so that nobody else is called for the same */
+    sem_post(&parked->wake);
+}
+
 static void call_one(struct crew *crew)
 {
-    crew->called++;
-    crew->opts.call(crew->opts.arg);
+    if (crew->parked) {
+        wake_parked(crew);
+    } else {
+        crew->called++;
+        crew->opts.call(crew->opts.arg);
+    }
 }
 
 /* Something waits: is there to be one more for it? */
@@ -83,15 +105,43 @@ bool crew_has_waiting(const struct crew *crew)
 
 /* -------------------------------------------------------------------------------------- a worker */
 
+/* Called and left with the lock held. */
+static void park(struct crew *crew)
+{
+    struct crew_parked self = {.next = crew->parked};
+
+    sem_init(&self.wake, 0, 0);
+    crew->parked = &self;
+    crew->parked_count++;
+    crew->running--;
+    pthread_mutex_unlock(&crew->lock);
+    while (sem_wait(&self.wake) < 0)
+        ; /* a signal */
+    pthread_mutex_lock(&crew->lock);
+    sem_destroy(&self.wake);
+}
+
+/* Called and left with the lock held, by one that is counted as running and has found nothing, or is one
+ * too many. One that is woken takes what there is, though there be enough: they may be those that stall. */
+static bool park_until_found(struct crew *crew, struct crew_work *out)
+{
+    while (!crew->closed && crew->parked_count < crew->opts.usual) {
+        park(crew);
+        if (take(crew, out))
+            return true;
+    }
+    crew->running--;
+    return false;
+}
+
 bool crew_come(struct crew *crew, struct crew_work *out)
 {
     bool found;
 
     pthread_mutex_lock(&crew->lock);
     crew->called--;
-    found = take(crew, out);
-    if (found)
-        crew->running++;
+    crew->running++;
+    found = take(crew, out) || park_until_found(crew, out);
     pthread_mutex_unlock(&crew->lock);
     return found;
 }
@@ -101,9 +151,7 @@ bool crew_next(struct crew *crew, struct crew_work *out)
     bool found;
 
     pthread_mutex_lock(&crew->lock);
-    found = crew->running <= crew->opts.usual && take(crew, out);
-    if (!found)
-        crew->running--;
+    found = (crew->running <= crew->opts.usual && take(crew, out)) || park_until_found(crew, out);
     pthread_mutex_unlock(&crew->lock);
     return found;
 }
@@ -201,6 +249,15 @@ int crew_start(struct crew *crew, const struct crew_opts *opts, struct err *err)
     rc = thread_start(&crew->pacer, "http pacer", run_pacer, crew, err);
     crew->pacer_runs = rc == 0;
     return rc;
+}
+
+void crew_close(struct crew *crew)
+{
+    pthread_mutex_lock(&crew->lock);
+    crew->closed = true;
+    while (crew->parked)
+        wake_parked(crew);
+    pthread_mutex_unlock(&crew->lock);
 }
 
 void crew_stop(struct crew *crew)

@@ -13,12 +13,15 @@
  *     calls. One more, and another one stall_ms later, up to `most`. So nobody waits for long for
  *     an answer because others are slow.
  *
+ * Up to `usual` workers that find nothing to do are parked inside crew_next: to wake one costs less than to
+ * have one come.
+ *
  *     crew_add_request --> [ urgent | normal ] --+--> crew_come, crew_next --> the worker
  *     crew_add_answer  --> [ answers ] ----------+
  *
  * Answers go before requests: whoever gets one makes room.
  *
- * Threads    crew_start, _stop: main. crew_add_*, _has_waiting: any. The others: a worker.
+ * Threads    crew_start, _close, _stop: main. crew_add_*, _has_waiting: any. The others: a worker.
  *            opts.call: any of these.
  * Ownership  a connection or an answer belongs to the crew from add until a worker has it.
  * Limits     all connections have room. `call` is called at most `most` times more often than
@@ -50,6 +53,8 @@ struct crew_work {
     struct gate_conn *conn;
 };
 
+struct crew_parked;
+
 struct crew {
     struct crew_opts opts;
     atomic_size_t has_waiting; /* how many requests wait */
@@ -61,15 +66,18 @@ struct crew {
     /* guarded by lock */
     struct waiting requests;
     struct http_later *answers, **answers_end;
-    int running;           /* workers that came and don't wait */
-    int called;            /* workers that haven't come yet */
+    int running; /* workers that came, and neither wait nor are parked */
+    int called;  /* workers that haven't come yet */
+    struct crew_parked *parked;
+    int parked_count;
     unsigned long taken;   /* how often something was */
     unsigned long pending; /* answers that were begun and aren't there yet */
-    bool pacer_sleeps, stopping;
+    bool pacer_sleeps, stopping, closed;
 };
 
 int crew_start(struct crew *crew, const struct crew_opts *opts, struct err *err) MUST_CHECK;
-void crew_stop(struct crew *crew); /* no worker is left; once, and only after crew_start */
+void crew_close(struct crew *crew); /* nothing comes any more: no worker is parked from here on */
+void crew_stop(struct crew *crew);  /* no worker is left; once, and only after crew_start */
 
 void crew_add_request(struct crew *crew, struct gate_conn *conn, bool is_urgent);
 void crew_add_answer(struct crew *crew, struct http_later *later);
@@ -77,11 +85,10 @@ void crew_add_answer(struct crew *crew, struct http_later *later);
 /* Does a request wait for a worker? A moment later it may be otherwise. */
 bool crew_has_waiting(const struct crew *crew);
 
-/* The worker that was called is there. False: there is nothing to do any more; it goes. */
+/* The worker that was called is there. May park it. False: there are enough without it; it goes. */
 bool crew_come(struct crew *crew, struct crew_work *out);
 
-/* The worker is done with what it had. False: there is nothing else, or there are enough without it:
- * it goes. */
+/* The worker is done with what it had. May park it. False: there are enough without it; it goes. */
 bool crew_next(struct crew *crew, struct crew_work *out);
 
 /* It goes, whether or not there is something. */

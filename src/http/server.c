@@ -789,6 +789,7 @@ static void stop_civetweb(struct http_server *server)
 
     if (!server->civetweb)
         return;
+    crew_close(&server->crew);
     (void)!write(server->wake_fd, &one, sizeof(one));
     mg_stop(server->civetweb);
 }

@@ -35,7 +35,17 @@ static int start_with(int stall_ms)
     return crew_start(&crew, &opts, &err);
 }
 
+/* Closed: nobody is parked, who finds nothing goes. */
 static int start(void **state)
+{
+    int rc = start_with(NEVER_MS);
+
+    (void)state;
+    crew_close(&crew);
+    return rc;
+}
+
+static int start_open(void **state)
 {
     (void)state;
     return start_with(NEVER_MS);
@@ -43,8 +53,11 @@ static int start(void **state)
 
 static int start_impatient(void **state)
 {
+    int rc = start_with(STALL_MS);
+
     (void)state;
-    return start_with(STALL_MS);
+    crew_close(&crew);
+    return rc;
 }
 
 static int stop(void **state)
@@ -164,6 +177,55 @@ static void crew__stall_brings_more(void **state)
         crew_go(&crew);
 }
 
+/* As a worker does: what it is called for, then one after the other, until it is sent away. */
+static void *work(void *arg)
+{
+    atomic_int *done = arg;
+    struct crew_work work;
+
+    for (bool found = crew_come(&crew, &work); found; found = crew_next(&crew, &work)) {
+        assert_non_null(work.conn);
+        atomic_fetch_add(done, 1);
+    }
+    return NULL;
+}
+
+static void wait_for_parked(int count)
+{
+    const struct timespec moment = {.tv_nsec = 1000000};
+    int64_t limit_ms = clock_mono_ms() + 10000;
+    int parked = -1;
+
+    while (parked != count && clock_mono_ms() < limit_ms) {
+        pthread_mutex_lock(&crew.lock);
+        parked = crew.parked_count;
+        pthread_mutex_unlock(&crew.lock);
+        nanosleep(&moment, NULL);
+    }
+    assert_int_equal(parked, count);
+}
+
+static void crew__idle_workers_are_parked_and_woken(void **state)
+{
+    pthread_t threads[USUAL];
+    atomic_int done = 0;
+
+    (void)state;
+    add(USUAL);
+    for (int i = 0; i < USUAL; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, work, &done), 0);
+    wait_for_parked(USUAL);
+    for (int round = 1; round <= 100; round++) {
+        add(4);
+        wait_for_parked(USUAL);
+        assert_int_equal(atomic_load(&done), USUAL + 4 * round);
+    }
+    assert_int_equal(atomic_load(&calls), USUAL); /* nobody else was needed */
+    crew_close(&crew);
+    for (int i = 0; i < USUAL; i++)
+        pthread_join(threads[i], NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -171,6 +233,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(crew__answers_go_first_and_in_order, start, stop),
         cmocka_unit_test_setup_teardown(crew__answer_under_way_is_no_quiet, start, stop),
         cmocka_unit_test_setup_teardown(crew__one_that_waits_makes_room_for_another, start, stop),
+        cmocka_unit_test_setup_teardown(crew__idle_workers_are_parked_and_woken, start_open, stop),
         cmocka_unit_test_setup_teardown(crew__stall_brings_more, start_impatient, stop),
     };
 
