@@ -40,7 +40,7 @@ static void call_one(struct crew *crew)
     }
 }
 
-/* Something waits: is there to be one more for it? */
+/* Something waits: is there to be one more worker for it? */
 static void call_if_few(struct crew *crew)
 {
     if (crew->running + crew->called < crew->opts.usual) {
@@ -49,6 +49,12 @@ static void call_if_few(struct crew *crew)
         crew->pacer_sleeps = false;
         pthread_cond_signal(&crew->stalled);
     }
+}
+
+static void note_waiting(struct crew *crew)
+{
+    atomic_fetch_add_explicit(&crew->waiting, 1, memory_order_relaxed);
+    call_if_few(crew);
 }
 
 static struct http_later *take_answer(struct crew *crew)
@@ -68,10 +74,9 @@ static bool take(struct crew *crew, struct crew_work *out)
     *out = (struct crew_work){.answer = take_answer(crew)};
     if (!out->answer)
         out->conn = waiting_take(&crew->requests);
-    if (out->conn)
-        atomic_fetch_sub_explicit(&crew->has_waiting, 1, memory_order_relaxed);
     if (!out->answer && !out->conn)
         return false;
+    atomic_fetch_sub_explicit(&crew->waiting, 1, memory_order_relaxed);
     crew->taken++;
     return true;
 }
@@ -82,8 +87,7 @@ void crew_add_request(struct crew *crew, struct gate_conn *conn, bool is_urgent)
 {
     pthread_mutex_lock(&crew->lock);
     waiting_push(&crew->requests, conn, is_urgent);
-    atomic_fetch_add_explicit(&crew->has_waiting, 1, memory_order_relaxed);
-    call_if_few(crew);
+    note_waiting(crew);
     pthread_mutex_unlock(&crew->lock);
 }
 
@@ -94,13 +98,13 @@ void crew_add_answer(struct crew *crew, struct http_later *later)
     *crew->answers_end = later;
     crew->answers_end = &later->next;
     crew->pending--;
-    call_if_few(crew);
+    note_waiting(crew);
     pthread_mutex_unlock(&crew->lock);
 }
 
 bool crew_has_waiting(const struct crew *crew)
 {
-    return atomic_load_explicit(&crew->has_waiting, memory_order_relaxed) > 0;
+    return atomic_load_explicit(&crew->waiting, memory_order_relaxed) > 0;
 }
 
 /* -------------------------------------------------------------------------------------- a worker */

@@ -57,7 +57,7 @@ struct crew_parked;
 
 struct crew {
     struct crew_opts opts;
-    atomic_size_t has_waiting; /* how many requests wait */
+    atomic_size_t waiting; /* requests and answers that wait for a worker */
     pthread_t pacer;
     bool pacer_runs;
 
@@ -82,7 +82,7 @@ void crew_stop(struct crew *crew);  /* no worker is left; once, and only after c
 void crew_add_request(struct crew *crew, struct gate_conn *conn, bool is_urgent);
 void crew_add_answer(struct crew *crew, struct http_later *later);
 
-/* Does a request wait for a worker? A moment later it may be otherwise. */
+/* Does anything wait for a worker? A moment later it may be otherwise. */
 bool crew_has_waiting(const struct crew *crew);
 
 /* The worker that was called is there. May park it. False: there are enough without it; it goes. */

@@ -53,8 +53,7 @@ struct http_server {
  */
 static _Thread_local struct worker {
     struct gate_conn *conn;
-    struct http_later
-        *later; /* conn's answer, to be begun when civetweb has let go of the request */
+    struct http_later *later; /* conn's, to be begun when civetweb is done with the request */
     bool has_fate;
     enum gate_fate fate;
     bool runs; /* it is counted in the crew */
