@@ -331,7 +331,7 @@ static void close_state(struct script *script)
     script->L = NULL;
     script->active = NULL;
     script->statement_count = 0;
-    script->budget.out_of_memory = script->budget.out_of_time = false;
+    budget_forget(&script->budget);
     malloc_trim(0); /* a state that ran into its limit leaves many megabytes behind */
 }
 
@@ -391,8 +391,10 @@ static int open_state(struct script *script, struct err *err)
 
     script->budget.limit_bytes = script->opts.memory_bytes;
     script->L = lua_newstate(budget_alloc, &script->budget);
-    if (!script->L)
+    if (!script->L) {
+        budget_forget(&script->budget);
         return err_set(err, ERR_NOMEM, "no memory for a Lua state");
+    }
     *(struct script **)lua_getextraspace(script->L) = script;
     lua_gc(script->L, LUA_GCINC, GC_PAUSE_PERCENT, 0, 0);
     budget_watch(script->L);
