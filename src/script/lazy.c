@@ -208,8 +208,9 @@ static int l_newindex(lua_State *L)
     return 0;
 }
 
-/* The table at index, which is absolute, gets what it hasn't got yet. An error leaves it lazy. */
-static void fill(lua_State *L, int index)
+/* The table at index, which is absolute, gets what it hasn't got yet: tables that are lazy themselves,
+ * unless whole is set. An error leaves it lazy. */
+static void fill(lua_State *L, int index, bool whole)
 {
     lua_Integer hidden = script_of(L)->lazy_key;
     struct document *document;
@@ -224,7 +225,10 @@ static void fill(lua_State *L, int index)
         if (document->nodes[key].type == TAKEN)
             continue;
         push_json(L, &document->json, key, false);
-        push_value(L, document, source, key + 1);
+        if (whole)
+            push_json(L, &document->json, key + 1, false);
+        else
+            push_value(L, document, source, key + 1);
         lua_rawset(L, index);
     }
     lua_pop(L, 1);
@@ -250,7 +254,13 @@ static bool is_lazy(lua_State *L, int index)
 void settle(lua_State *L, int index)
 {
     if (is_lazy(L, index))
-        fill(L, lua_absindex(L, index));
+        fill(L, lua_absindex(L, index), false);
+}
+
+void settle_whole(lua_State *L, int index)
+{
+    if (is_lazy(L, index))
+        fill(L, lua_absindex(L, index), true);
 }
 
 /* ------------------------------------------------------------------------- Lua's own functions */

@@ -160,6 +160,10 @@ void push_document(lua_State *L, const struct json *json);
 /* Make an ordinary table of the value at index, should it be a lazy one. [-0, +0, m] */
 void settle(lua_State *L, int index);
 
+/* The same for who is about to look at all that is in it: tables in it that nobody has seen aren't
+ * lazy then. [-0, +0, m] */
+void settle_whole(lua_State *L, int index);
+
 void lazy_open(lua_State *L);         /* adds to the native table on top; [-0, +0, m] */
 void lazy_open_library(lua_State *L); /* for the table of libraries on top; [-0, +0, m] */
 

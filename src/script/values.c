@@ -341,7 +341,7 @@ static void put_value(lua_State *L, int index, const struct encoder *e, int dept
         break;
     case LUA_TTABLE:
         check_may_go_on(L, e);
-        settle(L, index);
+        settle_whole(L, index);
         check_is_data(L, index, e);
         if (is_list(L, index))
             put_list(L, index, e, depth + 1);
