@@ -30,7 +30,7 @@ local allowed = {
 }
 
 local next, rawget, rawset, setmetatable, type = next, rawget, rawset, setmetatable, type
-local load, raise = real.base.load, native.raise
+local load, raise, settle = real.base.load, native.raise, native.settle
 local protected = setmetatable({}, { __mode = "k" })
 
 local function read_only(name, library)
@@ -84,6 +84,7 @@ function globals.rawset(t, key, value)
    if protected[t] then
       raise(protected[t] .. " is read-only")
    end
+   settle(t)
    return rawset(t, key, value)
 end
 
@@ -92,6 +93,7 @@ function globals.setmetatable(t, metatable)
    if type(metatable) == "table" and rawget(metatable, "__gc") ~= nil then
       raise("__gc isn't available to scripts: use __close or do the work before the function ends")
    end
+   settle(t)
    return setmetatable(t, metatable)
 end
 

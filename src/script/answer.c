@@ -124,6 +124,7 @@ static void put_list(lua_State *L, const char *name, int index, struct http_resp
 {
     lua_Unsigned count = lua_rawlen(L, index);
 
+    settle(L, index);
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1))
         if (!lua_isinteger(L, -2))
             script_raise(L, "header '%s' is a string, a number or a list of strings", name);
@@ -141,6 +142,7 @@ static void put_headers(lua_State *L, int index, struct http_response *out)
     if (!lua_istable(L, index))
         script_raise(L, "a route's headers are a table of names and values, not a %s",
                      luaL_typename(L, index));
+    settle(L, index);
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
         int value = lua_gettop(L);
 

@@ -227,6 +227,7 @@ static int l_request_next(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 2);
+    settle(L, 1);
     if (lua_next(L, 1))
         return 2;
     lua_pushnil(L);

@@ -59,6 +59,7 @@ static lua_Integer check_id(lua_State *L, const struct table *t, int index)
  */
 static void take_fields(lua_State *L, const struct table *t, int index, int first_slot, bool *set)
 {
+    settle(L, index);
     for (lua_pushnil(L); lua_next(L, index);) {
         int i = check_column(L, t, lua_gettop(L) - 1);
 

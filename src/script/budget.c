@@ -6,7 +6,6 @@
 
 #include <lauxlib.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 /*
  * Lua asks, is refused, collects all garbage and asks for the same once more. Only the second
@@ -47,7 +46,7 @@ void *budget_alloc(void *ud, void *block, size_t old_size, size_t new_size)
     if (!block)
         old_size = 0; /* it is a type tag then */
     if (new_size == 0) {
-        free(block);
+        blocks_free(&budget->blocks, block, old_size);
         budget->used_bytes -= old_size;
         return NULL;
     }
@@ -55,13 +54,19 @@ void *budget_alloc(void *ud, void *block, size_t old_size, size_t new_size)
         return refuse(budget, new_size);
     if (new_size > old_size && is_too_late(budget, new_size))
         return NULL;
-    fresh = realloc(block, new_size);
+    fresh = blocks_resize(&budget->blocks, block, old_size, new_size);
     if (!fresh)
         return refuse(budget, new_size);
     budget->used_bytes += new_size - old_size;
     if (new_size > old_size)
         budget->refused_bytes = 0;
     return fresh;
+}
+
+void budget_forget(struct budget *budget)
+{
+    blocks_release(&budget->blocks);
+    budget->out_of_memory = budget->out_of_time = false;
 }
 
 bool budget_is_used_up(const struct budget *budget)

@@ -19,6 +19,8 @@
 #ifndef SCRIPT_BUDGET_H
 #define SCRIPT_BUDGET_H
 
+#include "script/blocks.h"
+
 #include <lua.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -38,10 +40,14 @@ struct budget {
     int limit_ms;         /* of the call that runs, for the message */
     bool out_of_memory;
     bool out_of_time;
+    struct blocks blocks; /* that the state has freed; budget_forget frees them */
 };
 
 /* The lua_Alloc of a state: ud is its budget. */
 void *budget_alloc(void *ud, void *block, size_t old_size, size_t new_size);
+
+/* The state is closed: be ready for another. */
+void budget_forget(struct budget *budget);
 
 /* Watch L and the coroutines that are made of it. The budget must be reachable by budget_of(L). */
 void budget_watch(lua_State *L);

@@ -126,6 +126,7 @@ static void open_libraries(lua_State *L)
     bind_pattern_open(L);
     lua_pop(L, 1);
     bind_bounds_open(L);
+    lazy_open_library(L);
 }
 
 static void push_native(lua_State *L)
@@ -142,6 +143,7 @@ static void push_native(lua_State *L)
     lua_newtable(L);
     luaL_setfuncs(L, functions, 0);
     values_open(L);
+    lazy_open(L);
     bind_db_open(L);
     refusal_open(L);
     bind_request_open(L);
@@ -281,10 +283,15 @@ static int l_plain_error(lua_State *L)
 /* A line of a traceback that tells of us, not of the script. */
 static bool is_own_frame(const char *line, size_t len)
 {
-    const char unnamed[] = "\t[C]: in ?", own[] = "\tauthkitd:";
+    static const char own[] = "\tauthkitd:";
+    static const char *const native[] = {"\t[C]: in ?", "\t[C]: in metamethod 'newindex'"};
 
-    return (len >= sizeof(own) - 1 && memcmp(line, own, sizeof(own) - 1) == 0) ||
-           (len == sizeof(unnamed) - 1 && memcmp(line, unnamed, len) == 0);
+    if (len >= sizeof(own) - 1 && memcmp(line, own, sizeof(own) - 1) == 0)
+        return true;
+    for (size_t i = 0; i < ARRAY_LEN(native); i++)
+        if (strlen(native[i]) == len && memcmp(line, native[i], len) == 0)
+            return true;
+    return false;
 }
 
 int l_traced_error(lua_State *L)
@@ -324,7 +331,7 @@ static void close_state(struct script *script)
     script->L = NULL;
     script->active = NULL;
     script->statement_count = 0;
-    script->budget.out_of_memory = script->budget.out_of_time = false;
+    budget_forget(&script->budget);
     malloc_trim(0); /* a state that ran into its limit leaves many megabytes behind */
 }
 
@@ -384,8 +391,10 @@ static int open_state(struct script *script, struct err *err)
 
     script->budget.limit_bytes = script->opts.memory_bytes;
     script->L = lua_newstate(budget_alloc, &script->budget);
-    if (!script->L)
+    if (!script->L) {
+        budget_forget(&script->budget);
         return err_set(err, ERR_NOMEM, "no memory for a Lua state");
+    }
     *(struct script **)lua_getextraspace(script->L) = script;
     lua_gc(script->L, LUA_GCINC, GC_PAUSE_PERCENT, 0, 0);
     budget_watch(script->L);
@@ -708,15 +717,24 @@ void push_function(lua_State *L, const char *kind, const char *name)
     lua_pop(L, 1);
 }
 
+/* The event's table, with a member of ours. [-0, +1, e] */
+static void push_event(lua_State *L, const struct json *json, bool late)
+{
+    push_document(L, json);
+    if (json_member(json, 0, "late") != JSON_ABSENT)
+        settle(L, -1);
+    lua_pushliteral(L, "late");
+    lua_pushboolean(L, late);
+    lua_rawset(L, -3);
+}
+
 static int l_run_event(lua_State *L)
 {
     const struct function_call *call = lua_touserdata(L, 1);
 
     push_function(L, "events", call->name);
     lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_CTX);
-    push_json(L, call->json, 0, false);
-    lua_pushboolean(L, call->late);
-    lua_setfield(L, -2, "late");
+    push_event(L, call->json, call->late);
     lua_call(L, 2, 0);
     return 0;
 }
@@ -745,7 +763,7 @@ static int l_run_action(lua_State *L)
     lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_DECIDE);
     push_function(L, "actions", call->name);
     lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_CTX);
-    push_json(L, call->json, 0, false);
+    push_document(L, call->json);
     lua_call(L, 3, 2);
     verdict->allow = strcmp(luaL_checkstring(L, -2), "allow") == 0;
     message = lua_tolstring(L, -1, &len);

@@ -92,6 +92,12 @@ struct script {
     struct refusal refusal;
 
     struct json scratch; /* for JSON columns */
+
+    /* lazy.c */
+    const void *lazy_metatable; /* its address */
+    int lazy_reference;         /* where the registry has it */
+    lua_Integer lazy_key;       /* of hidden fields */
+
     size_t statement_count;
 };
 
@@ -144,6 +150,22 @@ int l_json_encode(lua_State *L);
 int l_json_decode(lua_State *L);
 int l_json_array(lua_State *L);
 void values_open(lua_State *L); /* metatables; [-0, +0, m] */
+
+/* lazy.c: tables that are filled as they are read. */
+
+/* Push the whole of it, as push_json does without null. A script can't see that its tables are lazy, but
+ * who looks at a script's table raw must settle it first. [-0, +1, e] */
+void push_document(lua_State *L, const struct json *json);
+
+/* Make an ordinary table of the value at index, should it be a lazy one. [-0, +0, m] */
+void settle(lua_State *L, int index);
+
+/* The same for who is about to look at all that is in it: tables in it that nobody has seen aren't
+ * lazy then. [-0, +0, m] */
+void settle_whole(lua_State *L, int index);
+
+void lazy_open(lua_State *L);         /* adds to the native table on top; [-0, +0, m] */
+void lazy_open_library(lua_State *L); /* for the table of libraries on top; [-0, +0, m] */
 
 /* bind_query.c: adds the functions for rows and statements to the native table on top. [-0, +0, m] */
 void bind_db_open(lua_State *L);

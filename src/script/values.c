@@ -341,6 +341,7 @@ static void put_value(lua_State *L, int index, const struct encoder *e, int dept
         break;
     case LUA_TTABLE:
         check_may_go_on(L, e);
+        settle_whole(L, index);
         check_is_data(L, index, e);
         if (is_list(L, index))
             put_list(L, index, e, depth + 1);
@@ -417,6 +418,7 @@ int l_json_array(lua_State *L)
         script_raise(L, "authkit.json.array wants a list, not a %s", luaL_typename(L, 1));
     }
     lua_settop(L, 1);
+    settle(L, 1);
     if (is_marked_array(L, 1))
         return 1;
     if (lua_getmetatable(L, 1))
