@@ -126,10 +126,11 @@ static void park(struct crew *crew)
 }
 
 /* Called and left with the lock held, by one that is counted as running and has found nothing, or is one
- * too many. One that is woken takes what there is, though there be enough: they may be those that stall. */
+ * too many. One that is woken takes what there is, though there be enough: they may be those that stall.
+ * While one is on its way nobody parks: there may be no worker but this one to come. */
 static bool park_until_found(struct crew *crew, struct crew_work *out)
 {
-    while (!crew->closed && crew->parked_count < crew->opts.usual) {
+    while (!crew->closed && crew->called == 0 && crew->parked_count < crew->opts.usual) {
         park(crew);
         if (take(crew, out))
             return true;

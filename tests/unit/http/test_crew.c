@@ -177,13 +177,17 @@ static void crew__stall_brings_more(void **state)
         crew_go(&crew);
 }
 
+static pthread_barrier_t all_have_come;
+
 /* As a worker does: what it is called for, then one after the other, until it is sent away. */
 static void *work(void *arg)
 {
     atomic_int *done = arg;
     struct crew_work work;
+    bool found = crew_come(&crew, &work);
 
-    for (bool found = crew_come(&crew, &work); found; found = crew_next(&crew, &work)) {
+    pthread_barrier_wait(&all_have_come);
+    for (; found; found = crew_next(&crew, &work)) {
         assert_non_null(work.conn);
         atomic_fetch_add(done, 1);
     }
@@ -211,6 +215,7 @@ static void crew__idle_workers_are_parked_and_woken(void **state)
     atomic_int done = 0;
 
     (void)state;
+    pthread_barrier_init(&all_have_come, NULL, USUAL);
     add(USUAL);
     for (int i = 0; i < USUAL; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, work, &done), 0);
@@ -224,6 +229,35 @@ static void crew__idle_workers_are_parked_and_woken(void **state)
     crew_close(&crew);
     for (int i = 0; i < USUAL; i++)
         pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&all_have_come);
+}
+
+/* Come once, for two. */
+static void *take_both(void *arg)
+{
+    struct crew_work work;
+
+    (void)arg;
+    assert_true(crew_come(&crew, &work));
+    assert_true(crew_next(&crew, &work));
+    assert_false(crew_next(&crew, &work));
+    return NULL;
+}
+
+/* Symptom: all workers were parked, others were still on their way for whom there was no worker left, and
+ * so nobody was woken any more. */
+static void crew__nobody_parks_while_one_is_to_come(void **state)
+{
+    struct timespec until;
+    pthread_t thread;
+
+    (void)state;
+    add(2);
+    assert_int_equal(atomic_load(&calls), 2);
+    assert_int_equal(pthread_create(&thread, NULL, take_both, NULL), 0);
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 10;
+    assert_int_equal(pthread_timedjoin_np(thread, NULL, &until), 0);
 }
 
 int main(void)
@@ -234,6 +268,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(crew__answer_under_way_is_no_quiet, start, stop),
         cmocka_unit_test_setup_teardown(crew__one_that_waits_makes_room_for_another, start, stop),
         cmocka_unit_test_setup_teardown(crew__idle_workers_are_parked_and_woken, start_open, stop),
+        cmocka_unit_test_setup_teardown(crew__nobody_parks_while_one_is_to_come, start_open, stop),
         cmocka_unit_test_setup_teardown(crew__stall_brings_more, start_impatient, stop),
     };
 
