@@ -5,7 +5,6 @@
 #include "crypto/hmac.h"
 
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 
 enum { TAG_BYTES = 16, TAG_MAX = 256 };
@@ -21,13 +20,13 @@ static bool make_tag(const struct http_response *response, char out[TAG_MAX])
         {type, type ? strlen(type) : 0},
     };
     unsigned char digest[SHA256_BYTES];
-    char hex[2 * TAG_BYTES + 1];
     struct err err;
 
     if (crypto_sha256_parts(parts, ARRAY_LEN(parts), digest, &err) < 0)
         return false;
-    crypto_hex(digest, TAG_BYTES, hex);
-    snprintf(out, TAG_MAX, "\"%s\"", hex);
+    out[0] = '"';
+    crypto_hex(digest, TAG_BYTES, out + 1);
+    memcpy(out + 1 + 2 * TAG_BYTES, "\"", 2);
     return true;
 }
 
