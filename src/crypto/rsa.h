@@ -37,7 +37,8 @@ void rsa_key_free(struct rsa_key *key); /* NULL is fine */
 bool rsa_key_equal(const struct rsa_key *a, const struct rsa_key *b);
 
 /* *out: whether the signature of the message is the key's. The key remembers what it has found genuine. */
-int rsa_verify_rs256(const struct rsa_key *key, const void *message, size_t len, const void *signature,
-                     size_t signature_len, bool *out, struct err *err) MUST_CHECK;
+int rsa_verify_rs256(const struct rsa_key *key, const void *message, size_t len,
+                     const void *signature, size_t signature_len, bool *out, struct err *err)
+    MUST_CHECK;
 
 #endif

@@ -50,7 +50,8 @@ static void hmac__known_messages_have_known_digests(void **state)
 
 static void hmac__parts_are_one_message(void **state)
 {
-    const struct crypto_part parts[] = {{"1700000000000", 13}, {".", 1}, {NULL, 0}, {"{\"a\":1}", 7}};
+    const struct crypto_part parts[] = {
+        {"1700000000000", 13}, {".", 1}, {NULL, 0}, {"{\"a\":1}", 7}};
     const struct crypto_part whole = {"1700000000000.{\"a\":1}", 21};
     unsigned char a[HMAC_SHA256_BYTES];
     unsigned char b[HMAC_SHA256_BYTES];
