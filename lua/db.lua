@@ -140,7 +140,9 @@ end
 
 -- Handles -----------------------------------------------------------------------------------------
 
-local handles = {} -- name -> { native, columns by name, select = "SELECT … FROM …" }
+-- name -> { native, columns by name, their names in quotes, select = "SELECT … FROM …", order = " ORDER BY …"
+-- by the key, statements = what comes of the conditions that were there before }
+local handles = {}
 local natives = {} -- name -> the same, as the C side knows it
 
 local function quote(name)
@@ -148,17 +150,22 @@ local function quote(name)
 end
 
 local function make_handle(name, columns, writable)
-   local names, by_name = {}, {}
+   local names, by_name, quoted = {}, {}, {}
    for i, column in ipairs(columns) do
       names[i] = quote(column.name)
       by_name[column.name] = column
+      quoted[column.name] = names[i]
    end
    return {
       name = name,
       native = native.table(name, writable, columns),
       by_name = by_name,
+      quoted = quoted,
       select = ("SELECT %s FROM %s"):format(table.concat(names, ", "), quote(name)),
       key = columns[1].name, -- _id, or the id of WorkOS's objects
+      order = " ORDER BY " .. names[1],
+      statements = {},
+      statement_count = 0,
    }
 end
 
@@ -196,20 +203,26 @@ local operators = {
 local Query = {} -- the methods; scripts see them through a read-only proxy, never the metatable
 local query_metatable = { __index = read_only("a query", Query), __name = "query", __metatable = false }
 
+-- What a query has been told: its handle; where, the conditions as SQL, or nil; count, columns and values,
+-- what is bound in them; order, a list or nil; limit; after, the values of a cursor.
 local queries = setmetatable({}, { __mode = "k" })
+local nothing = {} -- the columns and values of a query without any; never written to
 
 local function check_query(query)
-   if not queries[query] then
+   local q = queries[query]
+   if not q then
       raise("call it with a colon on a query, such as ctx.db.query(\"todo_lists\"):all()")
    end
-   return queries[query]
+   return q
 end
 
+-- Returns the name in quotes.
 local function check_column(q, column)
-   if type(column) ~= "string" or not q.handle.by_name[column] then
+   local quoted = type(column) == "string" and q.handle.quoted[column]
+   if not quoted then
       native.unknown("column", column, sorted_keys(q.handle.by_name), q.handle.name)
    end
-   return quote(column)
+   return quoted
 end
 
 local function check_in(q, column, values)
@@ -250,13 +263,21 @@ local function check_where(q, column, op, value)
 end
 
 local function add_value(q, column, value)
-   q.count = q.count + 1
-   q.columns[q.count] = column
-   q.values[q.count] = value
+   local count = q.count + 1
+   q.count = count
+   if count == 1 then
+      q.columns, q.values = { column }, { value }
+   else
+      q.columns[count], q.values[count] = column, value
+   end
+end
+
+local function add_condition(q, condition)
+   q.where = q.where and q.where .. " AND " .. condition or condition
 end
 
 local function add_in(q, column, values)
-   local name, marks, or_null = quote(column), {}, ""
+   local name, marks, or_null = q.handle.quoted[column], {}, ""
    for _, value in ipairs(values) do
       if value == null then
          or_null = (" OR %s IS NULL"):format(name)
@@ -265,22 +286,22 @@ local function add_in(q, column, values)
          marks[#marks + 1] = "?"
       end
    end
-   q.where[#q.where + 1] = ("(%s IN (%s)%s)"):format(name, table.concat(marks, ","), or_null)
+   add_condition(q, ("(%s IN (%s)%s)"):format(name, table.concat(marks, ","), or_null))
 end
 
 -- What check_where has returned.
 local function add_where(q, column, sql_op, value)
-   local name = quote(column)
+   local name = q.handle.quoted[column]
    if sql_op == "in" then
       add_in(q, column, value)
    elseif value == null then
-      q.where[#q.where + 1] = name .. (sql_op == "=" and " IS NULL" or " IS NOT NULL")
+      add_condition(q, name .. (sql_op == "=" and " IS NULL" or " IS NOT NULL"))
    else
       add_value(q, column, value)
       if sql_op == "<>" then
-         q.where[#q.where + 1] = name .. " IS NOT ?" -- rows without a value differ from every value
+         add_condition(q, name .. " IS NOT ?") -- rows without a value differ from every value
       else
-         q.where[#q.where + 1] = ("%s %s ?"):format(name, sql_op)
+         add_condition(q, name .. " " .. sql_op .. " ?")
       end
    end
 end
@@ -318,6 +339,7 @@ function Query:order_by(column, direction)
    if q.after then
       raise("order_by comes before after")
    end
+   q.order = q.order or {}
    q.order[#q.order + 1] = { column = column, desc = direction == "desc" }
    return self
 end
@@ -334,14 +356,14 @@ end
 -- The order that is asked for, and the key behind it: so every order is total, and a page begins
 -- exactly where the last one ended, whatever was added in between.
 local function total_order(q)
-   local order, key = {}, q.handle.key
-   for i, by in ipairs(q.order) do
+   local order, asked, key = {}, q.order or {}, q.handle.key
+   for i, by in ipairs(asked) do
       order[i] = by
       if by.column == key then
          return order
       end
    end
-   order[#order + 1] = { column = key, desc = #q.order > 0 and q.order[#q.order].desc }
+   order[#order + 1] = { column = key, desc = #asked > 0 and asked[#asked].desc }
    return order
 end
 
@@ -369,35 +391,59 @@ local function after_sql(q, order, add)
    return "(" .. table.concat(alternatives, " OR ") .. ")"
 end
 
--- WHERE …, ORDER BY …, and the columns and values to bind, as lists of their own: the query stays
--- as it is and can be run again.
-local function build(q)
-   local columns = table.move(q.columns, 1, q.count, 1, {})
-   local values = table.move(q.values, 1, q.count, 1, {})
-   local count = q.count
-   local where = table.move(q.where, 1, #q.where, 1, {})
-   local order = total_order(q)
-   if q.after then
-      where[#where + 1] = after_sql(q, order, function(column, value)
-         count = count + 1
-         columns[count], values[count] = column, value
-      end)
-   end
+-- " ORDER BY …"
+local function order_sql(q, order)
    local by = {}
    for i, o in ipairs(order) do
-      by[i] = quote(o.column) .. (o.desc and " DESC" or "")
+      by[i] = q.handle.quoted[o.column] .. (o.desc and " DESC" or "")
    end
-   return #where > 0 and " WHERE " .. table.concat(where, " AND ") or "",
-      " ORDER BY " .. table.concat(by, ", "), columns, values, count
+   return " ORDER BY " .. table.concat(by, ", ")
+end
+
+-- The conditions, or nil, and the columns and values to bind. Behind a cursor there are more of them, in
+-- lists of their own: the query stays as it is and can be run again.
+local function conditions(q)
+   local count, columns, values = q.count, q.columns, q.values
+   if not q.after then
+      return q.where, columns, values, count
+   end
+   columns, values = table.move(columns, 1, count, 1, {}), table.move(values, 1, count, 1, {})
+   local after = after_sql(q, total_order(q), function(column, value)
+      count = count + 1
+      columns[count], values[count] = column, value
+   end)
+   return q.where and q.where .. " AND " .. after or after, columns, values, count
+end
+
+local function select_sql(q, where, order)
+   return q.handle.select .. (where and " WHERE " .. where or "") .. order .. " LIMIT ?"
+end
+
+local STATEMENTS_MAX, CONDITIONS_MAX = 100, 200 -- of a table; and bytes
+
+-- The same text for the same conditions, which is also how the statement is found most quickly.
+local function kept_sql(q, where)
+   local t, conditions_text = q.handle, where or ""
+   local sql = t.statements[conditions_text]
+   if not sql then
+      sql = select_sql(q, where, t.order)
+      if #conditions_text <= CONDITIONS_MAX then
+         if t.statement_count >= STATEMENTS_MAX then
+            t.statements, t.statement_count = {}, 0
+         end
+         t.statements[conditions_text], t.statement_count = sql, t.statement_count + 1
+      end
+   end
+   return sql
 end
 
 local function rows(q, limit)
-   local where, order, columns, values, count = build(q)
+   local where, columns, values, count = conditions(q)
+   local sql = q.order and select_sql(q, where, order_sql(q, total_order(q))) or kept_sql(q, where)
    if q.limit and (not limit or q.limit < limit) then
       limit = q.limit
    end
-   return native.select(q.handle.native, q.handle.select .. where .. order .. " LIMIT ?",
-      columns, values, count, limit or -1)
+   return native.select(q.handle.native, sql, columns, values, count, limit or -1)
 end
 
 -- Where the next page begins: the last row's values of the order, as a text.
@@ -473,8 +519,9 @@ end
 
 function Query:count()
    local q = check_query(self)
-   local where, _, columns, values, count = build(q)
-   local n = native.count(q.handle.native, ("SELECT count(*) FROM %s%s"):format(quote(q.handle.name), where),
+   local where, columns, values, count = conditions(q)
+   local n = native.count(q.handle.native,
+      ("SELECT count(*) FROM %s%s"):format(quote(q.handle.name), where and " WHERE " .. where or ""),
       columns, values, count)
    return q.limit and math.min(n, q.limit) or n
 end
@@ -489,7 +536,7 @@ end
 
 local function query(name)
    local q = setmetatable({}, query_metatable)
-   queries[q] = { handle = handle(name), where = {}, columns = {}, values = {}, count = 0, order = {} }
+   queries[q] = { handle = handle(name), count = 0, columns = nothing, values = nothing }
    return q
 end
 
@@ -530,21 +577,31 @@ end
 
 -- What scripts get --------------------------------------------------------------------------------
 
+local user_sql = {} -- column -> its statement
+
 local function user_by(column, value, collate)
    local users = handle("workos_users")
    if value == nil then
       return nil
    end
    native.check(users.native, column, value)
-   return native.select(users.native,
-      ("%s WHERE %s = ?%s ORDER BY created_at DESC LIMIT ?"):format(users.select, quote(column), collate or ""),
-      { column }, { value }, 1, 1)[1]
+   local sql = user_sql[column]
+   if not sql then
+      sql = ("%s WHERE %s = ?%s ORDER BY created_at DESC LIMIT ?"):format(users.select, quote(column), collate or "")
+      user_sql[column] = sql
+   end
+   return native.select(users.native, sql, { column }, { value }, 1, 1)[1]
 end
 
 -- The row of one of the mirror's tables, by WorkOS's id.
 local function find(name, id)
    local t = handle(name)
-   return native.select(t.native, t.select .. ' WHERE "id" = ? LIMIT ?', { "id" }, { id }, 1, 1)[1]
+   local sql = t.find
+   if not sql then
+      sql = t.select .. ' WHERE "id" = ? LIMIT ?'
+      t.find = sql
+   end
+   return native.select(t.native, sql, { "id" }, { id }, 1, 1)[1]
 end
 
 local row = native.row_functions(natives, function(name)

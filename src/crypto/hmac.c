@@ -1,50 +1,58 @@
 /* SPDX-License-Identifier: MIT */
 #include "crypto/hmac.h"
 
+#include "crypto/sha256.h"
+
 #include <limits.h>
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/params.h>
 #include <openssl/rand.h>
 #include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK_BYTES = 64 }; /* of SHA-256 */
 
 /*
- * The template has hashed the padded key already. A use duplicates it and goes on from there, so
- * that the template is only ever read, and any number of threads may use it.
+ * HMAC is hash(outer || hash(inner || message)) (RFC 2104): both digests have taken the padded key
+ * already. A use copies them and goes on from there, so that they are only ever read, and any number of
+ * threads may use them. OpenSSL's own HMAC would copy more, and be looked up and set up for each use.
  */
 struct hmac_key {
-    EVP_MAC_CTX *template;
+    EVP_MD_CTX *inner, *outer;
 };
+
+static bool begin(EVP_MD_CTX **out, const unsigned char block[BLOCK_BYTES], unsigned char pad)
+{
+    const EVP_MD *method = sha256_method();
+    unsigned char padded[BLOCK_BYTES];
+    bool ok;
+
+    *out = EVP_MD_CTX_new();
+    for (size_t i = 0; i < BLOCK_BYTES; i++)
+        padded[i] = block[i] ^ pad;
+    ok = method && *out && EVP_DigestInit_ex(*out, method, NULL) &&
+         EVP_DigestUpdate(*out, padded, BLOCK_BYTES);
+    crypto_wipe(padded, sizeof(padded));
+    return ok;
+}
 
 int hmac_key_new(struct hmac_key **out, const void *secret, size_t len, struct err *err)
 {
-    char digest[] = "SHA256";
-    const OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
-        OSSL_PARAM_construct_end(),
-    };
-    struct hmac_key *key = NULL;
-    EVP_MAC *mac = NULL;
-    int rc;
+    struct hmac_key *key = calloc(1, sizeof(*key));
+    unsigned char block[BLOCK_BYTES] = {0};
+    int rc = 0;
 
-    /* OpenSSL takes a NULL key for "keep the one that is set": an empty secret needs an address. */
-    if (len == 0)
-        secret = "";
-    key = calloc(1, sizeof(*key));
-    mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
-    if (key && mac)
-        key->template = EVP_MAC_CTX_new(mac);
-    if (!key || !key->template || !EVP_MAC_init(key->template, secret, len, params)) {
+    if (len > BLOCK_BYTES)
+        rc = crypto_sha256(secret, len, block, err);
+    else if (len > 0)
+        memcpy(block, secret, len);
+    if (rc == 0 && (!key || !begin(&key->inner, block, 0x36) || !begin(&key->outer, block, 0x5c)))
         rc = err_set(err, ERR_NOMEM, "cannot prepare an HMAC key: OpenSSL refused");
-        goto out;
-    }
-    *out = key;
-    key = NULL;
-    rc = 0;
-out:
-    EVP_MAC_free(mac);
-    hmac_key_free(key);
+    crypto_wipe(block, sizeof(block));
+    if (rc < 0)
+        hmac_key_free(key);
+    else
+        *out = key;
     return rc;
 }
 
@@ -52,21 +60,23 @@ void hmac_key_free(struct hmac_key *key)
 {
     if (!key)
         return;
-    EVP_MAC_CTX_free(key->template); /* cleanses its copy of the key */
+    EVP_MD_CTX_free(key->inner); /* cleanses what it has taken of the key */
+    EVP_MD_CTX_free(key->outer);
     free(key);
 }
 
-int hmac_sha256(const struct hmac_key *key, const struct hmac_part *parts, size_t count,
+int hmac_sha256(const struct hmac_key *key, const struct crypto_part *parts, size_t count,
                 unsigned char out[HMAC_SHA256_BYTES], struct err *err)
 {
-    EVP_MAC_CTX *ctx = EVP_MAC_CTX_dup(key->template);
-    size_t len = 0;
-    bool ok = ctx != NULL;
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    unsigned char digest[HMAC_SHA256_BYTES];
+    bool ok = ctx && EVP_MD_CTX_copy_ex(ctx, key->inner);
 
     for (size_t i = 0; ok && i < count; i++)
-        ok = parts[i].len == 0 || EVP_MAC_update(ctx, parts[i].bytes, parts[i].len);
-    ok = ok && EVP_MAC_final(ctx, out, &len, HMAC_SHA256_BYTES) && len == HMAC_SHA256_BYTES;
-    EVP_MAC_CTX_free(ctx);
+        ok = parts[i].len == 0 || EVP_DigestUpdate(ctx, parts[i].bytes, parts[i].len);
+    ok = ok && EVP_DigestFinal_ex(ctx, digest, NULL) && EVP_MD_CTX_copy_ex(ctx, key->outer) &&
+         EVP_DigestUpdate(ctx, digest, sizeof(digest)) && EVP_DigestFinal_ex(ctx, out, NULL);
+    EVP_MD_CTX_free(ctx); /* cleanses it, too */
     return ok ? 0 : err_set(err, ERR_NOMEM, "cannot compute an HMAC: OpenSSL refused");
 }
 

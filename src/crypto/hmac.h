@@ -10,6 +10,7 @@
 #define CRYPTO_HMAC_H
 
 #include "base/err.h"
+#include "crypto/digest.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,16 +19,10 @@ enum { HMAC_SHA256_BYTES = 32, HMAC_SHA256_HEX = 64 };
 
 struct hmac_key;
 
-/* One piece of the message; the pieces are taken one after the other. */
-struct hmac_part {
-    const void *bytes;
-    size_t len;
-};
-
 int hmac_key_new(struct hmac_key **out, const void *secret, size_t len, struct err *err) MUST_CHECK;
 void hmac_key_free(struct hmac_key *key);
 
-int hmac_sha256(const struct hmac_key *key, const struct hmac_part *parts, size_t count,
+int hmac_sha256(const struct hmac_key *key, const struct crypto_part *parts, size_t count,
                 unsigned char out[HMAC_SHA256_BYTES], struct err *err) MUST_CHECK;
 
 /* Takes as long whether the bytes are equal or not. */

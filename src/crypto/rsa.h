@@ -10,6 +10,7 @@
  * Ownership  the bytes passed in are not kept.
  * Errors     ERR_INVALID: no such key is taken, and why. ERR_NOMEM when OpenSSL has no memory. Nothing
  *            stays in the thread's error queue of OpenSSL's.
+ * Memory     64 KiB for a key that has verified something, for what it has found genuine.
  * Limits     RSA_BITS_MIN to RSA_BITS_MAX; an odd exponent from 3 to 64 bits.
  */
 #ifndef CRYPTO_RSA_H
@@ -35,7 +36,7 @@ void rsa_key_free(struct rsa_key *key); /* NULL is fine */
 
 bool rsa_key_equal(const struct rsa_key *a, const struct rsa_key *b);
 
-/* *out: whether the signature of the message is the key's. */
+/* *out: whether the signature of the message is the key's. The key remembers what it has found genuine. */
 int rsa_verify_rs256(const struct rsa_key *key, const void *message, size_t len,
                      const void *signature, size_t signature_len, bool *out, struct err *err)
     MUST_CHECK;

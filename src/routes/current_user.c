@@ -78,7 +78,9 @@ static void put_row(struct stmt *stmt, const struct script_table *table, struct 
 
         if (!is_shown(column))
             continue;
-        buf_printf(out, "%c\"%s\":", at ? ',' : '{', column->name);
+        buf_puts(out, at ? ",\"" : "{\"");
+        buf_puts(out, column->name);
+        buf_puts(out, "\":");
         put_value(stmt, at++, column->type, out);
     }
     buf_putc(out, '}');

@@ -5,28 +5,28 @@
 #include "crypto/hmac.h"
 
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 
 enum { TAG_BYTES = 16, TAG_MAX = 256 };
 
-/* A strong tag: the same bytes of the same type. False when there is no memory for one. */
+/* A strong tag: the same bytes of the same type, which has no '\0' in it. False when there is no memory
+ * for one. */
 static bool make_tag(const struct http_response *response, char out[TAG_MAX])
 {
     const char *type = http_response_type(response);
-    unsigned char digest[SHA256_BYTES + HTTP_TYPE_MAX] = {
-        0}; /* of the body, and the type behind it */
-    char hex[2 * TAG_BYTES + 1];
+    const struct crypto_part parts[] = {
+        {buf_text(&response->body), response->body.len},
+        {"", 1},
+        {type, type ? strlen(type) : 0},
+    };
+    unsigned char digest[SHA256_BYTES];
     struct err err;
 
-    if (crypto_sha256(buf_text(&response->body), response->body.len, digest, &err) < 0)
+    if (crypto_sha256_parts(parts, ARRAY_LEN(parts), digest, &err) < 0)
         return false;
-    if (type)
-        memcpy(digest + SHA256_BYTES, type, strnlen(type, HTTP_TYPE_MAX));
-    if (crypto_sha256(digest, sizeof(digest), digest, &err) < 0)
-        return false;
-    crypto_hex(digest, TAG_BYTES, hex);
-    snprintf(out, TAG_MAX, "\"%s\"", hex);
+    out[0] = '"';
+    crypto_hex(digest, TAG_BYTES, out + 1);
+    memcpy(out + 1 + 2 * TAG_BYTES, "\"", 2);
     return true;
 }
 

@@ -21,25 +21,39 @@ struct edition {
     atomic_int users;
 };
 
+/* One who waits for a place, on his own stack. */
+struct waiter {
+    struct waiter *next;
+    pthread_cond_t wake;
+    int64_t began_ms;
+    bool is_woken;        /* to take what is idle, and hasn't looked yet */
+    struct reader *given; /* one that was never idle: he has left the line */
+};
+
 struct readers {
     char *db_path, *wal_path;
     size_t usual;
     _Atomic int64_t next_look_ms; /* at the log */
 
+    /* Who begins a snapshot counts it, then looks for a pause; who makes a pause says so, then looks at
+     * the count: one of the two sees the other. */
+    atomic_size_t snapshots;         /* begun, not ended */
+    _Atomic int64_t paused_until_ms; /* monotonic */
+
     pthread_mutex_t lock;
-    pthread_cond_t returned; /* a place came back, or may be made */
-    pthread_cond_t swapped;  /* or nothing came of it */
-    pthread_cond_t emptied;  /* no snapshot is left */
+    pthread_cond_t swapped; /* or nothing came of it */
+    pthread_cond_t emptied; /* no snapshot is left */
 
     /* guarded by lock */
     struct edition *edition; /* NULL before the first script */
     uint64_t editions;       /* how many there have been */
     bool installing;
     struct reader *idle; /* the one that was used last comes first: its memory is warm */
+    size_t idle_count;
     size_t count;        /* idle, in use, or being made */
-    size_t waiting;
-    size_t snapshots;        /* begun, not ended */
-    int64_t paused_until_ms; /* monotonic */
+    struct waiter *line; /* who has waited longest comes first */
+    size_t waiting;      /* in line */
+    size_t woken;        /* of those */
 };
 
 /* ------------------------------------------------------------------------- editions */
@@ -178,64 +192,173 @@ static int bring_up_to_date(struct reader *reader, const struct edition *edition
     return rc;
 }
 
-/* ------------------------------------------------------------------------- the pool */
+/* ------------------------------------------------------------------------- waiting for one */
+
+/* All of these with the lock held. */
+
+static void push_idle(struct readers *readers, struct reader *reader)
+{
+    reader->next = readers->idle;
+    readers->idle = reader;
+    readers->idle_count++;
+}
+
+/* A place, or NULL: make one, it is counted already. False: all are taken, and there may be no more. */
+static bool take_idle(struct readers *readers, size_t limit, struct reader **out)
+{
+    *out = readers->idle;
+    if (*out) {
+        readers->idle = (*out)->next;
+        readers->idle_count--;
+        return true;
+    }
+    if (readers->count >= limit)
+        return false;
+    readers->count++;
+    return true;
+}
+
+static void join_line(struct readers *readers, struct waiter *waiter)
+{
+    struct waiter **at = &readers->line;
+
+    while (*at)
+        at = &(*at)->next;
+    *at = waiter;
+    readers->waiting++;
+}
+
+static void leave_line(struct readers *readers, struct waiter *waiter)
+{
+    struct waiter **at = &readers->line;
+
+    while (*at != waiter)
+        at = &(*at)->next;
+    *at = waiter->next;
+    readers->waiting--;
+    readers->woken -= waiter->is_woken;
+    waiter->is_woken = false;
+}
+
+/* The first one who isn't on his way yet. */
+static void wake_one(struct readers *readers)
+{
+    struct waiter *waiter = readers->line;
+
+    while (waiter && waiter->is_woken)
+        waiter = waiter->next;
+    if (!waiter)
+        return;
+    waiter->is_woken = true;
+    readers->woken++;
+    pthread_cond_signal(&waiter->wake);
+}
+
+/*
+ * Whoever comes next may take an idle place before the one who was woken for it is there: nothing stands
+ * still meanwhile, and no more are woken than there are places. Only who has been overtaken for
+ * READERS_FAIR_MS is given his place by hand.
+ */
+static void return_place(struct readers *readers, struct reader *reader)
+{
+    struct waiter *first = readers->line;
+
+    if (first && clock_mono_ms() - first->began_ms >= READERS_FAIR_MS) {
+        leave_line(readers, first);
+        first->given = reader;
+        pthread_cond_signal(&first->wake);
+        return;
+    }
+    push_idle(readers, reader);
+    if (readers->woken < readers->idle_count)
+        wake_one(readers);
+}
+
+/* In line; the lock is given up meanwhile. */
+static int wait_in_line(struct readers *readers, struct waiter *self, int most_ms,
+                        struct reader **out, struct err *err)
+{
+    int64_t waited_ms = 0;
+
+    for (;;) {
+        struct timespec until;
+
+        until =
+            thread_after_ms((waited_ms < READERS_GROW_MS ? READERS_GROW_MS : most_ms) - waited_ms);
+        pthread_cond_clockwait(&self->wake, &readers->lock, CLOCK_MONOTONIC, &until);
+        *out = self->given;
+        if (*out)
+            return 0;
+        waited_ms = clock_mono_ms() - self->began_ms;
+        if (take_idle(readers, waited_ms >= READERS_GROW_MS ? READERS_MAX : readers->usual, out))
+            break;
+        if (waited_ms >= most_ms) {
+            leave_line(readers, self);
+            return err_set(err, ERR_BUSY, "all %d places for reading are taken", READERS_MAX);
+        }
+        readers->woken -= self->is_woken;
+        self->is_woken = false;
+    }
+    leave_line(readers, self);
+    if (readers->count < readers->usual || readers->woken < readers->idle_count)
+        wake_one(readers); /* for what is there besides */
+    return 0;
+}
 
 /* Called and left with the lock held; may give it up meanwhile. A place, or NULL: make one, it is
  * counted already; or ERR_BUSY. */
 static int wait_for_place(struct readers *readers, struct reader **out, struct err *err)
 {
-    int64_t began_ms = clock_mono_ms(), waited_ms = 0;
     int most_ms = readers->waiting < READERS_CROWD ? READERS_WAIT_MS : READERS_CROWDED_WAIT_MS;
+    struct waiter self = {0};
+    int rc;
 
-    for (;;) {
-        size_t limit = waited_ms >= READERS_GROW_MS ? READERS_MAX : readers->usual;
-        struct timespec until;
-
-        *out = readers->idle;
-        if (*out) {
-            readers->idle = (*out)->next;
-            return 0;
-        }
-        if (readers->count < limit) {
-            readers->count++;
-            return 0;
-        }
-        if (waited_ms >= most_ms)
-            return err_set(err, ERR_BUSY, "all %d places for reading are taken", READERS_MAX);
-        until =
-            thread_after_ms((waited_ms < READERS_GROW_MS ? READERS_GROW_MS : most_ms) - waited_ms);
-        readers->waiting++;
-        pthread_cond_clockwait(&readers->returned, &readers->lock, CLOCK_MONOTONIC, &until);
-        readers->waiting--;
-        waited_ms = clock_mono_ms() - began_ms;
-    }
+    if (take_idle(readers, readers->usual, out))
+        return 0;
+    self.began_ms = clock_mono_ms();
+    pthread_cond_init(&self.wake, NULL);
+    join_line(readers, &self);
+    rc = wait_in_line(readers, &self, most_ms, out, err);
+    pthread_cond_destroy(&self.wake);
+    return rc;
 }
+
+/* ------------------------------------------------------------------------- the pool */
 
 static void forget_place(struct readers *readers, struct reader *reader)
 {
     free_reader(reader);
     pthread_mutex_lock(&readers->lock);
     readers->count--;
-    pthread_cond_signal(&readers->returned);
+    wake_one(readers); /* it may be made anew */
     pthread_mutex_unlock(&readers->lock);
+}
+
+/* With the lock held. */
+static bool is_up_to_date(const struct readers *readers, const struct reader *reader)
+{
+    return reader && reader->script && reader->edition == readers->editions;
 }
 
 int readers_take(struct readers *readers, struct reader **out, struct err *err)
 {
     struct edition *edition = NULL;
     struct reader *reader = NULL;
+    bool is_ready = false;
     int rc;
 
     pthread_mutex_lock(&readers->lock);
     rc = wait_for_place(readers, &reader, err);
-    if (rc == 0)
-        edition = use_edition(readers);
+    if (rc == 0) {
+        is_ready = is_up_to_date(readers, reader);
+        edition = is_ready ? NULL : use_edition(readers);
+    }
     pthread_mutex_unlock(&readers->lock);
     if (rc < 0)
         return rc;
     if (!reader)
         rc = new_reader(&reader, readers, err);
-    if (rc == 0)
+    if (rc == 0 && !is_ready)
         rc = bring_up_to_date(reader, edition, err);
     readers_put_edition(edition);
     if (rc < 0) {
@@ -248,50 +371,47 @@ int readers_take(struct readers *readers, struct reader **out, struct err *err)
 
 void readers_give_back(struct readers *readers, struct reader *reader)
 {
-    bool is_one_too_many;
+    bool is_broken = db_trouble(reader->db) ||
+                     db_in_transaction(reader->db); /* it couldn't be ended: its snapshot must go */
+    bool is_kept;
 
     pthread_mutex_lock(&readers->lock);
-    is_one_too_many =
-        (readers->count > readers->usual && !readers->waiting) || db_trouble(reader->db) ||
-        db_in_transaction(reader->db); /* it couldn't be ended: its snapshot must not stay */
-    if (!is_one_too_many) {
-        reader->next = readers->idle;
-        readers->idle = reader;
-        pthread_cond_signal(&readers->returned);
-    }
+    is_kept = !is_broken && (readers->count <= readers->usual || readers->waiting > 0);
+    if (is_kept)
+        return_place(readers, reader);
     pthread_mutex_unlock(&readers->lock);
-    if (is_one_too_many)
+    if (!is_kept)
         forget_place(readers, reader);
 }
 
-/* How long a pause still takes; when there is none the snapshot is counted. */
-static int64_t pause_or_count(struct readers *readers)
-{
-    int64_t left_ms;
+/* ------------------------------------------------------------------------- snapshots */
 
-    pthread_mutex_lock(&readers->lock);
-    left_ms = readers->paused_until_ms - clock_mono_ms();
-    if (left_ms <= 0)
-        readers->snapshots++;
+static bool is_paused(struct readers *readers)
+{
+    int64_t until_ms = atomic_load(&readers->paused_until_ms);
+
+    return until_ms != 0 && until_ms > clock_mono_ms();
+}
+
+static void uncount_snapshot(struct readers *readers)
+{
+    if (atomic_fetch_sub(&readers->snapshots, 1) > 1 || !is_paused(readers))
+        return;
+    pthread_mutex_lock(&readers->lock); /* or who has just looked would sleep through it */
+    pthread_cond_signal(&readers->emptied);
     pthread_mutex_unlock(&readers->lock);
-    return left_ms;
 }
 
 static void count_snapshot(struct readers *readers)
 {
     const struct timespec moment = {.tv_nsec = 10000000};
 
-    while (pause_or_count(readers) > 0)
+    atomic_fetch_add(&readers->snapshots, 1);
+    while (is_paused(readers)) {
+        uncount_snapshot(readers);
         nanosleep(&moment, NULL); /* rare, and over soon */
-}
-
-static void uncount_snapshot(struct readers *readers)
-{
-    pthread_mutex_lock(&readers->lock);
-    readers->snapshots--;
-    if (readers->snapshots == 0)
-        pthread_cond_signal(&readers->emptied);
-    pthread_mutex_unlock(&readers->lock);
+        atomic_fetch_add(&readers->snapshots, 1);
+    }
 }
 
 int readers_begin(struct reader *reader, struct err *err)
@@ -340,10 +460,10 @@ void readers_pause(struct readers *readers)
     int rc = 0;
 
     pthread_mutex_lock(&readers->lock);
-    readers->paused_until_ms = clock_mono_ms() + READERS_PAUSE_MS + READERS_MOMENT_MS;
-    while (readers->snapshots > 0 && rc == 0)
+    atomic_store(&readers->paused_until_ms, clock_mono_ms() + READERS_PAUSE_MS + READERS_MOMENT_MS);
+    while (atomic_load(&readers->snapshots) > 0 && rc == 0)
         rc = pthread_cond_clockwait(&readers->emptied, &readers->lock, CLOCK_MONOTONIC, &until);
-    readers->paused_until_ms = clock_mono_ms() + READERS_MOMENT_MS;
+    atomic_store(&readers->paused_until_ms, clock_mono_ms() + READERS_MOMENT_MS);
     pthread_mutex_unlock(&readers->lock);
 }
 
@@ -371,7 +491,6 @@ int readers_new(struct readers **out, const char *db_path, struct err *err)
     }
     readers->usual = usual < 2 ? 2 : usual > READERS_MAX ? READERS_MAX : usual;
     pthread_mutex_init(&readers->lock, NULL);
-    pthread_cond_init(&readers->returned, NULL);
     pthread_cond_init(&readers->swapped, NULL);
     pthread_cond_init(&readers->emptied, NULL);
     *out = readers;
@@ -389,7 +508,6 @@ void readers_free(struct readers *readers)
         free_reader(reader);
     }
     readers_put_edition(readers->edition);
-    pthread_cond_destroy(&readers->returned);
     pthread_cond_destroy(&readers->swapped);
     pthread_cond_destroy(&readers->emptied);
     pthread_mutex_destroy(&readers->lock);

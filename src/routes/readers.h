@@ -9,8 +9,9 @@
  *
  * There are as many places as processors, made when they are first needed. Only when somebody has
  * waited READERS_GROW_MS, since functions are slow, more are made, up to max; those beyond the usual
- * number go when nobody waits for them. While READERS_CROWD wait, whoever else comes waits only
- * READERS_CROWDED_WAIT_MS: the threads that wait are those that all requests come in with.
+ * number go when nobody waits for them. Who comes may go before those who wait, who must wake up first;
+ * but not before one who has waited READERS_FAIR_MS. While READERS_CROWD wait, whoever else comes waits
+ * only READERS_CROWDED_WAIT_MS: the threads that wait are those that all requests come in with.
  *
  * A new script reaches the places before their next use. A snapshot may be of the new schema a moment
  * before the script is swapped: whoever got an error asks readers_is_outdated, which waits for a swap
@@ -42,6 +43,7 @@
 enum {
     READERS_MAX = 32,
     READERS_GROW_MS = 20,
+    READERS_FAIR_MS = 15,
     READERS_WAIT_MS = 2000,
     READERS_CROWD = 64,
     READERS_CROWDED_WAIT_MS = 100,

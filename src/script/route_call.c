@@ -76,8 +76,10 @@ static int l_run_route(lua_State *L)
 
     lua_settop(L, 0);
     push_request(L);
-    lua_getfield(L, REQUEST, "params"); /* a path that can't be decoded ends it here */
-    lua_pop(L, 1);
+    if (!route_static_path(run->route)) {
+        lua_getfield(L, REQUEST, "params"); /* a path that can't be decoded ends it here */
+        lua_pop(L, 1);
+    }
     push_function(L, "routes", run->route->name);
     lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_CTX);
     lua_pushvalue(L, REQUEST);

@@ -115,7 +115,7 @@ static enum signature_status compare(const struct signing_keys *keys, struct pie
                                      struct piece v1, const char *body, size_t body_len,
                                      size_t *out_key)
 {
-    const struct hmac_part parts[] = {{t.at, t.len}, {".", 1}, {body, body_len}};
+    const struct crypto_part parts[] = {{t.at, t.len}, {".", 1}, {body, body_len}};
     bool fits = false;
 
     for (size_t i = 0; i < keys->count; i++) {
@@ -181,7 +181,7 @@ int signature_make(const struct signing_keys *keys, size_t key, int64_t timestam
 {
     char t[24];
     int t_len = snprintf(t, sizeof(t), "%" PRId64 ".", timestamp_ms);
-    const struct hmac_part parts[] = {{t, (size_t)t_len}, {body, body_len}};
+    const struct crypto_part parts[] = {{t, (size_t)t_len}, {body, body_len}};
     unsigned char mac[HMAC_SHA256_BYTES];
     int rc = hmac_sha256(keys->keys[key], parts, ARRAY_LEN(parts), mac, err);
 

@@ -10,16 +10,22 @@
  *     new, update, duplicate   webhooks in batches of BATCH: what a busy server pays for each
  *     single                   new users one at a time, a commit for each
  *     action                   one at a time; nothing is written
+ *     get                      a GET route that reads a row
+ *     get_token                the same, of whoever the access token is
+ *     user                     GET /workos/user
  *
  * Batches don't form by chance here: a first job keeps the writer until all the others wait. A line is
  * printed for each part: its name, how many events, and how many blocks of memory were allocated.
  *
  * The process's malloc is counted, and then is glibc's own.
  */
+#include "auth/auth.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "routes/routes.h"
 #include "script/script.h"
 #include "store/writer.h"
+#include "token.h"
 #include "traffic.h"
 #include "unit/workos/receive.h"
 #include "workos/mirror.h"
@@ -41,9 +47,9 @@
 #define CALLGRIND_DUMP_STATS_AT(name) (void)(name)
 #endif
 
-enum { BATCH = 32, BATCHES = 10, SINGLES = 100, ACTIONS = 200, PATH_ROOM = 4096 };
+enum { BATCH = 32, BATCHES = 10, SINGLES = 100, ACTIONS = 200, GETS = 200, PATH_ROOM = 4096 };
 
-static const char seed[] = "GUARD0";
+static const char seed[] = TOKEN_SEED;
 
 /* ------------------------------------------------------------------------ allocations */
 
@@ -75,6 +81,8 @@ void *realloc(void *block, size_t size)
 
 static struct workos *workos;
 static struct signing_keys *action_keys, *webhook_keys;
+static struct routes *routes; /* NULL until their parts come */
+static struct auth *auth;
 
 static void must(int rc, const struct err *err)
 {
@@ -84,16 +92,40 @@ static void must(int rc, const struct err *err)
     }
 }
 
+static void install(const char *handlers)
+{
+    struct script_opts opts = {.path = handlers,
+                               .memory_bytes = 64 << 20,
+                               .event_timeout_ms = 60000,
+                               .action_timeout_ms = 60000};
+    struct buf report = BUF_INIT(65536);
+    struct script *script;
+    struct err err;
+
+    opts.tables = mirror_script_tables(&opts.table_count);
+    must(script_load(&script, &opts, &err), &err);
+    must(workos_install(workos, script, &report, &err), &err);
+    buf_release(&report);
+}
+
+static void installing(void *arg)
+{
+    (void)arg;
+    if (routes)
+        routes_installing(routes);
+}
+
+static void installed(void *arg, const struct script *script)
+{
+    (void)arg;
+    if (routes)
+        routes_installed(routes, script);
+}
+
 static void open_service(const char *folder, const char *handlers, struct db **out_db)
 {
     static char note_path[PATH_ROOM];
     char path[PATH_ROOM];
-    struct script_opts script_opts = {.path = handlers,
-                                      .memory_bytes = 64 << 20,
-                                      .event_timeout_ms = 60000,
-                                      .action_timeout_ms = 60000};
-    struct buf report = BUF_INIT(65536);
-    struct script *script;
     struct err err;
 
     snprintf(path, sizeof(path), "%s/guard.db", folder);
@@ -108,14 +140,60 @@ static void open_service(const char *folder, const char *handlers, struct db **o
                                      .retention_days = 30,
                                      .handler_timeout_ms = 60000,
                                      .action_timeout_ms = 60000,
-                                     .note_path = note_path};
+                                     .note_path = note_path,
+                                     .installing = installing,
+                                     .installed = installed};
     must(workos_open(&workos, &opts, &err), &err);
-    script_opts.tables = mirror_script_tables(&script_opts.table_count);
-    must(script_load(&script, &script_opts, &err), &err);
-    must(workos_install(workos, script, &report, &err), &err);
+    install(handlers);
     must(signing_keys_new(&webhook_keys, TRAFFIC_WEBHOOK_SECRET, &err), &err);
     must(signing_keys_new(&action_keys, TRAFFIC_ACTION_SECRET, &err), &err);
-    buf_release(&report);
+}
+
+static const char routes_text[] =
+    "authkit.routes {\n"
+    "   ['GET /lists'] = function(ctx, request)\n"
+    "      return ctx.db.query('todo_lists'):where('user_id', request.query.user):all()\n"
+    "   end,\n"
+    "   ['GET /mine'] = function(ctx, request)\n"
+    "      local user = ctx.auth.require()\n"
+    "      return ctx.db.query('todo_lists'):where('user_id', user.id):all()\n"
+    "   end,\n"
+    "}\n";
+
+/* A file of the folder, with what is in the file named first (NULL: none), and the text behind it. */
+static void write_file(const char *path, const char *first, const char *text)
+{
+    FILE *out = fopen(path, "w"), *in = first ? fopen(first, "r") : NULL;
+    int c;
+
+    if (!out || (first && !in))
+        abort();
+    while (in && (c = getc(in)) != EOF)
+        putc(c, out);
+    fputs(text, out);
+    if (in)
+        fclose(in);
+    fclose(out);
+}
+
+/* The same service with routes, and another script. */
+static void open_routes(const char *folder, const char *handlers)
+{
+    char db_path[PATH_ROOM], script_path[PATH_ROOM], key_path[PATH_ROOM], url[PATH_ROOM + 8];
+    struct auth_opts auth_opts = {
+        .jwks_url = url, .client_id = TOKEN_CLIENT_ID, .issuers = TOKEN_ISSUER};
+    struct err err;
+
+    snprintf(db_path, sizeof(db_path), "%s/guard.db", folder);
+    snprintf(script_path, sizeof(script_path), "%s/routes.lua", folder);
+    snprintf(key_path, sizeof(key_path), "%s/keys.json", folder);
+    write_file(script_path, handlers, routes_text);
+    write_file(key_path, NULL, token_key_set);
+    snprintf(url, sizeof(url), "file:%s", key_path);
+    must(auth_start(&auth, &auth_opts, &err), &err);
+    const struct routes_opts opts = {.workos = workos, .auth = auth, .db_path = db_path};
+    must(routes_new(&routes, &opts, &err), &err);
+    install(script_path);
 }
 
 /* ------------------------------------------------------------------------ traffic */
@@ -301,6 +379,74 @@ static void measure_actions(void)
     end_part("action", ACTIONS - 1);
 }
 
+/* As a browser asks, through a proxy. */
+static int get(const char *path, const char *query, const char *bearer, const char *expect)
+{
+    const struct http_header headers[] = {
+        {"Host", "api.example.com"},    {"User-Agent", "Mozilla/5.0"},
+        {"Accept", "application/json"}, {"X-Forwarded-For", "203.0.113.7"},
+        {"X-Forwarded-Proto", "https"}, {"Authorization", bearer},
+    };
+    const struct http_request request = {
+        .method = "GET",
+        .path = path,
+        .query = query,
+        .headers = headers,
+        .header_count = bearer ? 6 : 5,
+        .body = "",
+        .remote_addr = "127.0.0.1",
+    };
+    struct http_response response = {
+        .status = 200,
+        .body = BUF_INIT(HTTP_RESPONSE_MAX_BYTES),
+        .headers = BUF_INIT(16384),
+    };
+    int status;
+
+    routes_answer(routes, &request, &response);
+    status = response.status;
+    if (status == 200 && !strstr(buf_text(&response.body), expect))
+        abort();
+    buf_release(&response.body);
+    buf_release(&response.headers);
+    return status;
+}
+
+static void measure_gets(const char *name, const char *path, const char *query, const char *bearer,
+                         const char *expect)
+{
+    for (int i = 0; i < 10; i++)
+        get(path, query, bearer, expect);
+    begin_part();
+    for (int i = 0; i < GETS; i++)
+        if (get(path, query, bearer, expect) != 200)
+            abort();
+    end_part(name, GETS);
+}
+
+/* A thread of its own reads it. */
+static void wait_for_key_set(void)
+{
+    int tries = 0;
+
+    while (get(ROUTES_USER_PATH, NULL, token_bearer, "Lovelace") != 200)
+        if (tries++ > 100 || usleep(100000) < 0)
+            abort();
+    usleep(100000);
+}
+
+static void measure_routes(void)
+{
+    char id[TRAFFIC_ID_MAX], query[TRAFFIC_ID_MAX + 8];
+
+    wait_for_key_set();
+    traffic_user_id(TOKEN_SEED, TOKEN_USER, id);
+    snprintf(query, sizeof(query), "user=%s", id);
+    measure_gets("get", "/lists", query, NULL, "Ada's Todo List");
+    measure_gets("get_token", "/mine", NULL, token_bearer, "Ada's Todo List");
+    measure_gets("user", ROUTES_USER_PATH, NULL, token_bearer, "Lovelace");
+}
+
 int main(int argc, char **argv)
 {
     struct db *db = NULL;
@@ -316,7 +462,11 @@ int main(int argc, char **argv)
     measure_batches("duplicate", PART_DUPLICATE, 0);
     measure_singles();
     measure_actions();
+    open_routes(argv[1], argv[2]);
+    measure_routes();
     workos_close(workos);
+    routes_free(routes);
+    auth_stop(auth);
     db_close(db);
     signing_keys_free(webhook_keys);
     signing_keys_free(action_keys);

@@ -91,7 +91,9 @@ function compare(counted, expected, margin) {
             const now = counted[part]?.[unit];
             const then = expected[part]?.[unit];
             const change = now !== undefined && then !== undefined ? percent(now, then) : NaN;
-            const holds = Math.abs(change) <= margin || Math.abs(now - then) < 1;
+            // A part that has no number yet has nothing to hold: --update gives it one.
+            const holds =
+                then === undefined || Math.abs(change) <= margin || Math.abs(now - then) < 1;
             console.log(
                 `${holds ? '  ' : '! '}${part.padEnd(10)} ${unit.padEnd(13)}` +
                     `${String(now ?? 'gone').padStart(9)}   was ${String(then ?? 'not there').padStart(9)}` +

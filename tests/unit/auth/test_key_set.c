@@ -71,6 +71,29 @@ static void key_set__as_workos_lists_it(void **state)
     buf_release(&text);
 }
 
+/* A key remembers what it found genuine; the key that comes in its place, under its id, must not. */
+static void key_set__a_key_in_the_place_of_another_knows_nothing_of_it(void **state)
+{
+    struct buf text = BUF_INIT(JWT_MAX);
+    struct key_set *set, *later;
+
+    (void)state;
+    jwt_put_set(&text, &one, "key");
+    set = reads(&text);
+    buf_reset(&text);
+    jwt_put_set(&text, &two, "key");
+    later = reads(&text);
+    assert_true(is_signed_by(set, "key", &one));
+    assert_true(is_signed_by(set, "key", &one));
+    assert_false(is_signed_by(later, "key", &one));
+    assert_true(is_signed_by(later, "key", &two));
+    assert_false(is_signed_by(set, "key", &two));
+    key_set_release(set);
+    assert_false(is_signed_by(later, "key", &one));
+    key_set_release(later);
+    buf_release(&text);
+}
+
 /* What isn't for us must not keep what is from being taken. */
 static void key_set__passes_over_what_it_does_not_use(void **state)
 {
@@ -287,6 +310,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(key_set__as_workos_lists_it),
+        cmocka_unit_test(key_set__a_key_in_the_place_of_another_knows_nothing_of_it),
         cmocka_unit_test(key_set__passes_over_what_it_does_not_use),
         cmocka_unit_test(key_set__two_keys_of_one_id_both_count),
         cmocka_unit_test(key_set__ids),

@@ -14,7 +14,7 @@
 static void expect_hmac(const void *secret, size_t secret_len, const void *text, size_t len,
                         const char *expected)
 {
-    const struct hmac_part part = {text, len};
+    const struct crypto_part part = {text, len};
     unsigned char digest[HMAC_SHA256_BYTES];
     char hex[HMAC_SHA256_HEX + 1];
     struct hmac_key *key;
@@ -50,8 +50,9 @@ static void hmac__known_messages_have_known_digests(void **state)
 
 static void hmac__parts_are_one_message(void **state)
 {
-    const struct hmac_part parts[] = {{"1700000000000", 13}, {".", 1}, {NULL, 0}, {"{\"a\":1}", 7}};
-    const struct hmac_part whole = {"1700000000000.{\"a\":1}", 21};
+    const struct crypto_part parts[] = {
+        {"1700000000000", 13}, {".", 1}, {NULL, 0}, {"{\"a\":1}", 7}};
+    const struct crypto_part whole = {"1700000000000.{\"a\":1}", 21};
     unsigned char a[HMAC_SHA256_BYTES];
     unsigned char b[HMAC_SHA256_BYTES];
     struct hmac_key *key;
@@ -73,7 +74,7 @@ static void *sign_often(void *arg)
 {
     unsigned char first[HMAC_SHA256_BYTES];
     unsigned char digest[HMAC_SHA256_BYTES];
-    const struct hmac_part part = {&arg, sizeof(arg)};
+    const struct crypto_part part = {&arg, sizeof(arg)};
     struct err err;
 
     if (hmac_sha256(arg, &part, 1, first, &err) < 0)

@@ -81,6 +81,37 @@ static void rsa__a_signature_is_that_of_its_key_and_message(void **state)
     rsa_key_free(NULL);
 }
 
+/* The key remembers what was genuine: by both, the message and the signature. */
+static void rsa__what_was_genuine_makes_nothing_else_genuine(void **state)
+{
+    enum { MESSAGES = 6 };
+    unsigned char signatures[MESSAGES][RSA_PAIR_BYTES_MAX], text[RSA_PAIR_BYTES_MAX + 1];
+    struct rsa_key *key = new_key(&pair), *again = new_key(&pair), *stranger = new_key(&other);
+    size_t len = 0;
+
+    (void)state;
+    for (int i = 0; i < MESSAGES; i++) {
+        text[0] = (unsigned char)i;
+        len = rsa_pair_sign(&pair, "SHA256", RSA_PKCS1_PADDING, text, 1, signatures[i]);
+        assert_true(is_signed(key, text, 1, signatures[i], len));
+    }
+    for (int i = 0; i < MESSAGES * MESSAGES; i++) {
+        text[0] = (unsigned char)(i / MESSAGES);
+        assert_int_equal(is_signed(key, text, 1, signatures[i % MESSAGES], len),
+                         i / MESSAGES == i % MESSAGES);
+        assert_false(is_signed(stranger, text, 1, signatures[i % MESSAGES], len));
+    }
+    /* The same bytes, with the boundary elsewhere. */
+    text[0] = 0;
+    memcpy(text + 1, signatures[0], len);
+    assert_false(is_signed(key, text, 0, text, len));
+    assert_false(is_signed(key, text, 2, text + 2, len - 1));
+    assert_true(is_signed(again, text, 1, text + 1, len)); /* a key of its own knows nothing yet */
+    rsa_key_free(key);
+    rsa_key_free(again);
+    rsa_key_free(stranger);
+}
+
 static void rsa__a_signature_with_a_zero_in_front_or_without_it_is_another(void **state)
 {
     unsigned char signature[RSA_PAIR_BYTES_MAX + 1] = {0};
@@ -291,6 +322,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rsa__a_signature_is_that_of_its_key_and_message),
+        cmocka_unit_test(rsa__what_was_genuine_makes_nothing_else_genuine),
         cmocka_unit_test(rsa__a_signature_with_a_zero_in_front_or_without_it_is_another),
         cmocka_unit_test(rsa__another_digest_or_padding_is_refused),
         cmocka_unit_test(rsa__zeros_in_front_of_the_numbers_do_not_count),

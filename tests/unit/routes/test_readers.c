@@ -6,6 +6,7 @@
 #include "routes/readers.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 static const char script_text[] = "require('authkit').routes { ['GET /'] = function() end }\n";
@@ -138,6 +139,75 @@ static void readers__who_waits_gets_what_comes_back(void **state)
     pthread_join(thread, NULL);
     for (int i = 0; i < READERS_MAX; i++)
         readers_give_back(pool, taken[i]);
+    stop(&s);
+}
+
+static void *take_and_tell(void *arg)
+{
+    const struct timespec moment = {.tv_nsec = 20000000};
+    struct reader *reader = take();
+
+    *(struct reader **)arg = reader;
+    nanosleep(&moment, NULL);
+    readers_give_back(pool, reader);
+    return NULL;
+}
+
+static void readers__who_has_waited_is_not_overtaken(void **state)
+{
+    const struct timespec pause = {.tv_nsec = 20 * READERS_FAIR_MS * 1000000L};
+    struct reader *taken[READERS_MAX], *his = NULL;
+    struct service s;
+    pthread_t thread;
+    struct err err;
+
+    (void)state;
+    start(&s);
+    for (int i = 0; i < READERS_MAX; i++)
+        taken[i] = take();
+    assert_int_equal(thread_start(&thread, "waiter", take_and_tell, &his, &err), 0);
+    nanosleep(&pause, NULL);
+    readers_give_back(pool, taken[0]);
+    taken[0] = take(); /* at once, and yet behind him */
+    assert_ptr_equal(his, taken[0]);
+    pthread_join(thread, NULL);
+    for (int i = 0; i < READERS_MAX; i++)
+        readers_give_back(pool, taken[i]);
+    stop(&s);
+}
+
+enum { TAKERS = 24, TAKES = 200 };
+
+static void *take_often(void *arg)
+{
+    for (int i = 0; i < TAKES; i++) {
+        struct reader *reader = NULL;
+        struct err err;
+
+        if (readers_take(pool, &reader, &err) < 0) {
+            atomic_fetch_add((atomic_int *)arg, 1);
+            continue;
+        }
+        sched_yield();
+        readers_give_back(pool, reader);
+    }
+    return NULL;
+}
+
+static void readers__many_who_want_few_places_all_get_one(void **state)
+{
+    pthread_t threads[TAKERS];
+    atomic_int left_out = 0;
+    struct service s;
+    struct err err;
+
+    (void)state;
+    start(&s);
+    for (int i = 0; i < TAKERS; i++)
+        assert_int_equal(thread_start(&threads[i], "taker", take_often, &left_out, &err), 0);
+    for (int i = 0; i < TAKERS; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(left_out, 0);
     stop(&s);
 }
 
@@ -387,6 +457,37 @@ static void readers__a_user_is_shown_with_every_column_but_raw(void **state)
 
 /* It was ended by whoever began it, behind two calls of the writer: a long migration, which fills the
  * log itself, delayed every GET by seconds, and the one that had begun it by minutes. */
+static void *pause_and_tell(void *arg)
+{
+    int64_t began_ms = clock_mono_ms();
+
+    readers_pause(pool);
+    *(int64_t *)arg = clock_mono_ms() - began_ms;
+    return NULL;
+}
+
+static void readers__a_pause_is_as_long_as_the_snapshot_that_runs(void **state)
+{
+    const struct timespec a_while = {.tv_nsec = 200000000};
+    struct reader *reader;
+    struct service s;
+    pthread_t thread;
+    struct err err;
+    int64_t paused_ms;
+
+    (void)state;
+    start(&s);
+    reader = take();
+    assert_int_equal(readers_begin(reader, &err), 0);
+    assert_int_equal(thread_start(&thread, "pauser", pause_and_tell, &paused_ms, &err), 0);
+    nanosleep(&a_while, NULL);
+    readers_end(reader);
+    pthread_join(thread, NULL);
+    assert_true(paused_ms >= 50 && paused_ms < READERS_PAUSE_MS);
+    readers_give_back(pool, reader);
+    stop(&s);
+}
+
 static void readers__a_pause_ends_by_itself(void **state)
 {
     struct service s;
@@ -415,6 +516,8 @@ int main(void)
         IN_TEMP_DIR(readers__the_last_one_is_used_again),
         IN_TEMP_DIR(readers__more_are_made_for_who_has_waited),
         IN_TEMP_DIR(readers__who_waits_gets_what_comes_back),
+        IN_TEMP_DIR(readers__who_has_waited_is_not_overtaken),
+        IN_TEMP_DIR(readers__many_who_want_few_places_all_get_one),
         IN_TEMP_DIR(readers__a_new_script_reaches_them),
         IN_TEMP_DIR(readers__a_swap_that_comes_to_nothing_changes_nothing),
         IN_TEMP_DIR(readers__nobody_waits_for_ever_for_a_swap),
@@ -423,6 +526,7 @@ int main(void)
         IN_TEMP_DIR(readers__a_crowd_does_not_wait_for_long),
         IN_TEMP_DIR(readers__what_is_read_is_of_one_moment),
         IN_TEMP_DIR(readers__a_user_is_shown_with_every_column_but_raw),
+        IN_TEMP_DIR(readers__a_pause_is_as_long_as_the_snapshot_that_runs),
         IN_TEMP_DIR(readers__a_pause_ends_by_itself),
     };
 

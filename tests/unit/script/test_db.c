@@ -144,6 +144,35 @@ static void db__many_different_queries(void **state)
     bench_close(&b);
 }
 
+/* Texts of statements are kept by their conditions, the values never with them. */
+static void db__a_query_may_run_and_go_on(void **state)
+{
+    (void)state;
+    passes("for i = 1, 5 do ctx.db.insert('notes', { name = 'n' .. i, n = i }) end\n"
+           "local q = ctx.db.query('notes')\n"
+           "assert(#q:all() == 5 and q:count() == 5 and #q:all() == 5)\n"
+           "q:where('n', '>', 1)\n"
+           "assert(#q:all() == 4 and #q:all() == 4)\n"
+           "local other = ctx.db.query('notes'):where('n', '>', 3)\n"
+           "assert(#other:all() == 2 and #q:all() == 4 and #ctx.db.query('notes'):all() == 5)\n"
+           "q:where('n', '<', 5):where('name', '~=', 'n3')\n"
+           "assert(q:count() == 2 and q:all()[2].name == 'n4')\n"
+           "q:order_by('n', 'desc')\n"
+           "assert(q:first().name == 'n4' and q:all()[2].name == 'n2')\n"
+           "q:limit(1)\n"
+           "local page = q:all()\n"
+           "assert(#page == 1 and q:count() == 1)\n"
+           "q:after(page.cursor)\n"
+           "assert(q:all()[1].name == 'n2' and q:all()[1].name == 'n2')\n"
+           "for round = 1, 2 do\n"
+           "  for count = 1, 120 do\n"
+           "    local list = {}\n"
+           "    for i = 1, count do list[i] = i + 3 end\n"
+           "    assert(#ctx.db.query('notes'):where('n', 'in', list):all() == math.min(count, 2))\n"
+           "  end\n"
+           "end\n");
+}
+
 static void db__names_are_checked(void **state)
 {
     static const struct raising cases[] = {
@@ -350,6 +379,7 @@ int main(void)
         IN_TEMP_DIR(db__refused_condition_leaves_the_query_as_it_was),
         IN_TEMP_DIR(db__rows_may_change_while_they_are_gone_through),
         IN_TEMP_DIR(db__many_different_queries),
+        IN_TEMP_DIR(db__a_query_may_run_and_go_on),
         IN_TEMP_DIR(db__names_are_checked),
         IN_TEMP_DIR(db__values_are_checked),
         IN_TEMP_DIR(db__where_with_a_list_among_the_names_is_placed),
