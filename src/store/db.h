@@ -70,6 +70,13 @@ bool db_in_transaction(const struct db *db);
 int64_t db_total_changes(const struct db *db);
 int64_t db_last_insert_rowid(const struct db *db);
 
+/*
+ * Another number whenever rows may have become others than this connection's own statements have made
+ * them: a rollback, to a savepoint as well, or somebody else's commit. What is remembered of the rows
+ * holds while this stays the same.
+ */
+uint64_t db_undo_mark(const struct db *db);
+
 /* True while rows refer to rows that aren't there and the check was put off (DEFERRABLE): COMMIT
  * would fail. */
 bool db_has_broken_references(const struct db *db);

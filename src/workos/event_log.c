@@ -12,9 +12,21 @@ const char *const event_status_names[EVENT_STATUSES] = {"done", "failed", "waiti
 /* An object's line, as the index workos_events_held has it. */
 #define IN_LINE "status IN ('failed', 'waiting')"
 
+/*
+ * Is any event failed or waiting at all? Mostly none is, and then no event needs to be asked whether
+ * its object is held:
+ *
+ *   LINES_UNKNOWN  at the start, after a rollback (db_undo_mark), when one has left its line
+ *   LINES_SOME     one has come into a line
+ *   LINES_NONE     a look has found none (are_lines_empty)
+ */
+enum lines { LINES_UNKNOWN, LINES_SOME, LINES_NONE };
+
 struct event_log {
     struct db *db;
-    struct stmt *add, *update, *is_held, *is_late, *release, *erase, *erase_one;
+    enum lines lines;
+    uint64_t lines_mark; /* db_undo_mark, when that was found */
+    struct stmt *add, *update, *any_in_line, *is_held, *is_late, *release, *erase, *erase_one;
     struct stmt *load_due, *find_due, *find_next, *renew_failed;
     struct stmt *find, *retry, *retry_all, *is_backfilled;
     bool any_backfilled; /* so that one look per event is spared where backfill was never used */
@@ -55,6 +67,7 @@ int event_log_open(struct event_log **out, struct db *db, struct err *err)
          " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"},
         {&log->update, "UPDATE workos_events SET status = ?, attempts = ?, next_attempt_at = ?,"
                        " last_error = ? WHERE _seq = ?"},
+        {&log->any_in_line, "SELECT 1 FROM workos_events WHERE " IN_LINE " LIMIT 1"},
         {&log->is_held,
          "SELECT 1 FROM workos_events WHERE object_id = ? AND " IN_LINE " AND _seq < ? LIMIT 1"},
         /* (_created_us, id) > (?2, ?3), said so that the event's own row is ruled out by the index */
@@ -109,6 +122,7 @@ void event_log_close(struct event_log *log)
         return;
     stmt_free(log->add);
     stmt_free(log->update);
+    stmt_free(log->any_in_line);
     stmt_free(log->is_held);
     stmt_free(log->is_late);
     stmt_free(log->release);
@@ -164,6 +178,35 @@ static int count_changes(struct event_log *log, struct stmt *stmt, int64_t *out,
     return rc;
 }
 
+static void set_lines(struct event_log *log, enum lines lines)
+{
+    log->lines = lines;
+    log->lines_mark = db_undo_mark(log->db);
+}
+
+/* An event is to have that status. */
+static void note_status(struct event_log *log, enum event_status status)
+{
+    if (status == EVENT_FAILED || status == EVENT_WAITING)
+        set_lines(log, LINES_SOME);
+    else if (log->lines == LINES_SOME)
+        set_lines(log, LINES_UNKNOWN);
+}
+
+static int are_lines_empty(struct event_log *log, bool *out, struct err *err)
+{
+    bool any = log->lines == LINES_SOME;
+    int rc = 0;
+
+    if (log->lines == LINES_UNKNOWN || log->lines_mark != db_undo_mark(log->db)) {
+        rc = has_row(log->any_in_line, &any, err);
+        if (rc == 0)
+            set_lines(log, any ? LINES_SOME : LINES_NONE);
+    }
+    *out = !any;
+    return rc;
+}
+
 int event_log_add(struct event_log *log, const struct event *event,
                   const struct event_record *record, int64_t *out_seq, struct err *err)
 {
@@ -180,6 +223,8 @@ int event_log_add(struct event_log *log, const struct event *event,
     bind_record(add, 7, record);
     stmt_bind_text(add, 11, event->body, event->body_len);
     stmt_bind_int(add, 12, event->created_us);
+    if (record->status != EVENT_DONE) /* what is new leaves no line */
+        note_status(log, record->status);
     rc = count_changes(log, add, &added, err);
     *out_seq = added ? db_last_insert_rowid(log->db) : 0;
     log->any_backfilled = log->any_backfilled || text_starts_with(event->id, BACKFILL_PREFIX);
@@ -189,6 +234,7 @@ int event_log_add(struct event_log *log, const struct event *event,
 int event_log_update(struct event_log *log, int64_t seq, const struct event_record *record,
                      struct err *err)
 {
+    note_status(log, record->status);
     bind_record(log->update, 1, record);
     stmt_bind_int(log->update, 5, seq);
     return stmt_run(log->update, err);
@@ -197,9 +243,15 @@ int event_log_update(struct event_log *log, int64_t seq, const struct event_reco
 int event_log_is_held(struct event_log *log, struct event_text object_id, int64_t seq, bool *out,
                       struct err *err)
 {
+    bool none;
+    int rc;
+
     *out = false;
     if (!object_id.at)
         return 0;
+    rc = are_lines_empty(log, &none, err);
+    if (rc < 0 || none)
+        return rc;
     bind_event_text(log->is_held, 1, object_id);
     stmt_bind_int(log->is_held, 2, seq ? seq : INT64_MAX);
     return has_row(log->is_held, out, err);
@@ -361,6 +413,7 @@ int event_log_retry(struct event_log *log, const char *id, int64_t now_ms, enum 
     *out = judge_retry(&event);
     if (*out != RETRY_DUE)
         return 0;
+    note_status(log, EVENT_FAILED);
     stmt_bind_int(log->retry, 1, now_ms);
     stmt_bind_int(log->retry, 2, event.seq);
     return stmt_run(log->retry, err);
@@ -368,6 +421,7 @@ int event_log_retry(struct event_log *log, const char *id, int64_t now_ms, enum 
 
 int event_log_retry_all(struct event_log *log, int64_t now_ms, int64_t *out_count, struct err *err)
 {
+    note_status(log, EVENT_FAILED);
     stmt_bind_int(log->retry_all, 1, now_ms);
     return count_changes(log, log->retry_all, out_count, err);
 }

@@ -425,24 +425,34 @@ static int put_version(struct stmt *stmt, const struct script_table *table, stru
     return stmt_run(stmt, err);
 }
 
+/* An update of an object that is there, which is most of them; out_done: it was. What was deleted isn't
+ * there (remove_object), so nothing need be asked of it. */
+static int refresh_object(struct mirror *mirror, size_t type, struct event *event,
+                          const uint32_t values[COLUMNS_MAX], bool *out_done, struct err *err)
+{
+    int64_t before = db_total_changes(mirror->db);
+    int rc = put_version(mirror->types[type].refresh, types[type].table, event, values, err);
+
+    *out_done = db_total_changes(mirror->db) != before;
+    return rc;
+}
+
 static int put_object(struct mirror *mirror, size_t type, struct event *event,
                       enum mirror_found *out, struct err *err)
 {
-    const struct script_table *table = types[type].table;
-    int64_t before = db_total_changes(mirror->db);
     uint32_t values[COLUMNS_MAX];
-    bool buried = false;
-    int rc = mirror_is_deleted(mirror, types[type].object, event->object_id, &buried, err);
+    bool done = false, buried = false;
+    int rc = 0;
 
-    *out = buried ? MIRROR_DELETED : MIRROR_PRESENT;
-    if (rc < 0 || buried)
-        return rc;
-    find_members(event, table, values);
+    find_members(event, types[type].table, values);
     if (text_ends_with(event->type, ".updated"))
-        rc = put_version(mirror->types[type].refresh, table, event, values, err);
-    if (rc < 0 || db_total_changes(mirror->db) != before)
+        rc = refresh_object(mirror, type, event, values, &done, err);
+    if (rc == 0 && !done)
+        rc = mirror_is_deleted(mirror, types[type].object, event->object_id, &buried, err);
+    *out = buried ? MIRROR_DELETED : MIRROR_PRESENT;
+    if (rc < 0 || done || buried)
         return rc;
-    return put_version(mirror->types[type].upsert, table, event, values, err);
+    return put_version(mirror->types[type].upsert, types[type].table, event, values, err);
 }
 
 /* An event with the prefix may carry another object, some day; then it says so. */
