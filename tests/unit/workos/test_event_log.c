@@ -105,6 +105,33 @@ static void set(struct bench *b, int64_t seq, enum event_status status, int64_t 
 
 /* ------------------------------------------------------------------------- rows */
 
+static void exec(struct bench *b, const char *sql)
+{
+    ok(b, db_exec(b->db, sql, &b->err));
+}
+
+/* The log remembers ids that it has seen a moment ago; what counts is the table. */
+static void event_log__id_is_added_again_when_it_was_undone(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    start(&b);
+    exec(&b, "BEGIN IMMEDIATE");
+    assert_int_equal(add(&b, 1, "\"o1\"", EVENT_DONE, 0), 1);
+    assert_int_equal(add(&b, 1, "\"o1\"", EVENT_DONE, 0), 0);
+    exec(&b, "ROLLBACK");
+    assert_int_equal(add(&b, 1, "\"o1\"", EVENT_DONE, 0), 1);
+    assert_int_equal(add(&b, 1, "\"o1\"", EVENT_DONE, 0), 0);
+    exec(&b, "DELETE FROM workos_events");
+    assert_int_equal(add(&b, 1, "\"o1\"", EVENT_DONE, 0), 1);
+    stop(&b);
+    start(&b);
+    assert_int_equal(add(&b, 1, "\"o1\"", EVENT_DONE, 0), 0); /* nothing is remembered */
+    assert_int_equal(add(&b, 1, "\"o1\"", EVENT_DONE, 0), 0);
+    stop(&b);
+}
+
 static void event_log__each_id_is_added_once(void **state)
 {
     struct bench b;
@@ -165,11 +192,6 @@ static void event_log__failed_and_waiting_hold_their_object(void **state)
     assert_false(is_held(&b, TEXT("failed"), 3));               /* not by itself */
     assert_true(is_held(&b, TEXT("failed"), 4));
     stop(&b);
-}
-
-static void exec(struct bench *b, const char *sql)
-{
-    ok(b, db_exec(b->db, sql, &b->err));
 }
 
 /* That no line had anybody is remembered, but not when what was seen is undone. */
@@ -532,6 +554,8 @@ static void event_log__looks_at_few_rows(void **state)
         "SELECT 1 FROM workos_events WHERE object_id = 'x' AND status IN ('failed', 'waiting')"
         " AND _seq < 5",
         "SELECT 1 FROM workos_events WHERE status IN ('failed', 'waiting') LIMIT 1",
+        "SELECT 1 FROM workos_events WHERE object_id = 'x' AND _created_us >= 1 AND _seq <> 5"
+        " LIMIT 1",
         "SELECT 1 FROM workos_events WHERE object_id = 'x' AND (_created_us, id) > (1, 'a')"
         " AND status = 'done'",
         "SELECT _seq FROM workos_events WHERE next_attempt_at <= 1 ORDER BY next_attempt_at, _seq",
@@ -560,6 +584,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_TEMP_DIR(event_log__each_id_is_added_once),
+        IN_TEMP_DIR(event_log__id_is_added_again_when_it_was_undone),
         IN_TEMP_DIR(event_log__finds_what_it_knows),
         IN_TEMP_DIR(event_log__failed_and_waiting_hold_their_object),
         IN_TEMP_DIR(event_log__lines_are_as_before_what_was_undone),
