@@ -345,6 +345,25 @@ static void mirror__what_is_no_user_changes_nothing(void **state)
     stop(&b);
 }
 
+/* What an object says that it is may stand anywhere among its members, or be nothing to go by. */
+static void mirror__object_says_what_it_is(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    start(&b);
+    apply_user(&b, "e1", "created", ",\"email\":\"a\",\"object\":\"profile\"");
+    assert_string_equal(value(&b, "SELECT count(*) FROM workos_users"), "0");
+    apply_user(&b, "e2", "deleted", ",\"object\":\"profile\"");
+    assert_string_equal(value(&b, "SELECT count(*) FROM authkitd_tombstones"), "0");
+    apply_user(&b, "e3", "created", ",\"object\":\"profile\",\"email\":\"b\",\"object\":null");
+    assert_string_equal(value(&b, "SELECT email FROM workos_users"), "b");
+    apply(&b, "{\"id\":\"e4\",\"event\":\"user.created\",\"data\":{\"raw\":1,\"id\":\"u2\","
+              "\"email\":\"c\",\"object\":\"user\"},\"created_at\":\"2026-01-01T00:00:00Z\"}");
+    assert_string_equal(value(&b, "SELECT email FROM workos_users WHERE id = 'u2'"), "c");
+    stop(&b);
+}
+
 /*
  * The writer runs a job again when another one of its batch had to be undone. The texts of an event
  * must be there then too: the email came out as NULL, and with a long id nothing could be stored.
@@ -397,6 +416,7 @@ int main(void)
         IN_TEMP_DIR(mirror__tells_what_it_has),
         IN_TEMP_DIR(mirror__trimmed_delete),
         IN_TEMP_DIR(mirror__what_is_no_user_changes_nothing),
+        IN_TEMP_DIR(mirror__object_says_what_it_is),
         IN_TEMP_DIR(mirror__event_may_be_applied_again),
         IN_TEMP_DIR(mirror__tables_are_told_to_scripts),
     };
