@@ -601,10 +601,33 @@ void db_close(struct db *db)
     free(db);
 }
 
+bool db_before_writing(struct db *db, struct stmt *first)
+{
+    bool waits = db->before_writing != NULL;
+
+    db->before_writing = first;
+    return waits;
+}
+
+/* If it fails it waits still: there is nothing to undo. */
+static int run_before_writing(struct db *db, struct err *err)
+{
+    struct stmt *first = db->before_writing;
+    int rc;
+
+    db->before_writing = NULL; /* it is a statement like any other */
+    rc = stmt_run(first, err);
+    if (rc < 0)
+        db->before_writing = first;
+    return rc;
+}
+
 int db_exec(struct db *db, const char *sql, struct err *err)
 {
     int rc = check_transaction(db, err);
 
+    if (rc == 0 && db->before_writing) /* who knows what it does */
+        rc = run_before_writing(db, err);
     if (rc < 0)
         return rc;
     db->undoes = false;
@@ -924,6 +947,8 @@ int stmt_step(struct stmt *stmt, struct err *err)
 
     if (rc == 0 && stmt->bind_rc != SQLITE_OK)
         rc = report_bind(stmt, err);
+    if (rc == 0 && db->before_writing && !sqlite3_stmt_readonly(stmt->handle))
+        rc = run_before_writing(db, err);
     if (rc == 0) {
         db->may_write = stmt->may_write; /* a change of the schema makes SQLite prepare it anew */
         rc = sqlite3_step(stmt->handle);

@@ -143,6 +143,13 @@ int stmt_new_guarded(struct stmt **out, struct db *db, const char *sql,
 /* Reset whatever has given a row and was then left standing: it would be in the way of COMMIT. */
 void db_reset_statements(struct db *db);
 
+/*
+ * Have that statement run before the next one that writes, whoever's that is (and before any db_exec): a
+ * savepoint that is made only when there will be something to undo. first NULL: no more. Answers whether
+ * the statement that was set before still waits; if it doesn't, it has run.
+ */
+bool db_before_writing(struct db *db, struct stmt *first);
+
 /* Parameters are numbered from 1. Binding fails only for lack of memory or a wrong number, which
  * the next stmt_step reports. */
 void stmt_bind_null(struct stmt *stmt, int index);

@@ -20,6 +20,7 @@ struct db {
     struct err trouble;
     struct stmt *statements;
     size_t running; /* statements with running set */
+    struct stmt *before_writing;
     bool (*interrupt)(void *arg);
     void *interrupt_arg;
     int64_t wal_pages;

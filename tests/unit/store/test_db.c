@@ -559,6 +559,38 @@ static void db__undo_mark_moves_with_somebody_elses_commit(void **state)
     db_close(db);
 }
 
+static void db__runs_something_before_what_writes(void **state)
+{
+    struct db *db = open_db(DB_WRITER);
+    struct stmt *first, *look, *insert, *wrong;
+
+    (void)state;
+    exec(db, "CREATE TABLE t (n); CREATE TABLE seen (n)");
+    first = prepare(db, "INSERT INTO seen SELECT count(*) FROM t");
+    look = prepare(db, "SELECT n FROM t");
+    insert = prepare(db, "INSERT INTO t VALUES (1) RETURNING n");
+    wrong = prepare(db, "ROLLBACK TO nowhere");
+    assert_false(db_before_writing(db, first));
+    assert_int_equal(stmt_run(look, NULL), 0);
+    assert_int_equal(number(db, "SELECT count(*) FROM seen"), 0);
+    assert_true(db_before_writing(db, first));
+    assert_int_equal(stmt_run(insert, NULL), 0);
+    assert_int_equal(stmt_run(insert, NULL), 0);
+    assert_int_equal(number(db, "SELECT count(*) FROM seen"), 1);
+    assert_int_equal(number(db, "SELECT n FROM seen"), 0);
+    assert_false(db_before_writing(db, first));
+    exec(db, "INSERT INTO t VALUES (3)");
+    assert_int_equal(number(db, "SELECT group_concat(n) = '0,2' FROM seen"), 1);
+
+    assert_false(db_before_writing(db, wrong)); /* then nothing is written either */
+    assert_true(stmt_run(insert, NULL) < 0);
+    assert_true(db_exec(db, "INSERT INTO t VALUES (3)", NULL) < 0);
+    assert_true(db_before_writing(db, NULL));
+    assert_int_equal(stmt_run(insert, NULL), 0);
+    assert_int_equal(number(db, "SELECT count(*) FROM t"), 4);
+    db_close(db);
+}
+
 static void db__somebody_else_is_busy(void **state)
 {
     struct db *a = open_db(DB_WRITER), *b = open_db(DB_WRITER);
@@ -1009,6 +1041,7 @@ int main(void)
         IN_TEMP_DIR(db__changes_are_counted),
         IN_TEMP_DIR(db__undo_mark_stays_while_all_is_our_own_doing),
         IN_TEMP_DIR(db__undo_mark_moves_with_somebody_elses_commit),
+        IN_TEMP_DIR(db__runs_something_before_what_writes),
         IN_TEMP_DIR(db__somebody_else_is_busy),
         IN_TEMP_DIR(db__full_is_kept_as_trouble),
         IN_TEMP_DIR(db__corruption_is_fatal_trouble),
