@@ -140,14 +140,27 @@ static const char event_types[] =
 /* Found once: comparing names for each column of each event is dear. */
 enum column_kind { COLUMN_PLAIN, COLUMN_METADATA, COLUMN_ROLE, COLUMN_RAW };
 
+/*
+ * The last id that has a tombstone: what comes behind it has none. That spares most looks, for WorkOS's
+ * ids begin with the time, and a new user comes behind all who were deleted.
+ */
+struct last_buried {
+    bool is_known;
+    uint64_t mark; /* db_undo_mark, when it was found */
+    bool is_long;  /* it has no room below: then everybody is looked for */
+    size_t len;
+    char id[64];
+};
+
 struct mirror {
     struct db *db;
+    struct last_buried last_buried;
     struct {
         struct stmt *upsert, *refresh, *remove, *find;
         enum column_kind kinds[COLUMNS_MAX];
         size_t updated_at; /* the column */
     } types[ARRAY_LEN(types)];
-    struct stmt *bury, *is_buried;
+    struct stmt *bury, *is_buried, *find_last_buried;
 };
 
 /* Spelled as in the scripts' own tables (lua/schema.lua), so that ctx.db.sql knows them again. */
@@ -307,6 +320,9 @@ int mirror_prepare(struct mirror **out, struct db *db, struct err *err)
     if (rc == 0)
         rc = stmt_new(&mirror->is_buried, db,
                       "SELECT 1 FROM authkitd_tombstones WHERE id = ? AND object = ?", err);
+    if (rc == 0)
+        rc =
+            stmt_new(&mirror->find_last_buried, db, "SELECT max(id) FROM authkitd_tombstones", err);
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(types); i++) {
         find_kinds(mirror, i);
         rc = prepare_type(mirror, i, db, err);
@@ -331,6 +347,7 @@ void mirror_release(struct mirror *mirror)
     }
     stmt_free(mirror->bury);
     stmt_free(mirror->is_buried);
+    stmt_free(mirror->find_last_buried);
     free(mirror);
 }
 
@@ -342,6 +359,7 @@ static int remove_object(struct mirror *mirror, size_t type, struct event_text i
     stmt_bind_text(mirror->bury, 1, id.at, id.len);
     stmt_bind_str(mirror->bury, 2, types[type].object);
     stmt_bind_int(mirror->bury, 3, clock_wall_ms());
+    mirror->last_buried.is_known = false;
     rc = stmt_run(mirror->bury, err);
     if (rc < 0)
         return rc;
@@ -361,9 +379,44 @@ static int has_row(struct stmt *stmt, bool *out, struct err *err)
     return 0;
 }
 
+static int find_last_buried(struct mirror *mirror, struct err *err)
+{
+    struct last_buried *last = &mirror->last_buried;
+    const char *id;
+    int rc;
+
+    if (last->is_known && last->mark == db_undo_mark(mirror->db))
+        return 0;
+    rc = stmt_step(mirror->find_last_buried, err);
+    if (rc < 0)
+        return rc;
+    id = stmt_text(mirror->find_last_buried, 0, &last->len); /* NULL and 0 when there is none */
+    last->is_long = last->len > sizeof(last->id);
+    if (id && !last->is_long)
+        memcpy(last->id, id, last->len);
+    stmt_reset(mirror->find_last_buried);
+    last->mark = db_undo_mark(mirror->db);
+    last->is_known = true;
+    return 0;
+}
+
+/* In SQLite's order, which is that of the bytes. */
+static bool is_behind(struct event_text id, const struct last_buried *last)
+{
+    size_t len = id.len < last->len ? id.len : last->len;
+    int order = last->is_long ? -1 : memcmp(id.at, last->id, len);
+
+    return order > 0 || (order == 0 && id.len > last->len);
+}
+
 int mirror_is_deleted(struct mirror *mirror, const char *object, struct event_text id, bool *out,
                       struct err *err)
 {
+    int rc = find_last_buried(mirror, err);
+
+    *out = false;
+    if (rc < 0 || is_behind(id, &mirror->last_buried))
+        return rc;
     stmt_bind_text(mirror->is_buried, 1, id.at, id.len);
     stmt_bind_str(mirror->is_buried, 2, object);
     return has_row(mirror->is_buried, out, err);

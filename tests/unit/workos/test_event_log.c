@@ -554,6 +554,7 @@ static void event_log__looks_at_few_rows(void **state)
         "SELECT 1 FROM workos_events WHERE object_id = 'x' AND status IN ('failed', 'waiting')"
         " AND _seq < 5",
         "SELECT 1 FROM workos_events WHERE status IN ('failed', 'waiting') LIMIT 1",
+        "SELECT max(id) FROM authkitd_tombstones",
         "SELECT 1 FROM workos_events WHERE object_id = 'x' AND _created_us >= 1 AND _seq <> 5"
         " LIMIT 1",
         "SELECT 1 FROM workos_events WHERE object_id = 'x' AND (_created_us, id) > (1, 'a')"
