@@ -35,6 +35,7 @@ struct stmt {
     struct db *db;
     struct stmt *prev, *next;
     bool running;                         /* between its first row and its reset */
+    bool undoes;                          /* it is a ROLLBACK TO */
     bool (*may_write)(const char *table); /* NULL: not guarded */
     int bind_rc; /* SQLite's code for the first bind that failed since the last step */
     int bind_index;
@@ -296,6 +297,8 @@ static int authorize(void *arg, int action, const char *a, const char *b, const 
     struct db *db = arg;
 
     (void)c, (void)d;
+    if (action == SQLITE_SAVEPOINT && strcmp(a, "ROLLBACK") == 0)
+        db->undoes = true;
     if (db->held &&
         (action == SQLITE_TRANSACTION || action == SQLITE_ATTACH || action == SQLITE_DETACH) &&
         !db->may_write)
@@ -318,6 +321,17 @@ static int note_wal_size(void *arg, sqlite3 *handle, const char *name, int pages
     return SQLITE_OK;
 }
 
+static int note_commit(void *arg)
+{
+    ((struct db *)arg)->commits++;
+    return 0; /* go on */
+}
+
+static void note_rollback(void *arg)
+{
+    ((struct db *)arg)->undone++;
+}
+
 static void set_switch(struct db *db, int which, int on)
 {
     sqlite3_db_config(db->handle, which, on, NULL);
@@ -336,6 +350,8 @@ static void set_up_connection(struct db *db)
     sqlite3_busy_timeout(db->handle, BUSY_TIMEOUT_MS);
     sqlite3_wal_autocheckpoint(db->handle, 0);
     sqlite3_set_authorizer(db->handle, authorize, db);
+    sqlite3_commit_hook(db->handle, note_commit, db);
+    sqlite3_rollback_hook(db->handle, note_rollback, db);
 }
 
 static int set_wal_mode(struct db *db, struct err *err)
@@ -585,13 +601,38 @@ void db_close(struct db *db)
     free(db);
 }
 
+bool db_before_writing(struct db *db, struct stmt *first)
+{
+    bool waits = db->before_writing != NULL;
+
+    db->before_writing = first;
+    return waits;
+}
+
+/* If it fails it waits still: there is nothing to undo. */
+static int run_before_writing(struct db *db, struct err *err)
+{
+    struct stmt *first = db->before_writing;
+    int rc;
+
+    db->before_writing = NULL; /* it is a statement like any other */
+    rc = stmt_run(first, err);
+    if (rc < 0)
+        db->before_writing = first;
+    return rc;
+}
+
 int db_exec(struct db *db, const char *sql, struct err *err)
 {
     int rc = check_transaction(db, err);
 
+    if (rc == 0 && db->before_writing) /* who knows what it does */
+        rc = run_before_writing(db, err);
     if (rc < 0)
         return rc;
+    db->undoes = false;
     rc = sqlite3_exec(db->handle, sql, NULL, NULL, NULL);
+    db->undone += db->undoes;
     return rc == SQLITE_OK ? 0 : report(db, rc, sql, err);
 }
 
@@ -625,6 +666,15 @@ int64_t db_total_changes(const struct db *db)
 int64_t db_last_insert_rowid(const struct db *db)
 {
     return sqlite3_last_insert_rowid(db->handle);
+}
+
+/* SQLite's number changes with every commit, our own as well, and tells nothing of what was undone. */
+uint64_t db_undo_mark(const struct db *db)
+{
+    unsigned int version = 0;
+
+    sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_DATA_VERSION, &version);
+    return (uint64_t)db->undone << 32 | (version - db->commits);
 }
 
 bool db_has_broken_references(const struct db *db)
@@ -767,6 +817,7 @@ static int new_statement(struct stmt **out, struct db *db, const char *sql,
     if (!stmt)
         return report(db, SQLITE_NOMEM, NULL, err);
     db->denied.code = 0;
+    db->undoes = false;
     db->may_write = may_write;
     rc = sqlite3_prepare_v3(db->handle, sql, -1, SQLITE_PREPARE_PERSISTENT, &stmt->handle, &tail);
     db->may_write = NULL;
@@ -790,6 +841,7 @@ static int new_statement(struct stmt **out, struct db *db, const char *sql,
     }
     stmt->db = db;
     stmt->may_write = may_write;
+    stmt->undoes = db->undoes;
     stmt->next = db->statements;
     if (stmt->next)
         stmt->next->prev = stmt;
@@ -895,10 +947,13 @@ int stmt_step(struct stmt *stmt, struct err *err)
 
     if (rc == 0 && stmt->bind_rc != SQLITE_OK)
         rc = report_bind(stmt, err);
+    if (rc == 0 && db->before_writing && !sqlite3_stmt_readonly(stmt->handle))
+        rc = run_before_writing(db, err);
     if (rc == 0) {
         db->may_write = stmt->may_write; /* a change of the schema makes SQLite prepare it anew */
         rc = sqlite3_step(stmt->handle);
         db->may_write = NULL;
+        db->undone += stmt->undoes;
         if (rc == SQLITE_ROW) {
             db->running += !stmt->running;
             stmt->running = true;

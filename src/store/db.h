@@ -70,6 +70,13 @@ bool db_in_transaction(const struct db *db);
 int64_t db_total_changes(const struct db *db);
 int64_t db_last_insert_rowid(const struct db *db);
 
+/*
+ * Another number whenever rows may have become others than this connection's own statements have made
+ * them: a rollback, to a savepoint as well, or somebody else's commit. What is remembered of the rows
+ * holds while this stays the same.
+ */
+uint64_t db_undo_mark(const struct db *db);
+
 /* True while rows refer to rows that aren't there and the check was put off (DEFERRABLE): COMMIT
  * would fail. */
 bool db_has_broken_references(const struct db *db);
@@ -135,6 +142,13 @@ int stmt_new_guarded(struct stmt **out, struct db *db, const char *sql,
 
 /* Reset whatever has given a row and was then left standing: it would be in the way of COMMIT. */
 void db_reset_statements(struct db *db);
+
+/*
+ * Have that statement run before the next one that writes, whoever's that is (and before any db_exec): a
+ * savepoint that is made only when there will be something to undo. first NULL: no more. Answers whether
+ * the statement that was set before still waits; if it doesn't, it has run.
+ */
+bool db_before_writing(struct db *db, struct stmt *first);
 
 /* Parameters are numbered from 1. Binding fails only for lack of memory or a wrong number, which
  * the next stmt_step reports. */

@@ -15,9 +15,12 @@ struct db {
     bool held;
     bool (*may_write)(const char *table); /* of the guarded statement that is being prepared */
     struct err denied;                    /* what it tried */
+    bool undoes;                          /* what was prepared last: it is a ROLLBACK TO */
+    uint32_t undone, commits;             /* db_undo_mark */
     struct err trouble;
     struct stmt *statements;
     size_t running; /* statements with running set */
+    struct stmt *before_writing;
     bool (*interrupt)(void *arg);
     void *interrupt_arg;
     int64_t wal_pages;

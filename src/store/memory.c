@@ -1,18 +1,47 @@
 /* SPDX-License-Identifier: MIT */
 #include "store/memory.h"
 
-#include <malloc.h>
 #include <sqlite3.h>
 #include <stdint.h>
 #include <stdlib.h>
 
-/* Counted while there is a limit. used may fall below 0: what was there before the limit was set can be
- * freed under it. */
+/* used may fall below 0: what was there before the limit was set can be freed under it. */
 static _Thread_local struct {
     int64_t used;  /* since the limit was set */
     int64_t limit; /* 0: none */
     bool refused;
 } mine;
+
+/*
+ * Before each block stands its size, which is much nearer than malloc_usable_size has it. What SQLite
+ * gets is aligned to 8 bytes, as it asks for.
+ */
+struct head {
+    int64_t size; /* without the head; a multiple of STEP */
+};
+
+/*
+ * Blocks that were given back, by size, kept to be given again. A statement asks for a dozen cursors of
+ * one size, an undo log of a savepoint for nine pieces of another: more than malloc has at hand of a
+ * size, so that it merges and splits them at every event.
+ */
+enum {
+    STEP = 16,
+    KEPT_MAX = 1088,
+    KEPT_SIZES = KEPT_MAX / STEP + 1,
+    KEPT_OF_A_SIZE = 16,
+};
+
+struct kept_block {
+    struct head head;
+    struct kept_block *next;
+};
+
+static _Thread_local struct {
+    struct kept_block *first[KEPT_SIZES]; /* by head.size / STEP */
+    unsigned char count[KEPT_SIZES];
+    bool is_on;
+} kept;
 
 static bool may_have(int64_t bytes)
 {
@@ -24,40 +53,90 @@ static bool may_have(int64_t bytes)
     return false;
 }
 
-static void *get(int size)
+static struct head *head_of(void *block)
 {
-    void *block = may_have(size) ? malloc((size_t)size) : NULL;
-
-    if (block && mine.limit)
-        mine.used += (int64_t)malloc_usable_size(block);
-    return block;
-}
-
-static void give_back(void *block)
-{
-    if (mine.limit)
-        mine.used -= (int64_t)malloc_usable_size(block);
-    free(block);
-}
-
-static void *resize(void *block, int size)
-{
-    int64_t old_size = mine.limit ? (int64_t)malloc_usable_size(block) : 0;
-    void *fresh = may_have(size - old_size) ? realloc(block, (size_t)size) : NULL;
-
-    if (fresh && mine.limit)
-        mine.used += (int64_t)malloc_usable_size(fresh) - old_size;
-    return fresh;
-}
-
-static int size_of(void *block)
-{
-    return block ? (int)malloc_usable_size(block) : 0;
+    return (struct head *)block - 1;
 }
 
 static int round_up(int size)
 {
-    return (size + 7) & ~7;
+    return (size + STEP - 1) & ~(STEP - 1);
+}
+
+static struct head *take_kept(int64_t size)
+{
+    struct kept_block *block = size <= KEPT_MAX ? kept.first[size / STEP] : NULL;
+
+    if (!block)
+        return NULL;
+    kept.first[size / STEP] = block->next;
+    kept.count[size / STEP]--;
+    return &block->head;
+}
+
+static struct head *new_block(int64_t size)
+{
+    struct head *head = malloc(sizeof(*head) + (size_t)size);
+
+    if (head)
+        head->size = size;
+    return head;
+}
+
+static bool keep(struct head *head)
+{
+    struct kept_block *block = (struct kept_block *)head;
+    int64_t i = head->size / STEP;
+
+    if (!kept.is_on || head->size > KEPT_MAX || kept.count[i] == KEPT_OF_A_SIZE)
+        return false;
+    block->next = kept.first[i];
+    kept.first[i] = block;
+    kept.count[i]++;
+    return true;
+}
+
+static void *get(int asked)
+{
+    int64_t size = round_up(asked);
+    struct head *head;
+
+    if (!may_have(size))
+        return NULL;
+    head = take_kept(size);
+    if (!head)
+        head = new_block(size);
+    if (!head)
+        return NULL;
+    mine.used += size;
+    return head + 1;
+}
+
+static void give_back(void *block)
+{
+    struct head *head = head_of(block);
+
+    mine.used -= head->size;
+    if (!keep(head))
+        free(head);
+}
+
+static void *resize(void *block, int asked)
+{
+    int64_t size = round_up(asked), old_size = head_of(block)->size;
+    struct head *fresh =
+        may_have(size - old_size) ? realloc(head_of(block), sizeof(*fresh) + (size_t)size) : NULL;
+
+    if (!fresh)
+        return NULL;
+    fresh->size = size;
+    mine.used += size - old_size;
+    return fresh + 1;
+}
+
+static int size_of(void *block)
+{
+    return block ? (int)head_of(block)->size : 0;
 }
 
 static int begin(void *unused)
@@ -84,6 +163,16 @@ void memory_install(void)
     };
 
     sqlite3_config(SQLITE_CONFIG_MALLOC, &methods);
+}
+
+void memory_keep(bool on)
+{
+    struct head *head;
+
+    for (int64_t size = 0; size <= KEPT_MAX; size += STEP)
+        while ((head = take_kept(size)))
+            free(head);
+    kept.is_on = on;
 }
 
 void memory_limit(size_t bytes)

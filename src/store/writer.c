@@ -29,6 +29,7 @@
 
 #include "base/clock.h"
 #include "base/thread.h"
+#include "store/memory.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -494,8 +495,10 @@ static int tidy_up(struct writer *w) ON_THREAD(writer_thread)
 {
     int rc = db_checkpoint(w->db, &w->err);
 
-    if (rc == 0)
+    if (rc == 0) {
+        memory_keep(true); /* what was kept goes */
         db_shrink(w->db);
+    }
     return rc == ERR_FATAL ? rc : 0;
 }
 
@@ -562,6 +565,7 @@ static void *writer_main(void *arg)
     int rc;
 
     enter_writer_thread();
+    memory_keep(true);
     while ((rc = wait_for_jobs(w)) > 0) {
         rc = run_batch(w);
         if (rc == 0)
@@ -573,6 +577,7 @@ static void *writer_main(void *arg)
     }
     if (rc == ERR_FATAL)
         fail_writer(w);
+    memory_keep(false);
     return NULL;
 }
 

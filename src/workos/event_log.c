@@ -12,9 +12,27 @@ const char *const event_status_names[EVENT_STATUSES] = {"done", "failed", "waiti
 /* An object's line, as the index workos_events_held has it. */
 #define IN_LINE "status IN ('failed', 'waiting')"
 
+/*
+ * Is any event failed or waiting at all? Mostly none is, and then no event needs to be asked whether
+ * its object is held:
+ *
+ *   LINES_UNKNOWN  at the start, after a rollback (db_undo_mark), when one has left its line
+ *   LINES_SOME     one has come into a line
+ *   LINES_NONE     a look has found none (are_lines_empty)
+ */
+enum lines { LINES_UNKNOWN, LINES_SOME, LINES_NONE };
+
+/* A number for each of the last ids that were added, where the id's hash says: of one that has it a look
+ * is worth while before anything is inserted. */
+enum { RECENT = 4096 };
+
 struct event_log {
     struct db *db;
-    struct stmt *add, *update, *is_held, *is_late, *release, *erase, *erase_one;
+    uint32_t recent[RECENT];
+    enum lines lines;
+    uint64_t lines_mark; /* db_undo_mark, when that was found */
+    struct stmt *add, *is_known, *update, *any_in_line, *is_held, *any_later, *is_late, *release,
+        *erase, *erase_one;
     struct stmt *load_due, *find_due, *find_next, *renew_failed;
     struct stmt *find, *retry, *retry_all, *is_backfilled;
     bool any_backfilled; /* so that one look per event is spared where backfill was never used */
@@ -53,10 +71,15 @@ int event_log_open(struct event_log **out, struct db *db, struct err *err)
          "INSERT INTO workos_events (id, event, object_id, user_id, created_at, received_at,"
          " status, attempts, next_attempt_at, last_error, payload, _created_us)"
          " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"},
+        {&log->is_known, "SELECT 1 FROM workos_events WHERE id = ?"},
         {&log->update, "UPDATE workos_events SET status = ?, attempts = ?, next_attempt_at = ?,"
                        " last_error = ? WHERE _seq = ?"},
+        {&log->any_in_line, "SELECT 1 FROM workos_events WHERE " IN_LINE " LIMIT 1"},
         {&log->is_held,
          "SELECT 1 FROM workos_events WHERE object_id = ? AND " IN_LINE " AND _seq < ? LIMIT 1"},
+        /* The index alone answers this; seldom is there anything to be asked of the rows. */
+        {&log->any_later, "SELECT 1 FROM workos_events WHERE object_id = ?1 AND _created_us >= ?2"
+                          " AND _seq <> ?3 LIMIT 1"},
         /* (_created_us, id) > (?2, ?3), said so that the event's own row is ruled out by the index */
         {&log->is_late, "SELECT 1 FROM workos_events WHERE object_id = ?1 AND _created_us >= ?2"
                         " AND _seq <> ?4 AND (_created_us > ?2 OR id > ?3)"
@@ -108,8 +131,11 @@ void event_log_close(struct event_log *log)
     if (!log)
         return;
     stmt_free(log->add);
+    stmt_free(log->is_known);
     stmt_free(log->update);
+    stmt_free(log->any_in_line);
     stmt_free(log->is_held);
+    stmt_free(log->any_later);
     stmt_free(log->is_late);
     stmt_free(log->release);
     stmt_free(log->erase);
@@ -164,13 +190,73 @@ static int count_changes(struct event_log *log, struct stmt *stmt, int64_t *out,
     return rc;
 }
 
+static void set_lines(struct event_log *log, enum lines lines)
+{
+    log->lines = lines;
+    log->lines_mark = db_undo_mark(log->db);
+}
+
+/* An event is to have that status. */
+static void note_status(struct event_log *log, enum event_status status)
+{
+    if (status == EVENT_FAILED || status == EVENT_WAITING)
+        set_lines(log, LINES_SOME);
+    else if (log->lines == LINES_SOME)
+        set_lines(log, LINES_UNKNOWN);
+}
+
+static int are_lines_empty(struct event_log *log, bool *out, struct err *err)
+{
+    bool any = log->lines == LINES_SOME;
+    int rc = 0;
+
+    if (log->lines == LINES_UNKNOWN || log->lines_mark != db_undo_mark(log->db)) {
+        rc = has_row(log->any_in_line, &any, err);
+        if (rc == 0)
+            set_lines(log, any ? LINES_SOME : LINES_NONE);
+    }
+    *out = !any;
+    return rc;
+}
+
+static uint64_t hash_id(const char *id)
+{
+    uint64_t hash = 14695981039346656037u;
+
+    for (; *id; id++)
+        hash = (hash ^ (unsigned char)*id) * 1099511628211u; /* FNV-1a */
+    return hash;
+}
+
+/* Is it an event that came a moment ago? Whether the table has it is still to be seen: what was added may
+ * have been undone, and two ids may have the same number. From now on it is one. */
+static bool note_recent(struct event_log *log, const char *id)
+{
+    uint64_t hash = hash_id(id);
+    uint32_t *place = &log->recent[hash % RECENT], number = (uint32_t)(hash >> 32) | 1;
+    bool was_there = *place == number;
+
+    *place = number;
+    return was_there;
+}
+
+static int is_known(struct event_log *log, const char *id, bool *out, struct err *err)
+{
+    stmt_bind_str(log->is_known, 1, id);
+    return has_row(log->is_known, out, err);
+}
+
 int event_log_add(struct event_log *log, const struct event *event,
                   const struct event_record *record, int64_t *out_seq, struct err *err)
 {
     struct stmt *add = log->add;
+    bool known = false;
     int64_t added;
-    int rc;
+    int rc = note_recent(log, event->id) ? is_known(log, event->id, &known, err) : 0;
 
+    *out_seq = 0;
+    if (rc < 0 || known)
+        return rc;
     stmt_bind_str(add, 1, event->id);
     stmt_bind_str(add, 2, event->type);
     bind_event_text(add, 3, event->object_id);
@@ -180,6 +266,8 @@ int event_log_add(struct event_log *log, const struct event *event,
     bind_record(add, 7, record);
     stmt_bind_text(add, 11, event->body, event->body_len);
     stmt_bind_int(add, 12, event->created_us);
+    if (record->status != EVENT_DONE) /* what is new leaves no line */
+        note_status(log, record->status);
     rc = count_changes(log, add, &added, err);
     *out_seq = added ? db_last_insert_rowid(log->db) : 0;
     log->any_backfilled = log->any_backfilled || text_starts_with(event->id, BACKFILL_PREFIX);
@@ -189,6 +277,7 @@ int event_log_add(struct event_log *log, const struct event *event,
 int event_log_update(struct event_log *log, int64_t seq, const struct event_record *record,
                      struct err *err)
 {
+    note_status(log, record->status);
     bind_record(log->update, 1, record);
     stmt_bind_int(log->update, 5, seq);
     return stmt_run(log->update, err);
@@ -197,9 +286,15 @@ int event_log_update(struct event_log *log, int64_t seq, const struct event_reco
 int event_log_is_held(struct event_log *log, struct event_text object_id, int64_t seq, bool *out,
                       struct err *err)
 {
+    bool none;
+    int rc;
+
     *out = false;
     if (!object_id.at)
         return 0;
+    rc = are_lines_empty(log, &none, err);
+    if (rc < 0 || none)
+        return rc;
     bind_event_text(log->is_held, 1, object_id);
     stmt_bind_int(log->is_held, 2, seq ? seq : INT64_MAX);
     return has_row(log->is_held, out, err);
@@ -218,9 +313,18 @@ int event_log_is_backfilled(struct event_log *log, struct event_text object_id, 
 int event_log_is_late(struct event_log *log, const struct event *event, int64_t seq, bool *out,
                       struct err *err)
 {
+    bool any;
+    int rc;
+
     *out = false;
     if (!event->object_id.at)
         return 0;
+    bind_event_text(log->any_later, 1, event->object_id);
+    stmt_bind_int(log->any_later, 2, event->created_us);
+    stmt_bind_int(log->any_later, 3, seq);
+    rc = has_row(log->any_later, &any, err);
+    if (rc < 0 || !any)
+        return rc;
     bind_event_text(log->is_late, 1, event->object_id);
     stmt_bind_int(log->is_late, 2, event->created_us);
     stmt_bind_str(log->is_late, 3, event->id);
@@ -361,6 +465,7 @@ int event_log_retry(struct event_log *log, const char *id, int64_t now_ms, enum 
     *out = judge_retry(&event);
     if (*out != RETRY_DUE)
         return 0;
+    note_status(log, EVENT_FAILED);
     stmt_bind_int(log->retry, 1, now_ms);
     stmt_bind_int(log->retry, 2, event.seq);
     return stmt_run(log->retry, err);
@@ -368,6 +473,7 @@ int event_log_retry(struct event_log *log, const char *id, int64_t now_ms, enum 
 
 int event_log_retry_all(struct event_log *log, int64_t now_ms, int64_t *out_count, struct err *err)
 {
+    note_status(log, EVENT_FAILED);
     stmt_bind_int(log->retry_all, 1, now_ms);
     return count_changes(log, log->retry_all, out_count, err);
 }

@@ -53,29 +53,41 @@ static int lose_transaction(struct attempt *attempt, bool failed, struct err *er
     return err_set(err, attempt->failure.code, "%s", attempt->failure.text);
 }
 
-/* The function in its savepoint. out_failed: it failed, and what it wrote is undone. */
+/* What the function wrote, if it wrote anything. */
+static int undo_function(struct workos *workos, bool has_written, struct err *err)
+{
+    int rc;
+
+    if (!has_written)
+        return 0;
+    rc = stmt_run(workos->undo_function, err);
+    return rc < 0 ? rc : stmt_run(workos->keep_function, err);
+}
+
+/* The function in its savepoint, which is made when it first writes. out_failed: it failed, and what it
+ * wrote is undone. */
 static int call_function(struct attempt *attempt, bool *out_failed, struct err *err)
 {
     struct workos *workos = attempt->workos;
-    bool late;
+    struct db *db = workos->opts.db;
+    bool late, has_written;
     int rc = event_log_is_late(workos->events, attempt->event, attempt->seq, &late, err);
 
-    if (rc == 0)
-        rc = stmt_run(workos->begin_function, err);
     if (rc < 0)
         return rc;
+    db_before_writing(db, workos->begin_function);
     *out_failed = run_watched(attempt, late) < 0;
-    if (!db_in_transaction(workos->opts.db))
+    has_written = !db_before_writing(db, NULL);
+    if (!db_in_transaction(db))
         return lose_transaction(attempt, *out_failed, err);
-    if (!*out_failed && db_has_broken_references(workos->opts.db)) {
+    if (!*out_failed && db_has_broken_references(db)) {
         *out_failed = true; /* else the writer would refuse the whole event (writer.h) */
         err_set(&attempt->failure, ERR_CONFLICT,
                 "FOREIGN KEY constraint failed: a row refers to one that isn't there");
     }
-    if (!*out_failed)
-        return stmt_run(workos->keep_function, err);
-    rc = stmt_run(workos->undo_function, err);
-    return rc < 0 ? rc : stmt_run(workos->keep_function, err);
+    if (*out_failed)
+        return undo_function(workos, has_written, err);
+    return has_written ? stmt_run(workos->keep_function, err) : 0;
 }
 
 /* Once is enough of what fails a thousand times in the same way; each event has its error in the log of

@@ -137,12 +137,30 @@ static const char event_types[] =
     "organization_membership.deleted,"
     "invitation.created,invitation.accepted,invitation.resent,invitation.revoked";
 
+/* Found once: comparing names for each column of each event is dear. */
+enum column_kind { COLUMN_PLAIN, COLUMN_METADATA, COLUMN_ROLE, COLUMN_RAW };
+
+/*
+ * The last id that has a tombstone: what comes behind it has none. That spares most looks, for WorkOS's
+ * ids begin with the time, and a new user comes behind all who were deleted.
+ */
+struct last_buried {
+    bool is_known;
+    uint64_t mark; /* db_undo_mark, when it was found */
+    bool is_long;  /* it has no room below: then everybody is looked for */
+    size_t len;
+    char id[64];
+};
+
 struct mirror {
     struct db *db;
+    struct last_buried last_buried;
     struct {
         struct stmt *upsert, *refresh, *remove, *find;
+        enum column_kind kinds[COLUMNS_MAX];
+        size_t updated_at; /* the column */
     } types[ARRAY_LEN(types)];
-    struct stmt *bury, *is_buried;
+    struct stmt *bury, *is_buried, *find_last_buried;
 };
 
 /* Spelled as in the scripts' own tables (lua/schema.lua), so that ctx.db.sql knows them again. */
@@ -242,6 +260,28 @@ static void write_refresh(const struct mirror_type *type, struct buf *sql)
             buf_printf(sql, " AND %s IS ?%zu", columns[i].name, i + 1);
 }
 
+static enum column_kind kind_of(const char *name)
+{
+    static const char *const names[] = {
+        [COLUMN_METADATA] = "metadata", [COLUMN_ROLE] = "role", [COLUMN_RAW] = "raw"};
+
+    for (size_t i = COLUMN_METADATA; i < ARRAY_LEN(names); i++)
+        if (strcmp(name, names[i]) == 0)
+            return (enum column_kind)i;
+    return COLUMN_PLAIN;
+}
+
+static void find_kinds(struct mirror *mirror, size_t type)
+{
+    const struct script_table *table = types[type].table;
+
+    for (size_t i = 0; i < table->column_count; i++) {
+        mirror->types[type].kinds[i] = kind_of(table->columns[i].name);
+        if (strcmp(table->columns[i].name, "updated_at") == 0)
+            mirror->types[type].updated_at = i;
+    }
+}
+
 static int prepare_type(struct mirror *mirror, size_t i, struct db *db, struct err *err)
 {
     struct buf sql = BUF_INIT(SQL_MAX);
@@ -280,8 +320,13 @@ int mirror_prepare(struct mirror **out, struct db *db, struct err *err)
     if (rc == 0)
         rc = stmt_new(&mirror->is_buried, db,
                       "SELECT 1 FROM authkitd_tombstones WHERE id = ? AND object = ?", err);
-    for (size_t i = 0; rc == 0 && i < ARRAY_LEN(types); i++)
+    if (rc == 0)
+        rc =
+            stmt_new(&mirror->find_last_buried, db, "SELECT max(id) FROM authkitd_tombstones", err);
+    for (size_t i = 0; rc == 0 && i < ARRAY_LEN(types); i++) {
+        find_kinds(mirror, i);
         rc = prepare_type(mirror, i, db, err);
+    }
     if (rc < 0) {
         mirror_release(mirror);
         return rc;
@@ -302,6 +347,7 @@ void mirror_release(struct mirror *mirror)
     }
     stmt_free(mirror->bury);
     stmt_free(mirror->is_buried);
+    stmt_free(mirror->find_last_buried);
     free(mirror);
 }
 
@@ -313,6 +359,7 @@ static int remove_object(struct mirror *mirror, size_t type, struct event_text i
     stmt_bind_text(mirror->bury, 1, id.at, id.len);
     stmt_bind_str(mirror->bury, 2, types[type].object);
     stmt_bind_int(mirror->bury, 3, clock_wall_ms());
+    mirror->last_buried.is_known = false;
     rc = stmt_run(mirror->bury, err);
     if (rc < 0)
         return rc;
@@ -332,9 +379,44 @@ static int has_row(struct stmt *stmt, bool *out, struct err *err)
     return 0;
 }
 
+static int find_last_buried(struct mirror *mirror, struct err *err)
+{
+    struct last_buried *last = &mirror->last_buried;
+    const char *id;
+    int rc;
+
+    if (last->is_known && last->mark == db_undo_mark(mirror->db))
+        return 0;
+    rc = stmt_step(mirror->find_last_buried, err);
+    if (rc < 0)
+        return rc;
+    id = stmt_text(mirror->find_last_buried, 0, &last->len); /* NULL and 0 when there is none */
+    last->is_long = last->len > sizeof(last->id);
+    if (id && !last->is_long)
+        memcpy(last->id, id, last->len);
+    stmt_reset(mirror->find_last_buried);
+    last->mark = db_undo_mark(mirror->db);
+    last->is_known = true;
+    return 0;
+}
+
+/* In SQLite's order, which is that of the bytes. */
+static bool is_behind(struct event_text id, const struct last_buried *last)
+{
+    size_t len = id.len < last->len ? id.len : last->len;
+    int order = last->is_long ? -1 : memcmp(id.at, last->id, len);
+
+    return order > 0 || (order == 0 && id.len > last->len);
+}
+
 int mirror_is_deleted(struct mirror *mirror, const char *object, struct event_text id, bool *out,
                       struct err *err)
 {
+    int rc = find_last_buried(mirror, err);
+
+    *out = false;
+    if (rc < 0 || is_behind(id, &mirror->last_buried))
+        return rc;
     stmt_bind_text(mirror->is_buried, 1, id.at, id.len);
     stmt_bind_str(mirror->is_buried, 2, object);
     return has_row(mirror->is_buried, out, err);
@@ -350,24 +432,24 @@ static void bind_raw(struct stmt *stmt, int parameter, const struct event *event
 
 /* Bind one column's value; data that doesn't fit its type is NULL. */
 static void bind_column(struct stmt *stmt, int parameter, struct event *event, uint32_t value,
-                        const struct script_column *column)
+                        enum script_type type, enum column_kind kind)
 {
     enum json_type found = value ? event->json.nodes[value].type : JSON_NULL;
     struct event_text text;
 
-    if (found == JSON_OBJECT && strcmp(column->name, "role") == 0) {
+    if (found == JSON_OBJECT && kind == COLUMN_ROLE) {
         value = json_string_member(&event->json, value, "slug");
         found = value ? JSON_STRING : JSON_NULL;
     }
-    if (strcmp(column->name, "raw") == 0) {
+    if (kind == COLUMN_RAW) {
         bind_raw(stmt, parameter, event, event->data);
-    } else if (column->type == SCRIPT_JSON && found != JSON_NULL) {
+    } else if (type == SCRIPT_JSON && found != JSON_NULL) {
         bind_raw(stmt, parameter, event, value);
-    } else if (strcmp(column->name, "metadata") == 0) {
+    } else if (kind == COLUMN_METADATA) {
         stmt_bind_text(stmt, parameter, "{}", 2);
-    } else if (column->type == SCRIPT_BOOLEAN && (found == JSON_TRUE || found == JSON_FALSE)) {
+    } else if (type == SCRIPT_BOOLEAN && (found == JSON_TRUE || found == JSON_FALSE)) {
         stmt_bind_int(stmt, parameter, found == JSON_TRUE);
-    } else if (column->type == SCRIPT_TEXT && found == JSON_STRING) {
+    } else if (type == SCRIPT_TEXT && found == JSON_STRING) {
         text = event_string(event, value);
         stmt_bind_text(stmt, parameter, text.at, text.len);
     } else {
@@ -376,24 +458,26 @@ static void bind_column(struct stmt *stmt, int parameter, struct event *event, u
 }
 
 /*
- * The member's values by column, looking at each member once; the last one of a name counts. WorkOS
- * writes them in the columns' order, so each is looked for from behind the one before it.
+ * The members' values by column, and behind them that of "object", looking at each member once; the last
+ * one of a name counts. WorkOS writes "object" first and then the others in the columns' order, so each
+ * is looked for from behind the one before it.
  */
 static void find_members(const struct event *event, const struct script_table *table,
                          uint32_t values[COLUMNS_MAX])
 {
     const struct json_node *nodes = event->json.nodes;
-    size_t column = 0;
+    size_t object = table->column_count, column = object;
 
-    for (size_t i = 0; i < table->column_count; i++)
+    for (size_t i = 0; i <= object; i++)
         values[i] = JSON_ABSENT;
     for (uint32_t key = event->data + 1; key < nodes[event->data].next; key = nodes[key + 1].next) {
-        for (size_t i = 0; i < table->column_count; i++) {
-            bool same = json_equals(&event->json, key, table->columns[column].name);
+        for (size_t i = 0; i <= object; i++) {
+            const char *name = column == object ? "object" : table->columns[column].name;
+            bool same = json_equals(&event->json, key, name);
 
             if (same)
                 values[column] = key + 1;
-            column = column + 1 < table->column_count ? column + 1 : 0;
+            column = column < object ? column + 1 : 0;
             if (same)
                 break;
         }
@@ -401,75 +485,87 @@ static void find_members(const struct event *event, const struct script_table *t
 }
 
 /* What "later" is measured by: the object's updated_at, or when the event was made. */
-static int64_t version_us(struct event *event)
+static int64_t version_us(struct event *event, uint32_t updated_at)
 {
-    struct event_text updated_at =
-        event_string(event, json_string_member(&event->json, event->data, "updated_at"));
+    struct event_text text = event_string(event, updated_at);
     int64_t us;
 
-    if (updated_at.at && clock_parse_us(updated_at.at, updated_at.len, &us))
+    if (text.at && clock_parse_us(text.at, text.len, &us))
         return us;
     return event->created_us;
 }
 
 /* The object's columns and its version, as both statements have them. */
-static int put_version(struct stmt *stmt, const struct script_table *table, struct event *event,
+static int put_version(struct mirror *mirror, size_t type, struct stmt *stmt, struct event *event,
                        const uint32_t values[COLUMNS_MAX], struct err *err)
 {
+    const struct script_table *table = types[type].table;
     int count = (int)table->column_count;
 
     for (int i = 0; i < count; i++)
-        bind_column(stmt, i + 1, event, values[i], &table->columns[i]);
-    stmt_bind_int(stmt, count + 1, version_us(event));
+        bind_column(stmt, i + 1, event, values[i], table->columns[i].type,
+                    mirror->types[type].kinds[i]);
+    stmt_bind_int(stmt, count + 1, version_us(event, values[mirror->types[type].updated_at]));
     stmt_bind_str(stmt, count + 2, event->id);
     return stmt_run(stmt, err);
 }
 
-static int put_object(struct mirror *mirror, size_t type, struct event *event,
-                      enum mirror_found *out, struct err *err)
+/* An update of an object that is there, which is most of them; out_done: it was. What was deleted isn't
+ * there (remove_object), so nothing need be asked of it. */
+static int refresh_object(struct mirror *mirror, size_t type, struct event *event,
+                          const uint32_t values[COLUMNS_MAX], bool *out_done, struct err *err)
 {
-    const struct script_table *table = types[type].table;
     int64_t before = db_total_changes(mirror->db);
-    uint32_t values[COLUMNS_MAX];
-    bool buried = false;
-    int rc = mirror_is_deleted(mirror, types[type].object, event->object_id, &buried, err);
+    int rc = put_version(mirror, type, mirror->types[type].refresh, event, values, err);
 
-    *out = buried ? MIRROR_DELETED : MIRROR_PRESENT;
-    if (rc < 0 || buried)
-        return rc;
-    find_members(event, table, values);
+    *out_done = db_total_changes(mirror->db) != before;
+    return rc;
+}
+
+static int put_object(struct mirror *mirror, size_t type, struct event *event,
+                      const uint32_t values[COLUMNS_MAX], enum mirror_found *out, struct err *err)
+{
+    bool done = false, buried = false;
+    int rc = 0;
+
     if (text_ends_with(event->type, ".updated"))
-        rc = put_version(mirror->types[type].refresh, table, event, values, err);
-    if (rc < 0 || db_total_changes(mirror->db) != before)
+        rc = refresh_object(mirror, type, event, values, &done, err);
+    if (rc == 0 && !done)
+        rc = mirror_is_deleted(mirror, types[type].object, event->object_id, &buried, err);
+    *out = buried ? MIRROR_DELETED : MIRROR_PRESENT;
+    if (rc < 0 || done || buried)
         return rc;
-    return put_version(mirror->types[type].upsert, table, event, values, err);
+    return put_version(mirror, type, mirror->types[type].upsert, event, values, err);
 }
 
 /* An event with the prefix may carry another object, some day; then it says so. */
-static bool carries(struct event *event, const struct mirror_type *type)
+static bool carries(const struct event *event, const char *object, uint32_t value)
 {
-    uint32_t object = json_string_member(&event->json, event->data, "object");
-
-    return object == JSON_ABSENT || json_equals(&event->json, object, type->object);
+    return value == JSON_ABSENT || event->json.nodes[value].type != JSON_STRING ||
+           json_equals(&event->json, value, object);
 }
 
-/* The type that the event's object belongs to, or ARRAY_LEN(types). */
-static size_t find_type(struct event *event)
+/* The type that the event's object belongs to, or ARRAY_LEN(types). values: of its members. */
+static size_t find_type(const struct event *event, uint32_t values[COLUMNS_MAX])
 {
     size_t i = 0;
 
     if (!event->object_id.at || event->object_id.len == 0)
         return ARRAY_LEN(types);
-    while (i < ARRAY_LEN(types) &&
-           !(text_starts_with(event->type, types[i].prefix) && carries(event, &types[i])))
+    while (i < ARRAY_LEN(types) && !text_starts_with(event->type, types[i].prefix))
         i++;
-    return i;
+    if (i == ARRAY_LEN(types))
+        return i;
+    find_members(event, types[i].table, values);
+    return carries(event, types[i].object, values[types[i].table->column_count]) ? i
+                                                                                 : ARRAY_LEN(types);
 }
 
 int mirror_apply(struct mirror *mirror, struct event *event, enum mirror_found *out,
                  struct err *err)
 {
-    size_t i = find_type(event);
+    uint32_t values[COLUMNS_MAX];
+    size_t i = find_type(event, values);
     enum mirror_found found = MIRROR_FOREIGN;
     int rc = 0;
 
@@ -477,7 +573,7 @@ int mirror_apply(struct mirror *mirror, struct event *event, enum mirror_found *
         rc = remove_object(mirror, i, event->object_id, err);
         found = MIRROR_DELETED;
     } else if (i < ARRAY_LEN(types)) {
-        rc = put_object(mirror, i, event, &found, err);
+        rc = put_object(mirror, i, event, values, &found, err);
     }
     if (out)
         *out = found;
@@ -486,7 +582,8 @@ int mirror_apply(struct mirror *mirror, struct event *event, enum mirror_found *
 
 int mirror_find(struct mirror *mirror, struct event *event, enum mirror_found *out, struct err *err)
 {
-    size_t i = find_type(event);
+    uint32_t values[COLUMNS_MAX];
+    size_t i = find_type(event, values);
     bool found;
     int rc;
 

@@ -372,8 +372,14 @@ static void stmt__one_statement_only(void **state)
         "/* a */ SELECT 1;",
     };
     static const char *const bad[] = {
-        "SELECT 1; SELECT 2", "SELECT 1; x", "SELECT 1; /* */ DROP TABLE t", "SELECT 1; -- a\nb",
-        "",                   " ; ",         "-- nothing",                   "SELECT",
+        "SELECT 1; SELECT 2",
+        "SELECT 1; x",
+        "SELECT 1; /* */ DROP TABLE t",
+        "SELECT 1; -- a\nb",
+        "",
+        " ; ",
+        "-- nothing",
+        "SELECT",
     };
     struct db *db = open_db(DB_WRITER);
     struct stmt *stmt = NULL;
@@ -478,6 +484,110 @@ static void db__changes_are_counted(void **state)
     assert_true(db_total_changes(db) == before);
     exec(db, "INSERT INTO t VALUES (1), (2)");
     assert_true(db_total_changes(db) == before + 2);
+    db_close(db);
+}
+
+/* Did the mark move since it was asked last? */
+static bool is_mark_moved(struct db *db)
+{
+    static uint64_t mark;
+    uint64_t before = mark;
+
+    mark = db_undo_mark(db);
+    return mark != before;
+}
+
+static void db__undo_mark_stays_while_all_is_our_own_doing(void **state)
+{
+    struct db *db = open_db(DB_WRITER);
+    struct stmt *undo;
+
+    (void)state;
+    exec(db, "CREATE TABLE t (n PRIMARY KEY)");
+    is_mark_moved(db);
+    exec(db, "INSERT INTO t VALUES (1)");
+    exec(db, "BEGIN IMMEDIATE; COMMIT");
+    exec(db, "BEGIN IMMEDIATE; INSERT INTO t VALUES (2)");
+    exec(db, "SAVEPOINT s; INSERT INTO t VALUES (3); RELEASE s");
+    assert_false(is_mark_moved(db));
+    exec(db, "COMMIT");
+    assert_int_equal(db_exec(db, "INSERT INTO t VALUES (4), (1)", NULL), ERR_CONFLICT);
+    assert_int_equal(db_checkpoint(db, NULL), 0);
+    exec(db, "INSERT INTO t VALUES (4); DELETE FROM t WHERE n = 4");
+    is_mark_moved(db); /* an INSERT that failed on its own was rolled back */
+    exec(db, "INSERT INTO t VALUES (4); DELETE FROM t WHERE n = 4");
+    assert_int_equal(db_checkpoint(db, NULL), 0);
+    exec(db, "INSERT INTO t VALUES (4); DELETE FROM t WHERE n = 4");
+    assert_false(is_mark_moved(db));
+
+    exec(db, "BEGIN IMMEDIATE; INSERT INTO t VALUES (5); ROLLBACK");
+    assert_true(is_mark_moved(db));
+    exec(db, "BEGIN IMMEDIATE; SAVEPOINT s; INSERT INTO t VALUES (5)");
+    undo = prepare(db, "ROLLBACK TO s");
+    assert_false(is_mark_moved(db));
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(stmt_run(undo, NULL), 0);
+        assert_true(is_mark_moved(db));
+    }
+    exec(db, "INSERT INTO t VALUES (5); ROLLBACK TO s");
+    assert_true(is_mark_moved(db));
+    exec(db, "INSERT INTO t VALUES (5)");
+    assert_int_equal(db_exec(db, "INSERT OR ROLLBACK INTO t VALUES (5)", NULL), ERR_CONFLICT);
+    assert_false(db_in_transaction(db));
+    assert_true(is_mark_moved(db));
+    db_close(db);
+}
+
+static void db__undo_mark_moves_with_somebody_elses_commit(void **state)
+{
+    struct db *db = open_db(DB_WRITER), *other = open_db(DB_WRITER);
+
+    (void)state;
+    exec(db, "CREATE TABLE t (n)");
+    for (int i = 0; i < 3; i++) {
+        exec(db, "INSERT INTO t VALUES (1)");
+        exec(db, "BEGIN IMMEDIATE");
+        is_mark_moved(db);
+        exec(db, "COMMIT");
+        exec(other, "UPDATE t SET n = n + 1");
+        exec(db, "BEGIN IMMEDIATE");
+        assert_true(is_mark_moved(db));
+        exec(db, "COMMIT; INSERT INTO t VALUES (1)");
+        assert_false(is_mark_moved(db));
+    }
+    db_close(other);
+    db_close(db);
+}
+
+static void db__runs_something_before_what_writes(void **state)
+{
+    struct db *db = open_db(DB_WRITER);
+    struct stmt *first, *look, *insert, *wrong;
+
+    (void)state;
+    exec(db, "CREATE TABLE t (n); CREATE TABLE seen (n)");
+    first = prepare(db, "INSERT INTO seen SELECT count(*) FROM t");
+    look = prepare(db, "SELECT n FROM t");
+    insert = prepare(db, "INSERT INTO t VALUES (1) RETURNING n");
+    wrong = prepare(db, "ROLLBACK TO nowhere");
+    assert_false(db_before_writing(db, first));
+    assert_int_equal(stmt_run(look, NULL), 0);
+    assert_int_equal(number(db, "SELECT count(*) FROM seen"), 0);
+    assert_true(db_before_writing(db, first));
+    assert_int_equal(stmt_run(insert, NULL), 0);
+    assert_int_equal(stmt_run(insert, NULL), 0);
+    assert_int_equal(number(db, "SELECT count(*) FROM seen"), 1);
+    assert_int_equal(number(db, "SELECT n FROM seen"), 0);
+    assert_false(db_before_writing(db, first));
+    exec(db, "INSERT INTO t VALUES (3)");
+    assert_int_equal(number(db, "SELECT group_concat(n) = '0,2' FROM seen"), 1);
+
+    assert_false(db_before_writing(db, wrong)); /* then nothing is written either */
+    assert_true(stmt_run(insert, NULL) < 0);
+    assert_true(db_exec(db, "INSERT INTO t VALUES (3)", NULL) < 0);
+    assert_true(db_before_writing(db, NULL));
+    assert_int_equal(stmt_run(insert, NULL), 0);
+    assert_int_equal(number(db, "SELECT count(*) FROM t"), 4);
     db_close(db);
 }
 
@@ -929,6 +1039,9 @@ int main(void)
         IN_TEMP_DIR(stmt__double_quotes_are_names),
         IN_TEMP_DIR(stmt__values_have_a_limit),
         IN_TEMP_DIR(db__changes_are_counted),
+        IN_TEMP_DIR(db__undo_mark_stays_while_all_is_our_own_doing),
+        IN_TEMP_DIR(db__undo_mark_moves_with_somebody_elses_commit),
+        IN_TEMP_DIR(db__runs_something_before_what_writes),
         IN_TEMP_DIR(db__somebody_else_is_busy),
         IN_TEMP_DIR(db__full_is_kept_as_trouble),
         IN_TEMP_DIR(db__corruption_is_fatal_trouble),

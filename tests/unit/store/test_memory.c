@@ -108,6 +108,34 @@ static void memory__counts_from_the_start(void **state)
     db_close(db);
 }
 
+/* What a thread keeps serves its next statements, counts as little as if it had been freed, and is
+ * nobody's harm when another thread got or frees it. */
+static void memory__kept_blocks_are_had_again(void **state)
+{
+    struct db *db = open_db(); /* its blocks are from before */
+
+    (void)state;
+    memory_keep(true);
+    for (int i = 0; i < 50; i++) {
+        memory_limit(8 * MIB);
+        assert_int_equal(db_exec(db,
+                                 "BEGIN; SAVEPOINT s; INSERT INTO t (name) VALUES ('a'), ('b');"
+                                 " ROLLBACK TO s; RELEASE s; COMMIT",
+                                 NULL),
+                         0);
+        assert_int_equal(db_exec(db, "SELECT length(hex(zeroblob(500000)))", NULL), 0);
+        memory_limit(0);
+    }
+    memory_limit(8 * MIB);
+    fails_for_memory(db, giant_union);
+    memory_limit(0);
+    memory_keep(true); /* as an idle writer does */
+    assert_int_equal(db_exec(db, "INSERT INTO t (name) VALUES ('a')", NULL), 0);
+    memory_keep(false);
+    assert_int_equal(db_exec(db, "INSERT INTO t (name) VALUES ('a')", NULL), 0);
+    db_close(db);
+}
+
 /* ------------------------------------------------------------------------- in a batch */
 
 struct sql_job {
@@ -235,6 +263,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_TEMP_DIR(memory__giant_statement_hits_the_limit),
         IN_TEMP_DIR(memory__counts_from_the_start),
+        IN_TEMP_DIR(memory__kept_blocks_are_had_again),
         IN_TEMP_DIR(memory__job_that_hits_it_costs_nobody_else),
         IN_TEMP_DIR(memory__job_that_hits_it_and_goes_on_costs_nobody_else),
     };

@@ -105,6 +105,33 @@ static void set(struct bench *b, int64_t seq, enum event_status status, int64_t 
 
 /* ------------------------------------------------------------------------- rows */
 
+static void exec(struct bench *b, const char *sql)
+{
+    ok(b, db_exec(b->db, sql, &b->err));
+}
+
+/* The log remembers ids that it has seen a moment ago; what counts is the table. */
+static void event_log__id_is_added_again_when_it_was_undone(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    start(&b);
+    exec(&b, "BEGIN IMMEDIATE");
+    assert_int_equal(add(&b, 1, "\"o1\"", EVENT_DONE, 0), 1);
+    assert_int_equal(add(&b, 1, "\"o1\"", EVENT_DONE, 0), 0);
+    exec(&b, "ROLLBACK");
+    assert_int_equal(add(&b, 1, "\"o1\"", EVENT_DONE, 0), 1);
+    assert_int_equal(add(&b, 1, "\"o1\"", EVENT_DONE, 0), 0);
+    exec(&b, "DELETE FROM workos_events");
+    assert_int_equal(add(&b, 1, "\"o1\"", EVENT_DONE, 0), 1);
+    stop(&b);
+    start(&b);
+    assert_int_equal(add(&b, 1, "\"o1\"", EVENT_DONE, 0), 0); /* nothing is remembered */
+    assert_int_equal(add(&b, 1, "\"o1\"", EVENT_DONE, 0), 0);
+    stop(&b);
+}
+
 static void event_log__each_id_is_added_once(void **state)
 {
     struct bench b;
@@ -164,6 +191,73 @@ static void event_log__failed_and_waiting_hold_their_object(void **state)
     assert_false(is_held(&b, (struct event_text){NULL, 0}, 0)); /* no id, no line */
     assert_false(is_held(&b, TEXT("failed"), 3));               /* not by itself */
     assert_true(is_held(&b, TEXT("failed"), 4));
+    stop(&b);
+}
+
+/* That no line had anybody is remembered, but not when what was seen is undone. */
+static void event_log__lines_are_as_before_what_was_undone(void **state)
+{
+    enum retry_result result;
+    struct bench b;
+
+    (void)state;
+    start(&b);
+    assert_false(is_held(&b, TEXT("o1"), 0));
+    add(&b, 1, "\"o1\"", EVENT_FAILED, 5);
+    assert_true(is_held(&b, TEXT("o1"), 0));
+
+    exec(&b, "BEGIN IMMEDIATE");
+    set(&b, 1, EVENT_DONE, 0);
+    assert_false(is_held(&b, TEXT("o1"), 0));
+    exec(&b, "ROLLBACK");
+    assert_true(is_held(&b, TEXT("o1"), 0));
+
+    exec(&b, "BEGIN IMMEDIATE; SAVEPOINT s");
+    set(&b, 1, EVENT_DEAD, 0);
+    assert_false(is_held(&b, TEXT("o1"), 0));
+    add(&b, 2, "\"o1\"", EVENT_DONE, 0);
+    assert_false(is_held(&b, TEXT("o1"), 0));
+    exec(&b, "ROLLBACK TO s");
+    assert_true(is_held(&b, TEXT("o1"), 0));
+    set(&b, 1, EVENT_DEAD, 0);
+    exec(&b, "COMMIT");
+    assert_false(is_held(&b, TEXT("o1"), 0));
+
+    ok(&b, event_log_retry(b.log, "e1", 7, &result, &b.err));
+    assert_true(is_held(&b, TEXT("o1"), 0));
+    set(&b, 1, EVENT_DONE, 0);
+    assert_false(is_held(&b, TEXT("o1"), 0));
+    add(&b, 3, "\"o2\"", EVENT_WAITING, 0);
+    assert_true(is_held(&b, TEXT("o2"), 0));
+    set(&b, 2, EVENT_DONE, 0); /* o2's: e2's row was undone */
+    assert_false(is_held(&b, TEXT("o2"), 0));
+    set(&b, 2, EVENT_WAITING, 0);
+    assert_true(is_held(&b, TEXT("o2"), 0));
+    set(&b, 2, EVENT_DEAD, 0);
+    assert_false(is_held(&b, TEXT("o2"), 0));
+    stop(&b);
+    start(&b);
+    assert_false(is_held(&b, TEXT("o2"), 0));
+    stop(&b);
+}
+
+/* Nor when somebody else has put an event back by hand. */
+static void event_log__line_of_somebody_elses_making_holds(void **state)
+{
+    struct db *other = NULL;
+    struct bench b;
+
+    (void)state;
+    start(&b);
+    add(&b, 1, "\"o1\"", EVENT_DONE, 0);
+    assert_false(is_held(&b, TEXT("o1"), 0));
+    ok(&b, db_open(&other, "test.db", DB_WRITER, &b.err));
+    ok(&b,
+       db_exec(other, "UPDATE workos_events SET status = 'failed', next_attempt_at = 1", &b.err));
+    exec(&b, "BEGIN IMMEDIATE");
+    assert_true(is_held(&b, TEXT("o1"), 0));
+    exec(&b, "COMMIT");
+    db_close(other);
     stop(&b);
 }
 
@@ -459,6 +553,10 @@ static void event_log__looks_at_few_rows(void **state)
     static const char *const queries[] = {
         "SELECT 1 FROM workos_events WHERE object_id = 'x' AND status IN ('failed', 'waiting')"
         " AND _seq < 5",
+        "SELECT 1 FROM workos_events WHERE status IN ('failed', 'waiting') LIMIT 1",
+        "SELECT max(id) FROM authkitd_tombstones",
+        "SELECT 1 FROM workos_events WHERE object_id = 'x' AND _created_us >= 1 AND _seq <> 5"
+        " LIMIT 1",
         "SELECT 1 FROM workos_events WHERE object_id = 'x' AND (_created_us, id) > (1, 'a')"
         " AND status = 'done'",
         "SELECT _seq FROM workos_events WHERE next_attempt_at <= 1 ORDER BY next_attempt_at, _seq",
@@ -487,8 +585,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_TEMP_DIR(event_log__each_id_is_added_once),
+        IN_TEMP_DIR(event_log__id_is_added_again_when_it_was_undone),
         IN_TEMP_DIR(event_log__finds_what_it_knows),
         IN_TEMP_DIR(event_log__failed_and_waiting_hold_their_object),
+        IN_TEMP_DIR(event_log__lines_are_as_before_what_was_undone),
+        IN_TEMP_DIR(event_log__line_of_somebody_elses_making_holds),
         IN_TEMP_DIR(event_log__release_gives_the_next_its_turn),
         IN_TEMP_DIR(event_log__retried_one_stands_before_the_present_head),
         IN_TEMP_DIR(event_log__late_is_behind_a_newer_one_that_is_done),

@@ -310,6 +310,78 @@ static void mirror__tells_what_it_has(void **state)
     stop(&b);
 }
 
+static bool is_deleted(struct bench *b, const char *id)
+{
+    bool deleted;
+    struct err err = {0};
+
+    if (mirror_is_deleted(b->mirror, "user", (struct event_text){id, strlen(id)}, &deleted, &err) <
+        0)
+        fail_msg("%s", err.text);
+    return deleted;
+}
+
+static void delete_user(struct bench *b, const char *id)
+{
+    char body[512];
+
+    snprintf(body, sizeof(body),
+             "{\"id\":\"d\",\"event\":\"user.deleted\",\"data\":{\"id\":\"%s\"}}", id);
+    apply(b, body);
+}
+
+/* Which tombstone is the last one is remembered, but not when it may be another. */
+static void mirror__tombstones_are_found_wherever_they_stand(void **state)
+{
+    static const char long_id[] =
+        "u4aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    struct db *other = NULL;
+    struct err err = {0};
+    struct bench b;
+
+    (void)state;
+    start(&b);
+    assert_false(is_deleted(&b, "u2"));
+    delete_user(&b, "u2");
+    assert_true(is_deleted(&b, "u2"));
+    assert_false(is_deleted(&b, "u"));
+    assert_false(is_deleted(&b, "u1"));
+    assert_false(is_deleted(&b, "u22"));
+    assert_false(is_deleted(&b, "u3"));
+    exec(&b, "BEGIN IMMEDIATE");
+    delete_user(&b, "u22");
+    assert_true(is_deleted(&b, "u22"));
+    exec(&b, "SAVEPOINT s");
+    delete_user(&b, "u3");
+    assert_true(is_deleted(&b, "u3"));
+    exec(&b, "ROLLBACK TO s");
+    assert_false(is_deleted(&b, "u3"));
+    assert_true(is_deleted(&b, "u22"));
+    exec(&b, "ROLLBACK");
+    assert_false(is_deleted(&b, "u22"));
+    assert_true(is_deleted(&b, "u2"));
+
+    if (db_open(&other, "test.db", DB_WRITER, &err) < 0 ||
+        db_exec(other, "INSERT INTO authkitd_tombstones VALUES ('u3', 'user', 1)", &err) < 0)
+        fail_msg("%s", err.text);
+    db_close(other);
+    exec(&b, "BEGIN IMMEDIATE");
+    assert_true(is_deleted(&b, "u3"));
+    exec(&b, "COMMIT");
+    delete_user(&b, "u1");
+    assert_true(is_deleted(&b, "u1"));
+    assert_true(is_deleted(&b, "u3"));
+    delete_user(&b, long_id);
+    assert_true(is_deleted(&b, long_id));
+    assert_true(is_deleted(&b, "u3"));
+    assert_false(is_deleted(&b, "u5"));
+    delete_user(&b, "u6");
+    assert_true(is_deleted(&b, long_id));
+    assert_true(is_deleted(&b, "u6"));
+    assert_false(is_deleted(&b, "u7"));
+    stop(&b);
+}
+
 static void mirror__trimmed_delete(void **state)
 {
     struct bench b;
@@ -342,6 +414,25 @@ static void mirror__what_is_no_user_changes_nothing(void **state)
     for (size_t i = 0; i < ARRAY_LEN(bodies); i++)
         apply(&b, bodies[i]);
     assert_string_equal(value(&b, "SELECT count(*) FROM workos_users"), "0");
+    stop(&b);
+}
+
+/* What an object says that it is may stand anywhere among its members, or be nothing to go by. */
+static void mirror__object_says_what_it_is(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    start(&b);
+    apply_user(&b, "e1", "created", ",\"email\":\"a\",\"object\":\"profile\"");
+    assert_string_equal(value(&b, "SELECT count(*) FROM workos_users"), "0");
+    apply_user(&b, "e2", "deleted", ",\"object\":\"profile\"");
+    assert_string_equal(value(&b, "SELECT count(*) FROM authkitd_tombstones"), "0");
+    apply_user(&b, "e3", "created", ",\"object\":\"profile\",\"email\":\"b\",\"object\":null");
+    assert_string_equal(value(&b, "SELECT email FROM workos_users"), "b");
+    apply(&b, "{\"id\":\"e4\",\"event\":\"user.created\",\"data\":{\"raw\":1,\"id\":\"u2\","
+              "\"email\":\"c\",\"object\":\"user\"},\"created_at\":\"2026-01-01T00:00:00Z\"}");
+    assert_string_equal(value(&b, "SELECT email FROM workos_users WHERE id = 'u2'"), "c");
     stop(&b);
 }
 
@@ -395,8 +486,10 @@ int main(void)
         IN_TEMP_DIR(mirror__without_updated_at_the_event_time_counts),
         IN_TEMP_DIR(mirror__updates_keep_the_indexes),
         IN_TEMP_DIR(mirror__tells_what_it_has),
+        IN_TEMP_DIR(mirror__tombstones_are_found_wherever_they_stand),
         IN_TEMP_DIR(mirror__trimmed_delete),
         IN_TEMP_DIR(mirror__what_is_no_user_changes_nothing),
+        IN_TEMP_DIR(mirror__object_says_what_it_is),
         IN_TEMP_DIR(mirror__event_may_be_applied_again),
         IN_TEMP_DIR(mirror__tables_are_told_to_scripts),
     };
