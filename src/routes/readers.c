@@ -318,7 +318,9 @@ static int wait_for_place(struct readers *readers, struct reader **out, struct e
     self.began_ms = clock_mono_ms();
     pthread_cond_init(&self.wake, NULL);
     join_line(readers, &self);
+    thread_wait_begin();
     rc = wait_in_line(readers, &self, most_ms, out, err);
+    thread_wait_end();
     pthread_cond_destroy(&self.wake);
     return rc;
 }
