@@ -116,6 +116,17 @@ int db_checkpoint_due(struct db *db, struct err *err) MUST_CHECK;
  */
 void db_scrub_wal(struct db *db);
 
+/*
+ * COMMIT, with its sync put off: what was written isn't on disk before db_sync has returned 0, though
+ * others may read it. *out_owes: a sync is needed; false: it has been made, or nothing was written.
+ * commit is the connection's statement for it. Writer only.
+ */
+int db_commit(struct db *db, struct stmt *commit, bool *out_owes, struct err *err) MUST_CHECK;
+
+/* Whatever was committed before is on disk after this. After db_commit said that it is needed; any
+ * thread, also while the connection is used. ERR_FATAL: nobody knows what is on disk. */
+int db_sync(struct db *db, struct err *err) MUST_CHECK;
+
 /* Pages in the WAL since it was last emptied or begun anew. Never 0 before the first db_checkpoint,
  * since a crash may have left some. */
 int64_t db_wal_pages(const struct db *db);
