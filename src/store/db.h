@@ -2,8 +2,8 @@
 /*
  * db - a connection to the database file, and statements on it. The only room that knows SQLite.
  *
- * The writer's connection: WAL with synchronous=FULL, so that a COMMIT that returned is on disk; it
- * alone checkpoints (SQLite before 3.51.3 can corrupt a WAL when two connections do), and only when
+ * The writer's connection: WAL with synchronous=FULL, so that a COMMIT that returned is on disk (but
+ * db_commit leaves that to db_sync); it alone checkpoints (SQLite before 3.51.3 can corrupt a WAL when two connections do), and only when
  * it is asked to or closed. A reader's: read-only, never checkpoints.
  *
  * What is deleted is gone: overwritten in its page (secure_delete), with every stray copy when the

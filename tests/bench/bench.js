@@ -43,6 +43,12 @@ function readArguments() {
     return { options, names: positionals };
 }
 
+/** Instructions and allocations an event, as scripts/bench guard has counted and CI holds them. */
+function counted() {
+    const file = path.join(import.meta.dirname, 'guard.json');
+    return JSON.parse(fs.readFileSync(file, 'utf8'))[os.arch()]?.parts;
+}
+
 const facts = (options) => ({
     date: new Date().toISOString(),
     cpu: os.cpus()[0].model.trim(),
@@ -52,6 +58,7 @@ const facts = (options) => ({
     load_before: os.loadavg()[0].toFixed(2),
     rounds: options.rounds,
     seconds: options.seconds,
+    counted: counted(),
     binary_bytes: fs.statSync(path.join(release, 'authkitd')).size,
 });
 

@@ -103,6 +103,18 @@ function factRows(summary, facts) {
     return rows.length > 1 ? rows : [];
 }
 
+function countedRows({ counted }) {
+    if (!counted) return [];
+    const names = Object.keys(counted);
+    return [
+        ['counted by callgrind, for one', ...names],
+        ...['instructions', 'allocations'].map((unit) => [
+            unit,
+            ...names.map((name) => counted[name][unit].toLocaleString('en-US')),
+        ]),
+    ];
+}
+
 function growthRows(summary) {
     const kinds = ['new', 'update', 'duplicate', 'new, 50'];
     const own = summary.filter((record) => record.part === 'growth');
@@ -186,6 +198,7 @@ export function printReport(summary, facts) {
     const tables = [
         loadRows(summary, connections),
         factRows(summary, facts),
+        countedRows(facts),
         growthRows(summary),
         targetRows(summary),
     ].filter((rows) => rows.length > 0);
