@@ -288,6 +288,45 @@ static void gate__bodies_have_a_budget(void **state)
     wire_stop(&wire);
 }
 
+/* --- clients that go -------------------------------------------------------------------------- */
+
+/* Data and the end of all data, in one segment. */
+static void send_last(int fd, const char *text)
+{
+    assert_int_equal(send(fd, text, strlen(text), MSG_MORE), (ssize_t)strlen(text));
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+}
+
+/* Symptom: one whose last request came together with its good-bye was kept until it had idled for long
+ * enough, while other requests were being served. */
+static void gate__who_says_goodbye_is_answered_and_let_go(void **state)
+{
+    enum { COUNT = 40 };
+    int64_t start_ms = clock_mono_ms();
+    int busy;
+
+    (void)state;
+    wire_start(&wire, wire_opts());
+    busy = wire_connect(&wire);
+    wire_send(busy, "GET /block HTTP/1.1\r\nHost: x\r\n\r\n");
+    sem_wait(&wire.entered);
+    for (int i = 0; i < COUNT; i++) {
+        int fd = wire_connect(&wire);
+
+        send_last(fd, i % 2 ? WIRE_GET : WIRE_GET WIRE_GET);
+        expect_answer(fd, 200);
+        if (i % 2 == 0)
+            expect_answer(fd, 200);
+        assert_true(wire_is_closed(fd));
+        close(fd);
+    }
+    assert_true(ms_since(start_ms) < 5000);
+    sem_post(&wire.release);
+    expect_answer(busy, 200);
+    close(busy);
+    wire_stop(&wire);
+}
+
 /* --- the end ---------------------------------------------------------------------------------- */
 
 static void *release_soon(void *arg)
@@ -374,6 +413,7 @@ int main(void)
         cmocka_unit_test(gate__longest_idle_makes_room),
         cmocka_unit_test(gate__served_connections_are_never_closed_for_room),
         cmocka_unit_test(gate__bodies_have_a_budget),
+        cmocka_unit_test(gate__who_says_goodbye_is_answered_and_let_go),
         cmocka_unit_test(gate__drain_lets_running_requests_finish),
         cmocka_unit_test(gate__drain_waits_for_nobody_who_dawdles),
         cmocka_unit_test(gate__nobody_connects_after_a_drain),
