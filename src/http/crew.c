@@ -10,13 +10,43 @@
 struct crew_parked {
     sem_t wake;
     struct crew_parked *next;
+    unsigned long stalls; /* when it was woken */
 };
+
+/* How many stalls there had been when the calling worker began with what it is at. If there was one since,
+ * it is stuck, and counted so. */
+static _Thread_local unsigned long stalls_seen;
 
 /* ------------------------------------------------------------------ the lock is held, from here on */
 
 static bool has_work(const struct crew *crew)
 {
     return crew->answers || !waiting_is_empty(&crew->requests);
+}
+
+static int count_unstuck(const struct crew *crew)
+{
+    return crew->running - crew->stuck;
+}
+
+/* The calling worker is done with what it was at. */
+static void get_unstuck(struct crew *crew)
+{
+    if (stalls_seen != crew->stalls)
+        crew->stuck--;
+    stalls_seen = crew->stalls;
+}
+
+static void begin_running(struct crew *crew)
+{
+    crew->running++;
+    stalls_seen = crew->stalls;
+}
+
+static void end_running(struct crew *crew)
+{
+    get_unstuck(crew);
+    crew->running--;
 }
 
 /* The one that was parked last has its memory still in the caches. */
@@ -27,6 +57,7 @@ static void wake_parked(struct crew *crew)
     crew->parked = parked->next;
     crew->parked_count--;
     crew->running++; /* from here on, so that nobody else is called for the same */
+    parked->stalls = crew->stalls;
     sem_post(&parked->wake);
 }
 
@@ -43,7 +74,8 @@ static void call_one(struct crew *crew)
 /* Something waits: is there to be one more worker for it? */
 static void call_if_few(struct crew *crew)
 {
-    if (crew->running + crew->called < crew->opts.usual) {
+    if (count_unstuck(crew) + crew->called < crew->opts.usual &&
+        crew->running + crew->called < crew->opts.most) {
         call_one(crew);
     } else if (crew->pacer_sleeps) {
         crew->pacer_sleeps = false;
@@ -117,11 +149,13 @@ static void park(struct crew *crew)
     sem_init(&self.wake, 0, 0);
     crew->parked = &self;
     crew->parked_count++;
-    crew->running--;
+    end_running(crew);
     pthread_mutex_unlock(&crew->lock);
     while (sem_wait(&self.wake) < 0)
         ; /* a signal */
     pthread_mutex_lock(&crew->lock);
+    stalls_seen = self.stalls;
+    get_unstuck(crew);
     sem_destroy(&self.wake);
 }
 
@@ -135,7 +169,7 @@ static bool park_until_found(struct crew *crew, struct crew_work *out)
         if (take(crew, out))
             return true;
     }
-    crew->running--;
+    end_running(crew);
     return false;
 }
 
@@ -145,7 +179,7 @@ bool crew_come(struct crew *crew, struct crew_work *out)
 
     pthread_mutex_lock(&crew->lock);
     crew->called--;
-    crew->running++;
+    begin_running(crew);
     found = take(crew, out) || park_until_found(crew, out);
     pthread_mutex_unlock(&crew->lock);
     return found;
@@ -156,7 +190,9 @@ bool crew_next(struct crew *crew, struct crew_work *out)
     bool found;
 
     pthread_mutex_lock(&crew->lock);
-    found = (crew->running <= crew->opts.usual && take(crew, out)) || park_until_found(crew, out);
+    get_unstuck(crew);
+    found =
+        (count_unstuck(crew) <= crew->opts.usual && take(crew, out)) || park_until_found(crew, out);
     pthread_mutex_unlock(&crew->lock);
     return found;
 }
@@ -164,7 +200,7 @@ bool crew_next(struct crew *crew, struct crew_work *out)
 void crew_go(struct crew *crew)
 {
     pthread_mutex_lock(&crew->lock);
-    crew->running--;
+    end_running(crew);
     if (has_work(crew))
         call_if_few(crew);
     pthread_mutex_unlock(&crew->lock);
@@ -178,7 +214,7 @@ void crew_wait_begin(struct crew *crew)
 void crew_wait_end(struct crew *crew)
 {
     pthread_mutex_lock(&crew->lock);
-    crew->running++;
+    begin_running(crew);
     pthread_mutex_unlock(&crew->lock);
 }
 
@@ -208,6 +244,14 @@ void crew_forget_answer(struct crew *crew)
 
 /* ------------------------------------------------------------------------------------- the pacer */
 
+/* With the lock held. All that run have been with the same for too long. */
+static void note_stall(struct crew *crew)
+{
+    crew->stalls++;
+    crew->stuck = crew->running;
+    call_one(crew);
+}
+
 /* Called and left with the lock held. While something waits: look again and again whether it is taken. */
 static void pace(struct crew *crew)
 {
@@ -220,7 +264,7 @@ static void pace(struct crew *crew)
             ; /* woken before the time: nobody means that, while pacer_sleeps is false */
         if (crew->taken == taken && has_work(crew) && crew->called == 0 &&
             crew->running < crew->opts.most)
-            call_one(crew);
+            note_stall(crew);
     }
 }
 

@@ -10,8 +10,10 @@
  *   - fewer run, and something waits;
  *   - one that runs says that it is going to wait for something (crew_wait_begin);
  *   - something waits, and for stall_ms nobody has taken anything: those that run are with long
- *     calls. One more, and another one stall_ms later, up to `most`. So nobody waits for long for
- *     an answer because others are slow.
+ *     calls. They are stuck, then, and until they are done with that they count as if they didn't
+ *     run: one more is called, and `usual` others may run, all in all up to `most`; if they get
+ *     stuck, too, the same again stall_ms later. So nobody waits for long for an answer because
+ *     others are slow.
  *
  * Up to `usual` workers that find nothing to do are parked inside crew_next: to wake one costs less than to
  * have one come.
@@ -67,10 +69,12 @@ struct crew {
     struct waiting requests;
     struct http_later *answers, **answers_end;
     int running; /* workers that came, and neither wait nor are parked */
+    int stuck;   /* of these, those that ran at the last stall, and are still with the same */
     int called;  /* workers that haven't come yet */
     struct crew_parked *parked;
     int parked_count;
     unsigned long taken;   /* how often something was */
+    unsigned long stalls;  /* how often those that ran were found to be stuck */
     unsigned long pending; /* answers that were begun and aren't there yet */
     bool pacer_sleeps, stopping, closed;
 };

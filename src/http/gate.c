@@ -242,7 +242,7 @@ static void wait_again(struct gate *g, struct slot *s, bool begun)
     /* Arming anew reports what is there already, too. It need not be done when nothing was: the next
      * byte is an edge then. What OpenSSL has read no socket tells of. */
     if (!s->armed || !s->conn.is_drained || s->conn.tls)
-        watch(g, s, EPOLL_CTL_MOD, EPOLLIN);
+        watch(g, s, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP);
 }
 
 /* --- whoever has the connection ---------------------------------------------------------------- */
@@ -362,10 +362,13 @@ static void hand_over(struct gate *g, struct slot *s)
     g->opts.ready(g->opts.arg, &s->conn);
 }
 
-static void look_at(struct gate *g, struct slot *s)
+/* is_last: the client has sent all that it will. */
+static void look_at(struct gate *g, struct slot *s, bool is_last)
 {
     enum gate_fill fill = g->opts.tls ? GATE_FILL_READY : gate_fill(g, &s->conn);
 
+    if (is_last)
+        s->conn.is_drained = false; /* behind the request stands its end, of which epoll has told */
     if (fill == GATE_FILL_PARTIAL && s->conn.carry.len == 0)
         return; /* nothing has come after all */
     pthread_mutex_lock(&g->lock);
@@ -407,7 +410,7 @@ static void serve_event(struct gate *g, const struct epoll_event *event)
     pthread_mutex_unlock(&g->lock);
 
     if (state == STATE_WAITING)
-        look_at(g, s);
+        look_at(g, s, (event->events & EPOLLRDHUP) != 0);
     else if (state == STATE_LINGERING)
         throw_away(g, s);
 }
@@ -505,7 +508,7 @@ static bool admit(struct gate *g, int fd, const union peer *peer)
     s->late = false;
     g->used++;
     link_wait(g, s, WAIT_IDLE);
-    watch(g, s, EPOLL_CTL_ADD, EPOLLIN);
+    watch(g, s, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP);
     return g->used <= g->opts.max_connections || make_room(g, s);
 }
 
@@ -619,7 +622,7 @@ static void begin_drain(struct gate *g)
     for (struct slot *s = next; s; s = next) {
         next = s->next;
         if (!g->opts.tls || has_unread(s))
-            look_at(g, s);
+            look_at(g, s, false);
     }
     pthread_mutex_lock(&g->lock);
     while (g->waits[WAIT_IDLE].head)

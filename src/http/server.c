@@ -751,7 +751,7 @@ static int start_civetweb(struct http_server *server, struct err *err)
         /* Not where we listen (civetweb_unit.c): it only says whether there is TLS. */
         "listening_ports", server->opts.tls_ctx ? "127.0.0.1:0s" : "127.0.0.1:0",
         "num_threads", threads,
-        "connection_queue", queue, /* never full: all connections have room in it */
+        "connection_queue", queue, /* never full: there are no more calls than workers (crew.h) */
         "max_request_size", header_block,
         "enable_keep_alive", "yes",
         /* civetweb never reads, except where our own reading of a request should be mistaken:
@@ -773,7 +773,7 @@ static int start_civetweb(struct http_server *server, struct err *err)
     };
 
     snprintf(threads, sizeof(threads), "%d", server->opts.threads);
-    snprintf(queue, sizeof(queue), "%d", server->opts.max_connections + 2);
+    snprintf(queue, sizeof(queue), "%d", server->opts.threads + 1);
     snprintf(header_block, sizeof(header_block), "%d", HTTP_HEADER_BLOCK_MAX);
     pthread_once(&once, init_civetweb);
     server->civetweb = mg_start2(&init, &error);

@@ -177,6 +177,50 @@ static void crew__stall_brings_more(void **state)
         crew_go(&crew);
 }
 
+static sem_t have_come, go_on;
+
+static void *be_long(void *arg)
+{
+    struct crew_work work;
+
+    assert_true(crew_come(&crew, &work));
+    sem_post(&have_come);
+    sem_wait(&go_on);
+    *(bool *)arg = crew_next(&crew, &work);
+    return NULL;
+}
+
+/* Symptom: whoever was called for a stall went after one request, and the next one waited for another stall. */
+static void crew__others_run_while_some_are_stuck(void **state)
+{
+    pthread_t threads[USUAL];
+    bool goes_on[USUAL];
+    struct crew_work work;
+
+    (void)state;
+    sem_init(&have_come, 0, 0);
+    sem_init(&go_on, 0, 0);
+    add(USUAL);
+    for (int i = 0; i < USUAL; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, be_long, &goes_on[i]), 0);
+    for (int i = 0; i < USUAL; i++)
+        sem_wait(&have_come);
+    add(6);
+    wait_for_calls(USUAL + 1);
+    assert_true(crew_come(&crew, &work));
+    for (int i = 0; i < 3; i++) /* it runs on as if it were alone */
+        assert_true(crew_next(&crew, &work));
+    for (int i = 0; i < USUAL; i++) { /* and with the last that is back, there is one too many */
+        sem_post(&go_on);
+        pthread_join(threads[i], NULL);
+    }
+    assert_true(goes_on[0] != goes_on[1]);
+    assert_true(crew_next(&crew, &work));
+    crew_go(&crew);
+    sem_destroy(&have_come);
+    sem_destroy(&go_on);
+}
+
 static pthread_barrier_t all_have_come;
 
 /* As a worker does: what it is called for, then one after the other, until it is sent away. */
@@ -270,6 +314,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(crew__idle_workers_are_parked_and_woken, start_open, stop),
         cmocka_unit_test_setup_teardown(crew__nobody_parks_while_one_is_to_come, start_open, stop),
         cmocka_unit_test_setup_teardown(crew__stall_brings_more, start_impatient, stop),
+        cmocka_unit_test_setup_teardown(crew__others_run_while_some_are_stuck, start_impatient,
+                                        stop),
     };
 
     return cmocka_run_group_tests_name("crew", tests, NULL, NULL);

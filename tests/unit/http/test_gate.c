@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "wire.h"
 
+#include "base/thread.h"
+
 static struct wire wire;
 static struct wire_answer answer; /* large: not on the stack */
 
@@ -89,6 +91,53 @@ static void gate__busy_connections_share_the_workers(void **state)
         assert_true(served[i] >= ROUNDS / BUSY / 8);
         close(fds[i].fd);
     }
+    wire_stop(&wire);
+}
+
+/* Symptom: while as many as there are processors were with long calls, all others together got one answer
+ * in 10 ms, since the worker that was called for them went after each. */
+static void gate__long_calls_leave_the_others_their_pace(void **state)
+{
+    enum { BUSY = 16, ROUNDS = 2000 };
+    const int count = thread_processors();
+    struct http_server_opts opts = wire_opts();
+    int *blocked = calloc((size_t)count, sizeof(*blocked));
+    struct pollfd fds[BUSY];
+    int64_t start_ms;
+
+    (void)state;
+    opts.threads = count + 8;
+    wire_start(&wire, opts);
+    for (int i = 0; i < count; i++) {
+        blocked[i] = wire_connect(&wire);
+        wire_send(blocked[i], "GET /block HTTP/1.1\r\nHost: x\r\n\r\n");
+        sem_wait(&wire.entered);
+    }
+    start_ms = clock_mono_ms();
+    for (int i = 0; i < BUSY; i++) {
+        fds[i] = (struct pollfd){.fd = wire_connect(&wire), .events = POLLIN};
+        wire_send(fds[i].fd, WIRE_GET);
+    }
+    for (int done = 0; done < ROUNDS;) {
+        assert_true(poll(fds, BUSY, WIRE_PATIENCE_S * 1000) > 0);
+        for (int i = 0; i < BUSY; i++) {
+            if (!fds[i].revents)
+                continue;
+            expect_answer(fds[i].fd, 200);
+            wire_send(fds[i].fd, WIRE_GET);
+            done++;
+        }
+    }
+    assert_true(ms_since(start_ms) < ROUNDS * 2);
+    for (int i = 0; i < count; i++)
+        sem_post(&wire.release);
+    for (int i = 0; i < count; i++) {
+        expect_answer(blocked[i], 200);
+        close(blocked[i]);
+    }
+    for (int i = 0; i < BUSY; i++)
+        close(fds[i].fd);
+    free(blocked);
     wire_stop(&wire);
 }
 
@@ -288,6 +337,45 @@ static void gate__bodies_have_a_budget(void **state)
     wire_stop(&wire);
 }
 
+/* --- clients that go -------------------------------------------------------------------------- */
+
+/* Data and the end of all data, in one segment. */
+static void send_last(int fd, const char *text)
+{
+    assert_int_equal(send(fd, text, strlen(text), MSG_MORE), (ssize_t)strlen(text));
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+}
+
+/* Symptom: one whose last request came together with its good-bye was kept until it had idled for long
+ * enough, while other requests were being served. */
+static void gate__who_says_goodbye_is_answered_and_let_go(void **state)
+{
+    enum { COUNT = 40 };
+    int64_t start_ms = clock_mono_ms();
+    int busy;
+
+    (void)state;
+    wire_start(&wire, wire_opts());
+    busy = wire_connect(&wire);
+    wire_send(busy, "GET /block HTTP/1.1\r\nHost: x\r\n\r\n");
+    sem_wait(&wire.entered);
+    for (int i = 0; i < COUNT; i++) {
+        int fd = wire_connect(&wire);
+
+        send_last(fd, i % 2 ? WIRE_GET : WIRE_GET WIRE_GET);
+        expect_answer(fd, 200);
+        if (i % 2 == 0)
+            expect_answer(fd, 200);
+        assert_true(wire_is_closed(fd));
+        close(fd);
+    }
+    assert_true(ms_since(start_ms) < 5000);
+    sem_post(&wire.release);
+    expect_answer(busy, 200);
+    close(busy);
+    wire_stop(&wire);
+}
+
 /* --- the end ---------------------------------------------------------------------------------- */
 
 static void *release_soon(void *arg)
@@ -367,6 +455,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gate__idle_and_trickling_clients_cost_no_worker),
         cmocka_unit_test(gate__busy_connections_share_the_workers),
+        cmocka_unit_test(gate__long_calls_leave_the_others_their_pace),
         cmocka_unit_test(gate__slow_uploads_cost_no_worker),
         cmocka_unit_test(gate__slow_headers_are_cut),
         cmocka_unit_test(gate__slow_bodies_are_cut),
@@ -374,6 +463,7 @@ int main(void)
         cmocka_unit_test(gate__longest_idle_makes_room),
         cmocka_unit_test(gate__served_connections_are_never_closed_for_room),
         cmocka_unit_test(gate__bodies_have_a_budget),
+        cmocka_unit_test(gate__who_says_goodbye_is_answered_and_let_go),
         cmocka_unit_test(gate__drain_lets_running_requests_finish),
         cmocka_unit_test(gate__drain_waits_for_nobody_who_dawdles),
         cmocka_unit_test(gate__nobody_connects_after_a_drain),
