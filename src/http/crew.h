@@ -23,8 +23,8 @@
  *
  * Answers go before requests: whoever gets one makes room.
  *
- * Threads    crew_start, _close, _stop: main. crew_add_*, _has_waiting: any. The others: a worker.
- *            opts.call: any of these.
+ * Threads    crew_start, _close, _stop: main. crew_add_*, _has_waiting: any. The others: a worker, of
+ *            this crew alone. opts.call: any of these.
  * Ownership  a connection or an answer belongs to the crew from add until a worker has it.
  * Limits     all connections have room. `call` is called at most `most` times more often than
  *            crew_come.

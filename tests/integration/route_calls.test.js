@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict';
 
-import { describe, load, test, until } from './lib/harness.js';
+import { describe, load, patience, test, until } from './lib/harness.js';
 import { ask, assertError, assertFailed, post, startRoutes, withRoutes } from './lib/routes.js';
 import { sharedServer } from './lib/server.js';
 
@@ -633,6 +633,8 @@ describe('the answer', () => {
                 )
                 .join('\n'),
         ),
+        // The limit of time isn't the one that endless recursion shall meet first.
+        args: ['--handler-timeout', String(patience(1000))],
     });
 
     for (const [i, [name, , status, type, body, headers = {}]] of GOOD.entries())
