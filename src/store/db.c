@@ -2,7 +2,6 @@
 #include "store/db_state.h"
 
 #include "base/clock.h"
-#include "store/gather.h"
 #include "store/memory.h"
 #include "store/wipe.h"
 
@@ -742,42 +741,6 @@ static int empty_wal(struct db *db, int wait_ms, struct err *err)
 int db_checkpoint(struct db *db, struct err *err)
 {
     return empty_wal(db, 0, err);
-}
-
-/* NULL: it isn't there yet, or no memory has made it one of ours. */
-static sqlite3_file *wal_of(struct db *db)
-{
-    sqlite3_file *file = NULL;
-
-    sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &file);
-    return gather_is(file) ? file : NULL;
-}
-
-int db_commit(struct db *db, struct stmt *commit, bool *out_owes, struct err *err)
-{
-    sqlite3_file *wal = wal_of(db);
-    int rc;
-
-    *out_owes = false;
-    if (!wal)
-        return stmt_run(commit, err);
-    if (db->wal != wal)
-        db->wal = wal; /* once: later a db_sync may be under way */
-    gather_put_off(wal, true);
-    rc = stmt_run(commit, err);
-    gather_put_off(wal, false);
-    *out_owes = gather_take_debt(wal);
-    return rc;
-}
-
-int db_sync(struct db *db, struct err *err)
-{
-    errno = 0;
-    if (gather_sync_now(db->wal) == SQLITE_OK)
-        return 0;
-    return err_set(err, ERR_FATAL, "'%s': disk I/O error: fsync failed%s%s%s",
-                   sqlite3_db_filename(db->handle, "main"), errno ? " (" : "",
-                   errno ? strerror(errno) : "", errno ? ")" : "");
 }
 
 void db_scrub_wal(struct db *db)

@@ -2,8 +2,8 @@
 /*
  * db - a connection to the database file, and statements on it. The only room that knows SQLite.
  *
- * The writer's connection: WAL with synchronous=FULL, so that a COMMIT that returned is on disk (but
- * db_commit leaves that to db_sync); it alone checkpoints (SQLite before 3.51.3 can corrupt a WAL when two connections do), and only when
+ * The writer's connection: WAL with synchronous=FULL, so that a COMMIT that returned is on disk; it
+ * alone checkpoints (SQLite before 3.51.3 can corrupt a WAL when two connections do), and only when
  * it is asked to or closed. A reader's: read-only, never checkpoints.
  *
  * What is deleted is gone: overwritten in its page (secure_delete), with every stray copy when the
@@ -115,17 +115,6 @@ int db_checkpoint_due(struct db *db, struct err *err) MUST_CHECK;
  * like that, too.
  */
 void db_scrub_wal(struct db *db);
-
-/*
- * COMMIT, with its sync put off: what was written isn't on disk before db_sync has returned 0, though
- * others may read it. *out_owes: a sync is needed; false: it has been made, or nothing was written.
- * commit is the connection's statement for it. Writer only.
- */
-int db_commit(struct db *db, struct stmt *commit, bool *out_owes, struct err *err) MUST_CHECK;
-
-/* Whatever was committed before is on disk after this. After db_commit said that it is needed; any
- * thread, also while the connection is used. ERR_FATAL: nobody knows what is on disk. */
-int db_sync(struct db *db, struct err *err) MUST_CHECK;
 
 /* Pages in the WAL since it was last emptied or begun anew. Never 0 before the first db_checkpoint,
  * since a crash may have left some. */

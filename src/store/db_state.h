@@ -23,7 +23,6 @@ struct db {
     struct stmt *before_writing;
     bool (*interrupt)(void *arg);
     void *interrupt_arg;
-    sqlite3_file *wal; /* of the last db_commit */
     int64_t wal_pages;
     int64_t wal_due_pages; /* the next db_checkpoint_due waits for so many */
     bool must_scrub;       /* the WAL holds what was erased; not before next_scrub_ms, though */

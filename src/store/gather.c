@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WAL_HEADER_BYTES = 32 };
-
 static size_t gather_offset;
 
 static struct gather *gather_of(sqlite3_file *file)
@@ -29,7 +27,6 @@ static int gather_write(sqlite3_file *file, const void *bytes, int len, sqlite3_
 {
     struct gather *g = gather_of(file);
 
-    g->has_header |= at < WAL_HEADER_BYTES;
     if (g->len > 0 && (at != g->at + g->len || len > GATHER_BYTES - g->len)) {
         int rc = write_kept(file);
 
@@ -61,18 +58,9 @@ static int gather_truncate(sqlite3_file *file, sqlite3_int64 size)
 
 static int gather_sync(sqlite3_file *file, int flags)
 {
-    struct gather *g = gather_of(file);
     int rc = write_kept(file);
 
-    if (rc == SQLITE_OK && g->puts_off && !g->has_header) {
-        g->owes = true;
-        return SQLITE_OK;
-    }
-    if (rc == SQLITE_OK)
-        rc = g->real->xSync(file, flags);
-    if (rc == SQLITE_OK)
-        g->has_header = false;
-    return rc;
+    return rc == SQLITE_OK ? gather_of(file)->real->xSync(file, flags) : rc;
 }
 
 static int gather_size(sqlite3_file *file, sqlite3_int64 *out)
@@ -113,30 +101,6 @@ void gather_file(sqlite3_file *file, sqlite3_file **slot)
     g->own.xClose = gather_close;
     file->pMethods = &g->own;
     *slot = file;
-}
-
-bool gather_is(const sqlite3_file *file)
-{
-    return file && file->pMethods && file->pMethods->xSync == gather_sync;
-}
-
-void gather_put_off(sqlite3_file *file, bool puts_off)
-{
-    gather_of(file)->puts_off = puts_off;
-}
-
-bool gather_take_debt(sqlite3_file *file)
-{
-    struct gather *g = gather_of(file);
-    bool owes = g->owes;
-
-    g->owes = false;
-    return owes;
-}
-
-int gather_sync_now(sqlite3_file *file)
-{
-    return gather_of(file)->real->xSync(file, SQLITE_SYNC_NORMAL);
 }
 
 /* What can't be written now is of a transaction that has failed, or was rolled back. */

@@ -14,12 +14,7 @@
  * a COMMIT syncs (synchronous=FULL), and while the lock is held no other connection reads these
  * frames, or writes its own in their place.
  *
- * The sync of a COMMIT may be put off (gather_put_off): then the frames are written, and the sync is owed
- * until somebody makes it. Only that one: where the header of the WAL was written since the last sync
- * it is made at once, since a WAL that is begun anew must not be taken for the former one; and a checkpoint
- * syncs the WAL before it touches the file.
- *
- * Threads    those of the connection; gather_sync_now: any.
+ * Threads    those of the connection.
  * Ownership  the room is the file's; gather_file fills it, closing the file empties it.
  * Errors     those of the real layer, for whichever call meets them. What couldn't be written is
  *            kept, and tried again until the lock is given back: no COMMIT can succeed in between.
@@ -28,7 +23,6 @@
 #define STORE_GATHER_H
 
 #include <sqlite3.h>
-#include <stdbool.h>
 #include <stddef.h>
 
 enum { GATHER_BYTES = 128 * 1024 };
@@ -39,8 +33,6 @@ struct gather {
     unsigned char *bytes; /* NULL: none are kept */
     int len;
     sqlite3_int64 at; /* where in the file they belong */
-    bool puts_off, owes;
-    bool has_header; /* it was written since the last sync */
     sqlite3_file **slot;
 };
 
@@ -53,17 +45,5 @@ void gather_file(sqlite3_file *file, sqlite3_file **slot);
 
 /* A lock is about to be given back. file: what the slot holds, or NULL. */
 void gather_settle(sqlite3_file *file);
-
-/* Whether file is a WAL of ours, so that it has what follows. */
-bool gather_is(const sqlite3_file *file);
-
-/* From now on, or no longer. */
-void gather_put_off(sqlite3_file *file, bool puts_off);
-
-/* Was a sync put off since this was last asked? */
-bool gather_take_debt(sqlite3_file *file);
-
-/* Sync what has been written. SQLite's code. */
-int gather_sync_now(sqlite3_file *file);
 
 #endif

@@ -12,7 +12,7 @@
  *   RUNNING    -> RUNNING      drop_culprit: one job ended the transaction, or can't be undone
  *                              alone; the others begin again
  *   RUNNING    -> COMMITTING   run_batch
- *   COMMITTING -> IDLE         settle_batch: synced and reported, or left to the syncer for both
+ *   COMMITTING -> IDLE         report_batch
  *   RUNNING, COMMITTING -> IDLE   lose_batch: disk full, no memory, somebody holds the file;
  *                              urgent jobs that haven't run may stay in rush
  *   any        -> FAILED       fail_writer: every job that waits is answered, the thread ends
@@ -23,14 +23,13 @@
  * empty, and rush and todo hold only what a batch that was cut short or lost left over.
  *
  * A job is in exactly one list: urgent or normal (waiting), rush or todo (taken), ran (run, not
- * reported), the syncer's, or none while it runs.
+ * reported), or none while it runs.
  */
 #include "store/writer.h"
 
 #include "base/clock.h"
 #include "base/thread.h"
 #include "store/memory.h"
-#include "store/syncer.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -65,21 +64,17 @@ struct writer {
     bool asleep;                    /* guarded by lock: the thread waits for wake */
     bool stopping;                  /* guarded by lock */
     bool failed;                    /* guarded by lock */
-    bool sync_failed;               /* guarded by lock */
     atomic_bool has_urgent;         /* urgent isn't empty; a hint that is read without the lock */
     _Atomic int64_t full_since_ms;  /* writer_state's; set by the writer thread */
     struct writer_counts counts;
 
     /* The writer thread's own, from here on. */
     struct db *db;
-    struct syncer *syncer;
     struct stmt *begin, *commit, *rollback, *savepoint, *release, *undo;
     struct job_list rush, todo, ran;
     size_t runs;        /* jobs run in the open transaction */
     bool is_batch_over; /* a job that ends its batch is among them */
     bool has_written;   /* one of them has */
-    bool owes_sync;     /* it is committed, but not on disk yet */
-    int64_t commit_began_ns;
     int64_t batch_end_ms;
     int64_t next_room_ms; /* make_room does nothing before */
     struct err err;       /* of the job or statement at hand */
@@ -207,7 +202,7 @@ int writer_run(struct writer *writer, struct writer_job *job, struct err *err)
 
 /* --------------------------------------------------------------- reporting */
 
-static void report(struct writer_job *job, int rc, const struct err *err)
+static void report(struct writer_job *job, int rc, const struct err *err) ON_THREAD(writer_thread)
 {
     free(job->err);
     job->err = NULL;
@@ -215,7 +210,7 @@ static void report(struct writer_job *job, int rc, const struct err *err)
 }
 
 /* With its own result. */
-static void report_result(struct writer_job *job)
+static void report_result(struct writer_job *job) ON_THREAD(writer_thread)
 {
     static const struct err none = {0};
     struct err *own = job->err;
@@ -243,30 +238,6 @@ static void report_batch(struct writer *w) ON_THREAD(writer_thread)
 
     while ((job = list_pop(&w->ran)))
         report_result(job);
-}
-
-/* syncer_opts.report */
-static void report_synced(struct writer_job *first, const struct err *failure)
-{
-    for (struct writer_job *job = first, *next; job; job = next) {
-        next = job->next;
-        if (failure)
-            report(job, failure->code, failure);
-        else
-            report_result(job);
-    }
-}
-
-/* syncer_opts.on_failure */
-static void on_sync_failure(void *arg)
-{
-    struct writer *w = arg;
-
-    pthread_mutex_lock(&w->lock);
-    w->sync_failed = true;
-    w->asleep = false;
-    pthread_cond_signal(&w->wake);
-    pthread_mutex_unlock(&w->lock);
 }
 
 /* ----------------------------------------------------------------- a batch */
@@ -457,64 +428,20 @@ static int run_jobs(struct writer *w) ON_THREAD(writer_thread)
     return rc;
 }
 
+/* How long it took is the disk's time, when there was something to write. */
 static int commit(struct writer *w, struct err *err) ON_THREAD(writer_thread)
 {
-    int rc;
+    int64_t began_ns = w->has_written ? clock_mono_ns() : 0;
+    int rc = stmt_run(w->commit, err);
 
-    w->commit_began_ns = clock_mono_ns();
-    rc = db_commit(w->db, w->commit, &w->owes_sync, err);
     if (rc < 0)
         return rc;
     metric_observe(&w->counts.batches, &writer_batch_scale, w->runs);
-    if (w->has_written)
-        note_full(w, false);
-    return 0;
-}
-
-static bool others_wait(struct writer *w) ON_THREAD(writer_thread)
-{
-    bool others;
-
-    pthread_mutex_lock(&w->lock);
-    others = w->urgent.first || w->normal.first;
-    pthread_mutex_unlock(&w->lock);
-    return others || w->rush.first || w->todo.first;
-}
-
-/* How long it took is the disk's time. */
-static int sync_here(struct writer *w, struct err *err) ON_THREAD(writer_thread)
-{
-    int rc = syncer_wait(w->syncer, err);
-
-    if (rc == 0 && w->owes_sync)
-        rc = db_sync(w->db, err);
-    if (rc == 0 && w->has_written)
+    if (w->has_written) {
         metric_observe(&w->counts.commits, &metric_scale_seconds,
-                       (uint64_t)(clock_mono_ns() - w->commit_began_ns));
-    return rc;
-}
-
-/*
- * The batch is committed: see that it is on disk, and report it. While others wait the syncer does both,
- * but not where what comes next is to see what done has done. Without others that would cost two
- * changes of thread, for nothing.
- */
-static int settle_batch(struct writer *w) ON_THREAD(writer_thread)
-{
-    struct err why;
-    int rc;
-
-    if (w->owes_sync && !w->is_batch_over && w->ran.first && others_wait(w)) {
-        syncer_take(w->syncer, w->ran.first, w->has_written ? w->commit_began_ns : 0);
-        list_init(&w->ran);
-        return 0;
+                       (uint64_t)(clock_mono_ns() - began_ns));
+        note_full(w, false);
     }
-    rc = sync_here(w, &why);
-    if (rc < 0) {
-        w->err = why;
-        return lose_batch(w, &why);
-    }
-    report_batch(w);
     return 0;
 }
 
@@ -536,7 +463,8 @@ static int run_batch(struct writer *w) ON_THREAD(writer_thread)
     rc = commit(w, &why);
     if (rc < 0)
         return lose_batch(w, &why);
-    return settle_batch(w);
+    report_batch(w);
+    return 0;
 }
 
 /* -------------------------------------------------------------- the thread */
@@ -581,7 +509,7 @@ static int wait_for_jobs(struct writer *w) ON_THREAD(writer_thread)
 
     pthread_mutex_lock(&w->lock);
     while (rc == 0 && !w->urgent.first && !w->normal.first && !w->todo.first && !w->rush.first &&
-           !w->stopping && !w->sync_failed) {
+           !w->stopping) {
         struct timespec until = thread_after_ms(IDLE_MS);
 
         if (!sleep_until(w, db_wal_pages(w->db) > 0 ? &until : NULL))
@@ -592,8 +520,6 @@ static int wait_for_jobs(struct writer *w) ON_THREAD(writer_thread)
     }
     while (w->normal.first && w->todo.count < w->opts.max_batch)
         list_push(&w->todo, list_pop(&w->normal));
-    if (w->sync_failed)
-        rc = ERR_FATAL;
     pthread_mutex_unlock(&w->lock);
     take_urgent(w);
     if (rc < 0)
@@ -621,8 +547,7 @@ static void fail_writer(struct writer *w) ON_THREAD(writer_thread)
 {
     struct err why;
 
-    if (syncer_wait(w->syncer, &why) == 0)
-        err_set(&why, ERR_FATAL, "%s", db_trouble(w->db) ? db_trouble_text(w->db) : w->err.text);
+    err_set(&why, ERR_FATAL, "%s", db_trouble(w->db) ? db_trouble_text(w->db) : w->err.text);
     pthread_mutex_lock(&w->lock);
     w->failed = true;
     list_append(&w->rush, &w->urgent);
@@ -650,8 +575,6 @@ static void *writer_main(void *arg)
         if (rc == ERR_FATAL)
             break;
     }
-    if (rc == 0)
-        rc = syncer_wait(w->syncer, &w->err);
     if (rc == ERR_FATAL)
         fail_writer(w);
     memory_keep(false);
@@ -699,22 +622,8 @@ static int prepare(struct writer *w, struct err *err)
     return 0;
 }
 
-static int start_syncer(struct writer *w, struct err *err)
-{
-    const struct syncer_opts opts = {
-        .db = w->db,
-        .report = report_synced,
-        .on_failure = on_sync_failure,
-        .arg = w,
-        .commits = &w->counts.commits,
-    };
-
-    return syncer_start(&w->syncer, &opts, err);
-}
-
 static void free_writer(struct writer *w)
 {
-    syncer_stop(w->syncer);
     stmt_free(w->begin);
     stmt_free(w->commit);
     stmt_free(w->rollback);
@@ -744,8 +653,6 @@ int writer_start(struct writer **out, const struct writer_opts *opts, struct err
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->wake, NULL);
     rc = prepare(w, err);
-    if (rc == 0)
-        rc = start_syncer(w, err);
     if (rc == 0)
         rc = thread_start(&w->thread, "writer", writer_main, w, err);
     if (rc < 0) {

@@ -10,10 +10,6 @@
  *    writer_submit()  --> [ urgent | normal ] -->  BEGIN IMMEDIATE  job*  COMMIT  --> done each
  *    any thread             bounded queues            writer thread
  *
- * When jobs wait by the time of the COMMIT, its fsync is made by another thread (syncer.h) while the next
- * batch runs; that thread reports the jobs, after the fsync. So other connections may read for that
- * moment what a power cut would still undo; whoever wrote it isn't told before it is safe.
- *
  * Urgent jobs go first, also between the jobs of a batch that has begun. One that changed nothing
  * is reported at once, without waiting for the disk; what it read may then be of the batch that is
  * still open. A batch that has run for max_batch_ms is committed early, so that one slow job
@@ -24,8 +20,8 @@
  *
  * Threads    writer_submit: any, also from job->done. writer_run: any but the writer's own.
  *            writer_start, _stop: main, with nobody in writer_submit or _run any more.
- *            writer_counts, _get_state: any. job->run, on_fatal, on_full: the writer thread only;
- *            job->done: that one or the syncer's, perhaps beside another job's.
+ *            writer_counts, _get_state: any. job->run, job->done, on_fatal, on_full: the writer thread
+ *            only.
  * Ownership  writer_submit borrows the job until job->done is called, exactly once for each job
  *            that was accepted (writer_submit returned 0). done may free the job.
  * Errors     What a job wrote whose run fails is undone, alone; its neighbours still commit. So is
@@ -71,8 +67,7 @@ struct writer_job {
      * and the others are run again. */
     bool without_savepoint;
 
-    /* Nothing runs behind it in its batch, and it is reported before the next batch begins: whatever
-     * comes next sees what done has done. */
+    /* Nothing runs behind it in its batch: whatever comes next sees what done has done. */
     bool ends_batch;
 
     /* The writer's own, between submit and done. */

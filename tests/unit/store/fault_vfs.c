@@ -18,7 +18,6 @@ atomic_int fault_write_rc = SQLITE_FULL;
 atomic_long fault_wal_writes = -1;
 atomic_long fault_shm_locks = -1;
 atomic_long fault_syncs = -1;
-void (*_Atomic fault_on_sync)(void) = NULL;
 
 /* ------------------------------------------------------------ the disk's memory */
 
@@ -458,12 +457,8 @@ out:
 
 static int fault_sync(sqlite3_file *f, int flags)
 {
-    void (*on_sync)(void) = atomic_load(&fault_on_sync);
-    long left;
+    long left = atomic_load(&fault_syncs);
 
-    if (on_sync)
-        on_sync();
-    left = atomic_load(&fault_syncs);
     if (left >= 0)
         atomic_store(&fault_syncs, left - 1);
     if (left == 0)
@@ -619,5 +614,4 @@ void fault_none(void)
     atomic_store(&fault_wal_writes, -1);
     atomic_store(&fault_shm_locks, -1);
     atomic_store(&fault_syncs, -1);
-    atomic_store(&fault_on_sync, NULL);
 }

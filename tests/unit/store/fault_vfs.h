@@ -30,9 +30,6 @@ extern atomic_long fault_wal_writes; /* the same, of the WAL alone */
 extern atomic_long fault_shm_locks;  /* then SQLITE_FULL, of the locks that a transaction takes */
 extern atomic_long fault_syncs;      /* then SQLITE_IOERR_FSYNC, once */
 
-/* Called at every sync, before it is made or fails, on the thread that makes it; NULL: nothing is. */
-extern void (*_Atomic fault_on_sync)(void);
-
 /* Calls are counted from 1; 0 is never. Operations are writes, truncations, syncs, deletions. */
 struct fault_plan {
     long full_at_write; /* SQLITE_FULL for full_writes writes from this one on */

@@ -45,8 +45,7 @@ struct test_job {
 struct bench {
     struct db *db;
     struct writer *writer;
-    pthread_mutex_t lock;
-    char diary[4096]; /* guarded by lock: jobs run and are done at once */
+    char diary[4096];
     int fatals;
     char fatal_text[ERR_TEXT_MAX];
     sem_t fatal;
@@ -55,30 +54,10 @@ struct bench {
 
 static void write_down(struct bench *b, const char *what, const char *name)
 {
-    size_t len;
+    size_t len = strlen(b->diary);
 
-    if (!name)
-        return;
-    pthread_mutex_lock(&b->lock);
-    len = strlen(b->diary);
-    snprintf(b->diary + len, sizeof(b->diary) - len, "%s%s:%s", len ? " " : "", what, name);
-    pthread_mutex_unlock(&b->lock);
-}
-
-/* These are in the diary in this order, perhaps with others between them. */
-static void assert_order(const struct bench *b, const char *entries)
-{
-    const char *at = b->diary;
-    char entry[32];
-
-    for (size_t len; *entries; entries += len + strspn(entries + len, " ")) {
-        len = strcspn(entries, " ");
-        snprintf(entry, sizeof(entry), "%.*s", (int)len, entries);
-        at = strstr(at, entry);
-        if (!at)
-            fail_msg("%s isn't in its place in \"%s\"", entry, b->diary);
-        at += strlen(entry);
-    }
+    if (name)
+        snprintf(b->diary + len, sizeof(b->diary) - len, "%s%s:%s", len ? " " : "", what, name);
 }
 
 static bool say_yes(void *arg)
@@ -195,7 +174,7 @@ static void start(struct bench *b, struct writer_opts opts)
     struct err err = {0};
 
     fault_none();
-    *b = (struct bench){.lock = PTHREAD_MUTEX_INITIALIZER};
+    *b = (struct bench){0};
     sem_init(&b->fatal, 0, 0);
     if (db_open(&b->db, "a.db", DB_WRITER, &err) < 0 ||
         db_exec(b->db,
@@ -613,8 +592,7 @@ static void writer__stop_runs_what_waits(void **state)
     pthread_create(&thread, NULL, open_gate_on_thread, &gate);
     writer_stop(b.writer);
     pthread_join(thread, NULL);
-    assert_order(&b, "run:a done:a");
-    assert_order(&b, "run:a run:b done:b");
+    assert_string_equal(b.diary, "run:a done:a run:b done:b");
     assert_int_equal(count("1"), 2);
     assert_false(db_in_transaction(b.db)); /* ours again */
     assert_int_equal(db_exec(b.db, "DELETE FROM t", NULL), 0);
@@ -960,113 +938,11 @@ static void writer__failed_fsync_is_fatal(void **state)
         assert_int_equal(result(jobs[i]), ERR_FATAL);
         assert_non_null(strstr(jobs[i]->text, "a.db': disk I/O error: fsync failed"));
     }
-    assert_order(&b, "run:a run:b done:a done:b fatal:!");
-    assert_order(&b, "done:c done:d fatal:!");
+    assert_string_equal(b.diary, "run:a run:b done:a done:b done:c done:d fatal:!");
     assert_string_equal(b.fatal_text, jobs[0]->text);
     assert_int_equal(writer_submit(b.writer, &later->job, &err), ERR_CLOSED);
     assert_int_equal(writer_run(b.writer, &later->job, &err), ERR_CLOSED);
     assert_int_equal(b.fatals, 1);
-    stop(&b);
-}
-
-/* ------------------------------------------------------------ a sync of its own */
-
-static struct {
-    atomic_int syncs;
-    sem_t begun, may_go_on;
-} slow;
-
-/* The first one takes as long as the test likes. */
-static void sync_slowly(void)
-{
-    if (atomic_fetch_add(&slow.syncs, 1) > 0)
-        return;
-    sem_post(&slow.begun);
-    sem_wait(&slow.may_go_on);
-}
-
-static void make_sync_slow(void)
-{
-    atomic_store(&slow.syncs, 0);
-    sem_init(&slow.begun, 0, 0);
-    sem_init(&slow.may_go_on, 0, 0);
-    atomic_store(&fault_on_sync, sync_slowly);
-}
-
-/* Two batches of one job; the second has run while the first is being synced, when this returns. */
-static void run_beside_a_sync(struct bench *b, struct test_job *first, struct test_job *second)
-{
-    static sem_t second_has_begun;
-    struct gate gate;
-
-    start(b, (struct writer_opts){.max_queue = 10, .max_batch = 1, .max_batch_ms = 60000});
-    sem_init(&second_has_begun, 0, 0);
-    init_job(b, first);
-    init_job(b, second);
-    second->entered = &second_has_begun;
-    close_gate(b, &gate, false);
-    submit(first);
-    submit(second);
-    make_sync_slow();
-    open_gate(&gate);
-    sem_wait(&slow.begun);
-    sem_wait(&second_has_begun); /* it would wait for ever, if nothing ran beside a sync */
-}
-
-static void writer__next_batch_runs_while_one_is_synced(void **state)
-{
-    struct bench b;
-    struct test_job a = {.name = "a", .sql = "INSERT INTO t (name) VALUES ('a')"};
-    struct test_job c = {.name = "c", .sql = "INSERT INTO t (name) VALUES ('c')"};
-
-    (void)state;
-    run_beside_a_sync(&b, &a, &c);
-    assert_int_equal(sem_trywait(&a.finished), -1); /* nobody is told before it is on disk */
-    sem_post(&slow.may_go_on);
-    assert_int_equal(result(&a), 0);
-    assert_int_equal(result(&c), 0);
-    assert_order(&b, "run:a run:c done:a done:c");
-    assert_true(atomic_load(&slow.syncs) >= 2);
-    assert_int_equal(count("1"), 2);
-    stop(&b);
-}
-
-/* What it has read may be of the batch before: a duplicate is as safe as its original. */
-static void writer__job_that_only_reads_waits_for_the_sync_before(void **state)
-{
-    struct bench b;
-    struct test_job a = {.name = "a", .sql = "INSERT INTO t (name) VALUES ('a')"};
-    struct test_job reads = {.name = "reads", .sql = "SELECT * FROM t"};
-
-    (void)state;
-    run_beside_a_sync(&b, &a, &reads);
-    assert_int_equal(sem_trywait(&reads.finished), -1);
-    sem_post(&slow.may_go_on);
-    assert_int_equal(result(&a), 0);
-    assert_int_equal(result(&reads), 0);
-    assert_order(&b, "run:a run:reads done:a done:reads");
-    stop(&b);
-}
-
-static void writer__failed_sync_takes_the_batches_behind_it_with_it(void **state)
-{
-    struct bench b;
-    struct test_job a = {.name = "a", .sql = "INSERT INTO t (name) VALUES ('a')"};
-    struct test_job c = {.name = "c", .sql = "INSERT INTO t (name) VALUES ('c')"};
-    struct test_job later = {.name = "later"};
-
-    (void)state;
-    run_beside_a_sync(&b, &a, &c);
-    atomic_store(&fault_syncs, 0); /* the one that is under way */
-    sem_post(&slow.may_go_on);
-    sem_wait(&b.fatal);
-    assert_int_equal(result(&a), ERR_FATAL);
-    assert_int_equal(result(&c), ERR_FATAL);
-    assert_non_null(strstr(c.text, "a.db': disk I/O error: fsync failed"));
-    assert_string_equal(b.fatal_text, a.text);
-    assert_int_equal(b.fatals, 1);
-    init_job(&b, &later);
-    assert_int_equal(writer_submit(b.writer, &later.job, NULL), ERR_CLOSED);
     stop(&b);
 }
 
@@ -1211,9 +1087,6 @@ int main(void)
         IN_TEMP_DIR(writer__full_disk_answers_urgent_reads_during_a_flood),
         IN_TEMP_DIR(writer__full_disk_empties_the_wal_under_load),
         IN_TEMP_DIR(writer__failed_fsync_is_fatal),
-        IN_TEMP_DIR(writer__next_batch_runs_while_one_is_synced),
-        IN_TEMP_DIR(writer__job_that_only_reads_waits_for_the_sync_before),
-        IN_TEMP_DIR(writer__failed_sync_takes_the_batches_behind_it_with_it),
         IN_TEMP_DIR(writer__failed_checkpoint_is_fatal_but_the_job_is_committed),
         IN_TEMP_DIR(writer__locked_file_is_busy),
         IN_TEMP_DIR(writer__idle_empties_the_wal),
