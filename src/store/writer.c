@@ -252,6 +252,15 @@ static void take_urgent(struct writer *w) ON_THREAD(writer_thread)
     pthread_mutex_unlock(&w->lock);
 }
 
+/* No more than a batch's worth: the rest shall be counted as waiting. */
+static void take_normal(struct writer *w) ON_THREAD(writer_thread)
+{
+    pthread_mutex_lock(&w->lock);
+    while (w->normal.first && w->todo.count < w->opts.max_batch)
+        list_push(&w->todo, list_pop(&w->normal));
+    pthread_mutex_unlock(&w->lock);
+}
+
 static int begin(struct writer *w) ON_THREAD(writer_thread)
 {
     db_clear_trouble(w->db);
@@ -411,13 +420,16 @@ static bool has_room(const struct writer *w) ON_THREAD(writer_thread)
     return w->runs == 0 || (w->runs < w->opts.max_batch && clock_mono_ms() < w->batch_end_ms);
 }
 
-/* After each round of urgent jobs a normal one has its turn. */
+/* After each round of urgent jobs a normal one has its turn. What comes while the batch runs is taken in:
+ * a COMMIT for all costs less than two, and whoever came first waits for the disk once either way. */
 static int run_jobs(struct writer *w) ON_THREAD(writer_thread)
 {
     int rc = 0;
 
     while (rc == 0 && has_room(w)) {
         take_urgent(w);
+        if (!w->todo.first)
+            take_normal(w);
         if (!w->rush.first && !w->todo.first)
             break;
         while (rc == 0 && w->rush.first && has_room(w))
@@ -518,9 +530,8 @@ static int wait_for_jobs(struct writer *w) ON_THREAD(writer_thread)
         rc = tidy_up(w);
         pthread_mutex_lock(&w->lock);
     }
-    while (w->normal.first && w->todo.count < w->opts.max_batch)
-        list_push(&w->todo, list_pop(&w->normal));
     pthread_mutex_unlock(&w->lock);
+    take_normal(w);
     take_urgent(w);
     if (rc < 0)
         return rc;

@@ -215,7 +215,7 @@ static int64_t count(const char *where)
 
 /*
  * Keeps the writer in a job's run, so that what is submitted meanwhile makes one batch. The job
- * itself is a batch of its own, with nothing written.
+ * itself is a batch of its own, with nothing written (ends_batch).
  */
 struct gate {
     struct test_job job;
@@ -230,6 +230,7 @@ static void close_gate(struct bench *b, struct gate *gate, bool urgent)
     gate->job.entered = &gate->entered;
     gate->job.may_go_on = &gate->may_go_on;
     gate->job.job.urgent = urgent;
+    gate->job.job.ends_batch = true;
     submit(init_job(b, &gate->job));
     sem_wait(&gate->entered);
 }
@@ -240,10 +241,7 @@ static void open_gate(struct gate *gate)
     result(&gate->job);
 }
 
-/*
- * Runs the n jobs as one batch of their own: the gate's batch has room for the gate only, by the
- * time it takes.
- */
+/* Runs the n jobs as one batch of their own. */
 static void submit_as_batch(struct bench *b, struct test_job *const *jobs, size_t n)
 {
     struct gate gate;
@@ -532,6 +530,29 @@ static void writer__urgent_runs_between_the_jobs_of_a_batch(void **state)
     assert_int_equal(count("b = 1"), 1);
     result(jobs[0]);
     result(jobs[1]);
+    stop(&b);
+}
+
+static void writer__batch_takes_in_what_comes_meanwhile(void **state)
+{
+    struct bench b;
+    struct test_job *first, *second;
+    sem_t entered, may_go_on;
+
+    (void)state;
+    start(&b, plain);
+    sem_init(&entered, 0, 0);
+    sem_init(&may_go_on, 0, 0);
+    first = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')", .entered = &entered,
+                .may_go_on = &may_go_on);
+    second = JOB(&b, .name = "b", .sql = "INSERT INTO t (name) VALUES ('b')");
+    submit(first);
+    sem_wait(&entered);
+    submit(second);
+    sem_post(&may_go_on);
+    assert_int_equal(result(first), 0);
+    assert_int_equal(result(second), 0);
+    assert_string_equal(b.diary, "run:a run:b done:a done:b");
     stop(&b);
 }
 
@@ -1072,6 +1093,7 @@ int main(void)
         IN_TEMP_DIR(writer__full_queue_is_busy),
         IN_TEMP_DIR(writer__urgent_goes_first),
         IN_TEMP_DIR(writer__urgent_runs_between_the_jobs_of_a_batch),
+        IN_TEMP_DIR(writer__batch_takes_in_what_comes_meanwhile),
         IN_TEMP_DIR(writer__batch_has_a_size),
         IN_TEMP_DIR(writer__slow_batch_is_committed_early),
         IN_TEMP_DIR(writer__stop_runs_what_waits),
