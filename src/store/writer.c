@@ -65,6 +65,7 @@ struct writer {
     bool stopping;                  /* guarded by lock */
     bool failed;                    /* guarded by lock */
     atomic_bool has_urgent;         /* urgent isn't empty; a hint that is read without the lock */
+    atomic_bool has_normal;         /* the same of normal */
     _Atomic int64_t full_since_ms;  /* writer_state's; set by the writer thread */
     struct writer_counts counts;
 
@@ -160,8 +161,8 @@ int writer_submit(struct writer *writer, struct writer_job *job, struct err *err
         rc = err_set(err, ERR_BUSY, "the database has too many jobs waiting (%zu)", queue->count);
     if (rc == 0) {
         list_push(queue, job);
-        if (job->urgent)
-            atomic_store_explicit(&writer->has_urgent, true, memory_order_relaxed);
+        atomic_store_explicit(job->urgent ? &writer->has_urgent : &writer->has_normal, true,
+                              memory_order_relaxed);
         wake = writer->asleep;
         writer->asleep = false; /* one wake-up is enough */
     }
@@ -255,9 +256,12 @@ static void take_urgent(struct writer *w) ON_THREAD(writer_thread)
 /* No more than a batch's worth: the rest shall be counted as waiting. */
 static void take_normal(struct writer *w) ON_THREAD(writer_thread)
 {
+    if (!atomic_load_explicit(&w->has_normal, memory_order_relaxed))
+        return;
     pthread_mutex_lock(&w->lock);
     while (w->normal.first && w->todo.count < w->opts.max_batch)
         list_push(&w->todo, list_pop(&w->normal));
+    atomic_store_explicit(&w->has_normal, w->normal.first != NULL, memory_order_relaxed);
     pthread_mutex_unlock(&w->lock);
 }
 
