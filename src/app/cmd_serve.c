@@ -6,8 +6,11 @@
 #include "app/notify.h"
 #include "app/privileges.h"
 #include "app/server.h"
+#include "base/thread.h"
 
+#include <malloc.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -107,6 +110,14 @@ static int refuse_to_serve_nothing(const struct config *config)
     return EXIT_FAILED;
 }
 
+/* glibc makes eight arenas for each processor, and what lies free in one no other can use. Hardly more threads
+ * run at once than there are processors, and the writer (http/crew.h). */
+static void limit_arenas(void)
+{
+    if (!getenv("MALLOC_ARENA_MAX"))
+        mallopt(M_ARENA_MAX, thread_processors() + 2);
+}
+
 static int serve(const struct config *config)
 {
     struct server *server = NULL;
@@ -123,6 +134,7 @@ static int serve(const struct config *config)
     privileges_drop(privileges_is_low_port(config->listen) ||
                     privileges_is_low_port(config->admin_listen));
     raise_file_limit();
+    limit_arenas();
     block_signals(&signals);
     notify_open(&notify);
     if (check_database(config, &err) < 0 || server_start(&server, config, &notify, &err) < 0)
