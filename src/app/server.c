@@ -107,6 +107,13 @@ static void on_installed(void *arg, const struct script *script)
     routes_installed(server->routes, script);
 }
 
+static struct log_field users_field(int64_t users)
+{
+    if (users > TALLY_GLANCE_USERS)
+        return log_str("users", "more than 10000");
+    return users >= 0 ? log_int("users", users) : log_str("users", NULL);
+}
+
 /* What is in it, before anything changes it. */
 static void tell_database(struct server *server)
 {
@@ -115,12 +122,11 @@ static void tell_database(struct server *server)
     struct tally_counts counts;
     struct stat st = {0};
 
-    tally_get(server->tally, &counts);
+    tally_glance(server->tally, &counts); /* nobody waits for millions to be counted */
     stat(file, &st);
     log_info("database", log_str("file", full_path ? full_path : file),
              log_int("bytes", st.st_size), log_int("version", tables_version()),
-             counts.users >= 0 ? log_int("users", counts.users) : log_str("users", NULL),
-             log_int("failed", counts.events[EVENT_FAILED]),
+             users_field(counts.users), log_int("failed", counts.events[EVENT_FAILED]),
              log_int("waiting", counts.events[EVENT_WAITING]),
              log_int("dead", counts.events[EVENT_DEAD]));
     free(full_path);

@@ -7,7 +7,7 @@
  * moment ago is given again: events for five seconds, users for a minute, both for fifty times as long
  * as it took to count them.
  *
- * Threads    tally_open, _close: main. tally_get: any; it may take some hundred milliseconds.
+ * Threads    tally_open, _close: main. tally_get, _glance: any; tally_get may take some hundred milliseconds.
  * Errors     those of store/db.h. What can't be counted is unknown, or stays as it was.
  * Limits     TALLY_EVENTS_MAX events of each status: more are shown as so many.
  */
@@ -38,5 +38,9 @@ int tally_open(struct tally **out, const char *db_path, struct err *err) MUST_CH
 void tally_close(struct tally *tally); /* NULL is fine */
 
 void tally_get(struct tally *tally, struct tally_counts *out);
+
+/* The same at once, whatever the size: of more than TALLY_GLANCE_USERS users so many and one are told. */
+enum { TALLY_GLANCE_USERS = 10000 };
+void tally_glance(struct tally *tally, struct tally_counts *out);
 
 #endif

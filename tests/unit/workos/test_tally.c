@@ -63,6 +63,43 @@ static void tally__gives_the_same_again_for_a_while(void **state)
     stop_service(&s);
 }
 
+static void add_users(int count)
+{
+    char sql[512];
+
+    snprintf(sql, sizeof(sql),
+             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)"
+             " INSERT INTO workos_users (id, _version_us, _event_id)"
+             " SELECT 'user_x' || i, 1, 'event_0' FROM n",
+             count);
+    exec_sql(sql);
+}
+
+/* Symptom: with two million users the server was half a second late, and five on a cold disk. */
+static void tally__glance_ends_however_many_users_there_are(void **state)
+{
+    struct service s;
+    struct tally *tally = NULL;
+    struct tally_counts counts;
+
+    (void)state;
+    start_service(&s);
+    open_tally(&tally);
+    add_users(TALLY_GLANCE_USERS);
+    add_events("dead", 1);
+    tally_glance(tally, &counts);
+    assert_int_equal(counts.users, TALLY_GLANCE_USERS);
+    assert_int_equal(counts.events[EVENT_DEAD], 1);
+    assert_int_equal(deliver_event(&s, "event_1", "user.created", "user_1"), WEBHOOK_RECEIVED);
+    assert_int_equal(deliver_event(&s, "event_2", "user.created", "user_2"), WEBHOOK_RECEIVED);
+    tally_glance(tally, &counts);
+    assert_int_equal(counts.users, TALLY_GLANCE_USERS + 1);
+    tally_get(tally, &counts);
+    assert_int_equal(counts.users, TALLY_GLANCE_USERS + 2);
+    tally_close(tally);
+    stop_service(&s);
+}
+
 /* With ten million events that are done a look at each would take seconds. */
 static void tally__is_quick_beside_many_events_that_are_done(void **state)
 {
@@ -91,6 +128,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_TEMP_DIR(tally__counts_what_is_not_done),
+        IN_TEMP_DIR(tally__glance_ends_however_many_users_there_are),
         IN_TEMP_DIR(tally__gives_the_same_again_for_a_while),
         IN_TEMP_DIR(tally__is_quick_beside_many_events_that_are_done),
     };
