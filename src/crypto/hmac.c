@@ -1,58 +1,79 @@
 /* SPDX-License-Identifier: MIT */
 #include "crypto/hmac.h"
 
-#include "crypto/sha256.h"
-
 #include <limits.h>
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/params.h>
 #include <openssl/rand.h>
+#include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 
-enum { BLOCK_BYTES = 64 }; /* of SHA-256 */
+enum { SPARES = 4 };
 
 /*
- * HMAC is hash(outer || hash(inner || message)) (RFC 2104): both digests have taken the padded key
- * already. A use copies them and goes on from there, so that they are only ever read, and any number of
- * threads may use them. OpenSSL's own HMAC would copy more, and be looked up and set up for each use.
+ * The template has hashed the padded key already, and is only ever read: any number of threads may
+ * duplicate it. That costs more than to hash a short message, so a duplicate is kept after its use for
+ * whoever comes next, as far as there is a place.
  */
 struct hmac_key {
-    EVP_MD_CTX *inner, *outer;
+    EVP_MAC_CTX *template;
+    _Atomic(EVP_MAC_CTX *) spares[SPARES];
 };
 
-static bool begin(EVP_MD_CTX **out, const unsigned char block[BLOCK_BYTES], unsigned char pad)
+/* Ready for a message. NULL: OpenSSL has no memory. */
+static EVP_MAC_CTX *take_context(struct hmac_key *key)
 {
-    const EVP_MD *method = sha256_method();
-    unsigned char padded[BLOCK_BYTES];
-    bool ok;
+    for (size_t i = 0; i < SPARES; i++) {
+        EVP_MAC_CTX *spare = atomic_exchange(&key->spares[i], NULL);
 
-    *out = EVP_MD_CTX_new();
-    for (size_t i = 0; i < BLOCK_BYTES; i++)
-        padded[i] = block[i] ^ pad;
-    ok = method && *out && EVP_DigestInit_ex(*out, method, NULL) &&
-         EVP_DigestUpdate(*out, padded, BLOCK_BYTES);
-    crypto_wipe(padded, sizeof(padded));
-    return ok;
+        if (spare && EVP_MAC_init(spare, NULL, 0, NULL)) /* with the same key */
+            return spare;
+        EVP_MAC_CTX_free(spare);
+    }
+    return EVP_MAC_CTX_dup(key->template);
+}
+
+static void put_back(struct hmac_key *key, EVP_MAC_CTX *ctx)
+{
+    for (size_t i = 0; i < SPARES; i++) {
+        EVP_MAC_CTX *none = NULL;
+
+        if (atomic_compare_exchange_strong(&key->spares[i], &none, ctx))
+            return;
+    }
+    EVP_MAC_CTX_free(ctx);
 }
 
 int hmac_key_new(struct hmac_key **out, const void *secret, size_t len, struct err *err)
 {
-    struct hmac_key *key = calloc(1, sizeof(*key));
-    unsigned char block[BLOCK_BYTES] = {0};
-    int rc = 0;
+    char digest[] = "SHA256";
+    const OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
+        OSSL_PARAM_construct_end(),
+    };
+    struct hmac_key *key = NULL;
+    EVP_MAC *mac = NULL;
+    int rc;
 
-    if (len > BLOCK_BYTES)
-        rc = crypto_sha256(secret, len, block, err);
-    else if (len > 0)
-        memcpy(block, secret, len);
-    if (rc == 0 && (!key || !begin(&key->inner, block, 0x36) || !begin(&key->outer, block, 0x5c)))
+    /* OpenSSL takes a NULL key for "keep the one that is set": an empty secret needs an address. */
+    if (len == 0)
+        secret = "";
+    key = calloc(1, sizeof(*key));
+    mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+    if (key && mac)
+        key->template = EVP_MAC_CTX_new(mac);
+    if (!key || !key->template || !EVP_MAC_init(key->template, secret, len, params)) {
         rc = err_set(err, ERR_NOMEM, "cannot prepare an HMAC key: OpenSSL refused");
-    crypto_wipe(block, sizeof(block));
-    if (rc < 0)
-        hmac_key_free(key);
-    else
-        *out = key;
+        goto out;
+    }
+    *out = key;
+    key = NULL;
+    rc = 0;
+out:
+    EVP_MAC_free(mac);
+    hmac_key_free(key);
     return rc;
 }
 
@@ -60,23 +81,26 @@ void hmac_key_free(struct hmac_key *key)
 {
     if (!key)
         return;
-    EVP_MD_CTX_free(key->inner); /* cleanses what it has taken of the key */
-    EVP_MD_CTX_free(key->outer);
+    EVP_MAC_CTX_free(key->template); /* cleanses its copy of the key, as the others do */
+    for (size_t i = 0; i < SPARES; i++)
+        EVP_MAC_CTX_free(atomic_load(&key->spares[i]));
     free(key);
 }
 
-int hmac_sha256(const struct hmac_key *key, const struct crypto_part *parts, size_t count,
+int hmac_sha256(struct hmac_key *key, const struct crypto_part *parts, size_t count,
                 unsigned char out[HMAC_SHA256_BYTES], struct err *err)
 {
-    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    unsigned char digest[HMAC_SHA256_BYTES];
-    bool ok = ctx && EVP_MD_CTX_copy_ex(ctx, key->inner);
+    EVP_MAC_CTX *ctx = take_context(key);
+    size_t len = 0;
+    bool ok = ctx != NULL;
 
     for (size_t i = 0; ok && i < count; i++)
-        ok = parts[i].len == 0 || EVP_DigestUpdate(ctx, parts[i].bytes, parts[i].len);
-    ok = ok && EVP_DigestFinal_ex(ctx, digest, NULL) && EVP_MD_CTX_copy_ex(ctx, key->outer) &&
-         EVP_DigestUpdate(ctx, digest, sizeof(digest)) && EVP_DigestFinal_ex(ctx, out, NULL);
-    EVP_MD_CTX_free(ctx); /* cleanses it, too */
+        ok = parts[i].len == 0 || EVP_MAC_update(ctx, parts[i].bytes, parts[i].len);
+    ok = ok && EVP_MAC_final(ctx, out, &len, HMAC_SHA256_BYTES) && len == HMAC_SHA256_BYTES;
+    if (ok)
+        put_back(key, ctx);
+    else
+        EVP_MAC_CTX_free(ctx);
     return ok ? 0 : err_set(err, ERR_NOMEM, "cannot compute an HMAC: OpenSSL refused");
 }
 

@@ -22,7 +22,7 @@ struct hmac_key;
 int hmac_key_new(struct hmac_key **out, const void *secret, size_t len, struct err *err) MUST_CHECK;
 void hmac_key_free(struct hmac_key *key);
 
-int hmac_sha256(const struct hmac_key *key, const struct crypto_part *parts, size_t count,
+int hmac_sha256(struct hmac_key *key, const struct crypto_part *parts, size_t count,
                 unsigned char out[HMAC_SHA256_BYTES], struct err *err) MUST_CHECK;
 
 /* Takes as long whether the bytes are equal or not. */
