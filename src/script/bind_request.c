@@ -222,18 +222,6 @@ static int l_request_index(lua_State *L)
     return 0;
 }
 
-/* The script gets it from pairs, and may call it with anything. */
-static int l_request_next(lua_State *L)
-{
-    luaL_checktype(L, 1, LUA_TTABLE);
-    lua_settop(L, 2);
-    settle(L, 1);
-    if (lua_next(L, 1))
-        return 2;
-    lua_pushnil(L);
-    return 1;
-}
-
 /* __pairs: all fields, which looking at them makes, and what the function has put there */
 static int l_request_pairs(lua_State *L)
 {
@@ -242,7 +230,7 @@ static int l_request_pairs(lua_State *L)
         lua_getfield(L, 1, fields[i].name);
         lua_pop(L, 1);
     }
-    lua_pushcfunction(L, l_request_next);
+    lua_pushcfunction(L, lazy_next);
     lua_pushvalue(L, 1);
     lua_pushnil(L);
     return 3;

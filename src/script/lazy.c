@@ -265,7 +265,7 @@ void settle_whole(lua_State *L, int index)
 
 /* ------------------------------------------------------------------------- Lua's own functions */
 
-static int l_next(lua_State *L)
+int lazy_next(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 2);
@@ -290,7 +290,7 @@ static int l_pairs(lua_State *L)
         lua_pushvalue(L, 1);
         lua_callk(L, 1, 3, 0, return_three);
     } else {
-        lua_pushcfunction(L, l_next);
+        lua_pushcfunction(L, lazy_next);
         lua_pushvalue(L, 1);
         lua_pushnil(L);
     }
@@ -330,7 +330,7 @@ static int l_settle(lua_State *L)
 void lazy_open_library(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"next", l_next},     {"pairs", l_pairs},
+        {"next", lazy_next},  {"pairs", l_pairs},
         {"rawget", l_rawget}, {"getmetatable", l_getmetatable},
         {NULL, NULL},
     };

@@ -164,6 +164,9 @@ void settle(lua_State *L, int index);
  * lazy then. [-0, +0, m] */
 void settle_whole(lua_State *L, int index);
 
+/* Lua's own next, for these tables as well; also what a __pairs of ours may return. */
+int lazy_next(lua_State *L);
+
 void lazy_open(lua_State *L);         /* adds to the native table on top; [-0, +0, m] */
 void lazy_open_library(lua_State *L); /* for the table of libraries on top; [-0, +0, m] */
 
