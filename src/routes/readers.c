@@ -6,7 +6,6 @@
 #include "base/thread.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -194,7 +193,7 @@ static int bring_up_to_date(struct reader *reader, const struct edition *edition
 
 /* ------------------------------------------------------------------------- waiting for one */
 
-/* All of these with the lock held. */
+/* All of these with the lock held, but the last. */
 
 static void push_idle(struct readers *readers, struct reader *reader)
 {
@@ -305,21 +304,21 @@ static int wait_in_line(struct readers *readers, struct waiter *self, int most_m
     return 0;
 }
 
-/* Called and left with the lock held; may give it up meanwhile. A place, or NULL: make one, it is
- * counted already; or ERR_BUSY. */
+/* Without the lock. A place, or NULL: make one, it is counted already; or ERR_BUSY. */
 static int wait_for_place(struct readers *readers, struct reader **out, struct err *err)
 {
-    int most_ms = readers->waiting < READERS_CROWD ? READERS_WAIT_MS : READERS_CROWDED_WAIT_MS;
-    struct waiter self = {0};
-    int rc;
+    struct waiter self = {.began_ms = clock_mono_ms()};
+    int most_ms, rc = 0;
 
-    if (take_idle(readers, readers->usual, out))
-        return 0;
-    self.began_ms = clock_mono_ms();
     pthread_cond_init(&self.wake, NULL);
-    join_line(readers, &self);
     thread_wait_begin();
-    rc = wait_in_line(readers, &self, most_ms, out, err);
+    pthread_mutex_lock(&readers->lock);
+    most_ms = readers->waiting < READERS_CROWD ? READERS_WAIT_MS : READERS_CROWDED_WAIT_MS;
+    if (!take_idle(readers, readers->usual, out)) {
+        join_line(readers, &self);
+        rc = wait_in_line(readers, &self, most_ms, out, err);
+    }
+    pthread_mutex_unlock(&readers->lock);
     thread_wait_end();
     pthread_cond_destroy(&self.wake);
     return rc;
@@ -347,10 +346,14 @@ int readers_take(struct readers *readers, struct reader **out, struct err *err)
     struct edition *edition = NULL;
     struct reader *reader = NULL;
     bool is_ready = false;
-    int rc;
+    int rc = 0;
 
     pthread_mutex_lock(&readers->lock);
-    rc = wait_for_place(readers, &reader, err);
+    if (!take_idle(readers, readers->usual, &reader)) {
+        pthread_mutex_unlock(&readers->lock);
+        rc = wait_for_place(readers, &reader, err);
+        pthread_mutex_lock(&readers->lock);
+    }
     if (rc == 0) {
         is_ready = is_up_to_date(readers, reader);
         edition = is_ready ? NULL : use_edition(readers);
@@ -471,18 +474,10 @@ void readers_pause(struct readers *readers)
 
 /* ------------------------------------------------------------------------- start and end */
 
-/* Those that this process may use: fewer than the machine has, under taskset or in a container. */
-static size_t processors(void)
-{
-    cpu_set_t set;
-
-    return sched_getaffinity(0, sizeof(set), &set) == 0 ? (size_t)CPU_COUNT(&set) : 2;
-}
-
 int readers_new(struct readers **out, const char *db_path, struct err *err)
 {
     struct readers *readers = calloc(1, sizeof(*readers));
-    size_t usual = processors();
+    size_t usual = (size_t)thread_processors();
 
     if (!readers || !(readers->db_path = strdup(db_path)) ||
         asprintf(&readers->wal_path, "%s-wal", db_path) < 0) {
