@@ -246,9 +246,9 @@ static admin_fn *choose(const struct admin_route *route, const struct http_reque
     if (route->show && is_get)
         return route->show;
     if (!route->change || !is_post) {
-        answer_wrong_method(response, !route->change ? "GET, HEAD"
-                                      : route->show  ? "GET, HEAD, POST"
-                                                     : "POST");
+        http_response_wrong_method(response, !route->change ? "GET, HEAD"
+                                             : route->show  ? "GET, HEAD, POST"
+                                                            : "POST");
         return NULL;
     }
     if (!header || strcmp(header, "1") != 0) {

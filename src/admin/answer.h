@@ -12,7 +12,4 @@
 /* GET and HEAD of /healthz; false when the request isn't for it. */
 bool answer_health(const struct http_request *request, struct http_response *response);
 
-/* 405 with the Allow header. */
-void answer_wrong_method(struct http_response *response, const char *allowed);
-
 #endif

@@ -377,7 +377,7 @@ bool dashboard_answer(struct dashboard *dashboard, const struct http_request *re
     if (!route && !is_page && !is_file && !is_user && !is_event)
         return false;
     if (strcmp(request->method, "GET") != 0 && strcmp(request->method, "HEAD") != 0)
-        answer_wrong_method(response, "GET, HEAD");
+        http_response_wrong_method(response, "GET, HEAD");
     else if (route)
         route->answer(dashboard, request, response);
     else if (is_page)

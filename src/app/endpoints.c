@@ -11,18 +11,6 @@
 
 static const char signature_header[] = "WorkOS-Signature";
 
-static void set_header(struct http_response *response, const char *name, const char *value)
-{
-    if (http_response_header(response, name, value) < 0)
-        response->headers.failed = true; /* only for lack of memory: the server answers 500 */
-}
-
-static void unavailable(struct http_response *response, const char *code, const char *message)
-{
-    http_response_error(response, 503, code, message);
-    set_header(response, "Retry-After", "1");
-}
-
 /* Nothing here tells a forger more than what WorkOS's documentation says already. */
 static void refuse_signature(struct http_response *response, enum signature_status status)
 {
@@ -50,7 +38,7 @@ static bool check_signed_request(const struct http_request *request, struct http
                                  const char **out_signature)
 {
     if (strcmp(request->method, "POST") != 0) {
-        answer_wrong_method(response, "POST");
+        http_response_wrong_method(response, "POST");
         return false;
     }
     if (http_request_header_count(request, signature_header) > 1) {
@@ -83,7 +71,8 @@ static struct late *new_late(struct http_response *response)
     if (late)
         response->later = &late->later;
     else
-        unavailable(response, "unavailable", "the server is out of memory; try again");
+        http_response_unavailable(response, "unavailable",
+                                  "the server is out of memory; try again");
     return late;
 }
 
@@ -100,7 +89,8 @@ static void answer_webhook(enum webhook_result result, enum signature_status sig
     case WEBHOOK_PENDING:
         break;
     case WEBHOOK_OFF:
-        unavailable(response, "endpoint_off", "this endpoint has no secret configured");
+        http_response_unavailable(response, "endpoint_off",
+                                  "this endpoint has no secret configured");
         break;
     case WEBHOOK_REFUSED:
         refuse_signature(response, signature_status);
@@ -109,8 +99,8 @@ static void answer_webhook(enum webhook_result result, enum signature_status sig
         http_response_error(response, 400, "invalid_event", err->text);
         break;
     case WEBHOOK_UNAVAILABLE:
-        unavailable(response, err->code == ERR_FULL ? "disk_full" : "not_stored",
-                    "the event could not be stored; deliver it again");
+        http_response_unavailable(response, err->code == ERR_FULL ? "disk_full" : "not_stored",
+                                  "the event could not be stored; deliver it again");
         break;
     }
 }
@@ -163,7 +153,8 @@ static void answer_action(enum action_result result, enum signature_status signa
     case ACTION_PENDING:
         break;
     case ACTION_OFF:
-        unavailable(response, "endpoint_off", "this endpoint has no secret configured");
+        http_response_unavailable(response, "endpoint_off",
+                                  "this endpoint has no secret configured");
         break;
     case ACTION_REFUSED:
         refuse_signature(response, signature_status);
@@ -180,7 +171,8 @@ static void answer_action(enum action_result result, enum signature_status signa
                             "the function for this action failed; the log says why");
         break;
     case ACTION_UNAVAILABLE:
-        unavailable(response, "unavailable", "the action could not be decided; try again");
+        http_response_unavailable(response, "unavailable",
+                                  "the action could not be decided; try again");
         break;
     }
 }

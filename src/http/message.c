@@ -65,6 +65,25 @@ int http_response_header(struct http_response *response, const char *name, const
     return buf_ok(&response->headers) ? 0 : ERR_LIMIT;
 }
 
+void http_response_put_header(struct http_response *response, const char *name, const char *value)
+{
+    if (http_response_header(response, name, value) < 0)
+        response->headers.failed = true;
+}
+
+void http_response_wrong_method(struct http_response *response, const char *allowed)
+{
+    http_response_error(response, 405, "method_not_allowed", "this path takes another method");
+    http_response_put_header(response, "Allow", allowed);
+}
+
+void http_response_unavailable(struct http_response *response, const char *code,
+                               const char *message)
+{
+    http_response_error(response, 503, code, message);
+    http_response_put_header(response, "Retry-After", "1");
+}
+
 /* Where the value of the header stands, and how long it is; NULL when there is none. What had no room
  * may be there in part, and is no line. */
 static const char *find_value(const struct http_response *response, const char *name,

@@ -95,6 +95,14 @@ void http_response_error(struct http_response *response, int status, const char 
 int http_response_header(struct http_response *response, const char *name, const char *value)
     MUST_CHECK;
 
+/* The same for a value of our own, which can fail for lack of memory only: then the server answers 500. */
+void http_response_put_header(struct http_response *response, const char *name, const char *value);
+
+/* Errors that many have: 405 with the methods that the path takes, and 503 with "come again in a second". */
+void http_response_wrong_method(struct http_response *response, const char *allowed);
+void http_response_unavailable(struct http_response *response, const char *code,
+                               const char *message);
+
 /* The value of the header that was added first under that name, cut at size - 1 bytes; false when there
  * is none. */
 bool http_response_find_header(const struct http_response *response, const char *name, char *out,

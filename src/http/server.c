@@ -249,9 +249,10 @@ static void refuse(struct mg_connection *conn, const struct http_request *reques
     struct http_response response = new_response();
 
     gate_consume(server->gate, worker.conn); /* whoever waits for room gets it */
-    http_response_error(&response, refusal->status, refusal->code, refusal->message);
     if (refusal->status == 503)
-        buf_puts(&response.headers, "Retry-After: 1\r\n");
+        http_response_unavailable(&response, refusal->code, refusal->message);
+    else
+        http_response_error(&response, refusal->status, refusal->code, refusal->message);
     if (request && server->opts.refusing)
         server->opts.refusing(server->opts.arg, request, &response);
     set_fate(send_response(server, &response, is_head(conn), false) ? GATE_LINGER : GATE_DROP);

@@ -30,18 +30,6 @@ const char *const routes_method_names[ROUTES_METHODS] = {"GET",   "HEAD",   "POS
 
 /* ------------------------------------------------------------------------- answers */
 
-static void set_header(struct http_response *response, const char *name, const char *value)
-{
-    if (http_response_header(response, name, value) < 0)
-        response->headers.failed = true; /* only for lack of memory: the server answers 500 */
-}
-
-static void unavailable(struct http_response *response, const char *code, const char *message)
-{
-    http_response_error(response, 503, code, message);
-    set_header(response, "Retry-After", "1");
-}
-
 /* As much of it as leaves room in the log's line for what goes wrong. */
 static struct log_field path_field(const struct http_request *request)
 {
@@ -70,7 +58,7 @@ static void failed(struct routes *routes, const struct http_request *request,
                "{\"error\":{\"code\":\"route_failed\",\"message\":\"the function for this route "
                "failed; the log says why, under this request_id\",\"request_id\":\"%s\"}}",
                id);
-    set_header(response, "X-Request-ID", id);
+    http_response_put_header(response, "X-Request-ID", id);
 }
 
 static void cannot_answer(struct routes *routes, const struct http_request *request,
@@ -84,24 +72,19 @@ static void cannot_answer(struct routes *routes, const struct http_request *requ
         failed(routes, request, response, why);
         return;
     case ERR_FULL:
-        unavailable(response, "disk_full", "there is no room on the server's disk");
+        http_response_unavailable(response, "disk_full", "there is no room on the server's disk");
         break;
     case ERR_BUSY:
-        unavailable(response, "busy", "too much is going on; try again in a moment");
+        http_response_unavailable(response, "busy", "too much is going on; try again in a moment");
         break;
     default:
-        unavailable(response, "unavailable", "the request could not be served; try again");
+        http_response_unavailable(response, "unavailable",
+                                  "the request could not be served; try again");
     }
     static struct log_limit limit;
     if (log_may(&limit))
         log_warn("route not served", log_str("method", request->method), path_field(request),
                  log_str("error", why->text));
-}
-
-static void refuse_method(struct http_response *response, const char *allowed)
-{
-    http_response_error(response, 405, "method_not_allowed", "this path takes another method");
-    set_header(response, "Allow", allowed);
 }
 
 static void not_found(struct http_response *response)
@@ -173,11 +156,11 @@ static void answer_user(struct routes *routes, const struct http_request *reques
 
     if (strcmp(request->method, "OPTIONS") == 0) {
         response->status = 204;
-        set_header(response, "Allow", "GET, HEAD, OPTIONS");
+        http_response_put_header(response, "Allow", "GET, HEAD, OPTIONS");
         return;
     }
     if (!is_reading(request)) {
-        refuse_method(response, "GET, HEAD, OPTIONS");
+        http_response_wrong_method(response, "GET, HEAD, OPTIONS");
         return;
     }
     check_caller(routes, request, &session);
@@ -342,7 +325,7 @@ static void run_route(struct routes *routes, const struct http_request *request,
 static void answer_options(const char *methods, struct http_response *response)
 {
     response->status = 204;
-    set_header(response, "Allow", methods);
+    http_response_put_header(response, "Allow", methods);
 }
 
 /* False: there is none at the path. */
@@ -365,7 +348,7 @@ static bool answer_route(struct routes *routes, const struct http_request *reque
     else if (strcmp(request->method, "OPTIONS") == 0)
         answer_options(buf_text(&methods), response);
     else
-        refuse_method(response, buf_text(&methods));
+        http_response_wrong_method(response, buf_text(&methods));
     buf_release(&methods);
     return match != SCRIPT_ROUTE_NO_PATH;
 }
@@ -405,7 +388,8 @@ void routes_answer(struct routes *routes, const struct http_request *request,
     etag_apply(request, response);
     if (is_reading(request) && (response->status == 200 || response->status == 304) &&
         !http_response_has_header(response, "Cache-Control"))
-        set_header(response, "Cache-Control", "private, no-cache"); /* ask again, with the tag */
+        http_response_put_header(response, "Cache-Control",
+                                 "private, no-cache"); /* ask again, with the tag */
     allow_origins(routes->cors, request, response);
     if (is_ours)
         count_answer(&routes->counts, request->method, response->status);

@@ -126,6 +126,33 @@ static void tls__connection_is_used_again(void **state)
     wire_stop(&wire);
 }
 
+/* Whoever sends such an answer has the connection's TLS from another thread. */
+static void tls__answer_may_come_later(void **state)
+{
+    enum { PEERS = 6 };
+    static const char later[] = "POST /later HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi";
+    struct peer peers[PEERS];
+
+    (void)state;
+    start(wire_opts());
+    for (int i = 0; i < PEERS; i++)
+        peers[i] = peer_connect();
+    for (int round = 0; round < 5; round++) {
+        for (int i = 0; i < PEERS; i++)
+            peer_send_bytes(&peers[i], later, sizeof(later) - 1);
+        for (int i = 0; i < PEERS; i++)
+            sem_wait(&wire.entered);
+        assert_int_equal(wire_answer_late(&wire), PEERS);
+        for (int i = 0; i < PEERS; i++) {
+            assert_true(peer_answer(&peers[i]));
+            assert_string_equal(answer.body, "hi");
+        }
+    }
+    for (int i = 0; i < PEERS; i++)
+        peer_close(&peers[i]);
+    wire_stop(&wire);
+}
+
 static void tls__bodies_of_all_sizes_come_back(void **state)
 {
     static const size_t sizes[] = {1, 16384, 32768, 33000, 120000};
@@ -326,6 +353,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tls__connection_is_used_again),
+        cmocka_unit_test(tls__answer_may_come_later),
         cmocka_unit_test(tls__bodies_of_all_sizes_come_back),
         cmocka_unit_test(tls__requests_in_pieces_and_in_heaps_are_served),
         cmocka_unit_test(tls__dawdlers_cost_no_worker),
