@@ -18,6 +18,7 @@ atomic_int fault_write_rc = SQLITE_FULL;
 atomic_long fault_wal_writes = -1;
 atomic_long fault_shm_locks = -1;
 atomic_long fault_syncs = -1;
+atomic_int fault_sync_ms;
 
 /* ------------------------------------------------------------ the disk's memory */
 
@@ -459,6 +460,7 @@ static int fault_sync(sqlite3_file *f, int flags)
 {
     long left = atomic_load(&fault_syncs);
 
+    usleep((useconds_t)atomic_load(&fault_sync_ms) * 1000);
     if (left >= 0)
         atomic_store(&fault_syncs, left - 1);
     if (left == 0)
@@ -614,4 +616,5 @@ void fault_none(void)
     atomic_store(&fault_wal_writes, -1);
     atomic_store(&fault_shm_locks, -1);
     atomic_store(&fault_syncs, -1);
+    atomic_store(&fault_sync_ms, 0);
 }

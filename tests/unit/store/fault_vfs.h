@@ -29,6 +29,7 @@ extern atomic_int fault_write_rc;    /* SQLITE_FULL, unless it is set */
 extern atomic_long fault_wal_writes; /* the same, of the WAL alone */
 extern atomic_long fault_shm_locks;  /* then SQLITE_FULL, of the locks that a transaction takes */
 extern atomic_long fault_syncs;      /* then SQLITE_IOERR_FSYNC, once */
+extern atomic_int fault_sync_ms;     /* every sync takes so long; 0, unless it is set */
 
 /* Calls are counted from 1; 0 is never. Operations are writes, truncations, syncs, deletions. */
 struct fault_plan {

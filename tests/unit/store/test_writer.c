@@ -533,26 +533,51 @@ static void writer__urgent_runs_between_the_jobs_of_a_batch(void **state)
     stop(&b);
 }
 
-static void writer__batch_takes_in_what_comes_meanwhile(void **state)
+/* A job comes while the one before it runs, for spins_ms; the diary is of these two. */
+static void run_with_one_behind(struct bench *b, int spins_ms)
 {
-    struct bench b;
     struct test_job *first, *second;
     sem_t entered, may_go_on;
 
-    (void)state;
-    start(&b, plain);
     sem_init(&entered, 0, 0);
     sem_init(&may_go_on, 0, 0);
-    first = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')", .entered = &entered,
-                .may_go_on = &may_go_on);
-    second = JOB(&b, .name = "b", .sql = "INSERT INTO t (name) VALUES ('b')");
+    first = JOB(b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')", .entered = &entered,
+                .may_go_on = &may_go_on, .spins_ms = spins_ms);
+    second = JOB(b, .name = "b", .sql = "INSERT INTO t (name) VALUES ('b')");
+    b->diary[0] = '\0';
     submit(first);
     sem_wait(&entered);
     submit(second);
     sem_post(&may_go_on);
     assert_int_equal(result(first), 0);
     assert_int_equal(result(second), 0);
+}
+
+/* On a disk where a COMMIT takes long, at least an eighth of this. */
+static void writer__batch_takes_in_what_comes_meanwhile(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    start(&b, plain);
+    atomic_store(&fault_sync_ms, 1000);
+    assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (name) VALUES ('slow')")), 0);
+    atomic_store(&fault_sync_ms, 0);
+    run_with_one_behind(&b, 0);
     assert_string_equal(b.diary, "run:a run:b done:a done:b");
+    stop(&b);
+}
+
+/* On a disk where it takes no time, those who have run don't wait for who comes late. */
+static void writer__batch_takes_in_nobody_for_longer_than_a_commit(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    start(&b, plain);
+    assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (name) VALUES ('quick')")), 0);
+    run_with_one_behind(&b, 500);
+    assert_string_equal(b.diary, "run:a done:a run:b done:b");
     stop(&b);
 }
 
@@ -1094,6 +1119,7 @@ int main(void)
         IN_TEMP_DIR(writer__urgent_goes_first),
         IN_TEMP_DIR(writer__urgent_runs_between_the_jobs_of_a_batch),
         IN_TEMP_DIR(writer__batch_takes_in_what_comes_meanwhile),
+        IN_TEMP_DIR(writer__batch_takes_in_nobody_for_longer_than_a_commit),
         IN_TEMP_DIR(writer__batch_has_a_size),
         IN_TEMP_DIR(writer__slow_batch_is_committed_early),
         IN_TEMP_DIR(writer__stop_runs_what_waits),
