@@ -153,8 +153,10 @@ static void link_wait(struct gate *g, struct slot *s, enum wait wait)
     s->prev = list->tail;
     *(list->tail ? &list->tail->next : &list->head) = s;
     list->tail = s;
-    if (s->deadline_ms < g->sleeps_until_ms)
+    if (s->deadline_ms < g->sleeps_until_ms) { /* one that lingers; or the first connection of all */
+        g->sleeps_until_ms = s->deadline_ms;
         wake(g);
+    }
 }
 
 /* --- one connection: the lock is held --------------------------------------------------------- */
@@ -640,11 +642,15 @@ static void cut_drain(struct gate *g)
     g->drain_cut_ms = INT64_MAX;
 }
 
-/* Milliseconds until the next deadline. The lock is held. */
+/* Milliseconds until the next deadline, or until the first that a connection which a worker gives back at
+ * once could have: so no worker need wake us for it. The lock is held. */
 static int time_to_sleep(struct gate *g, int64_t now)
 {
     int64_t until = INT64_MAX;
 
+    for (int kind = WAIT_IDLE; g->used > 0 && kind <= WAIT_REQUEST; kind++)
+        if (now + wait_length_ms(g, kind) < until)
+            until = now + wait_length_ms(g, kind);
     for (int kind = 0; kind < WAIT_KINDS; kind++)
         if (g->waits[kind].head && g->waits[kind].head->deadline_ms < until)
             until = g->waits[kind].head->deadline_ms;
