@@ -3,12 +3,13 @@
 
 #include "base/text.h"
 #include "workos/event_log.h"
+#include "workos/tables.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { SQL_MAX = 4096, BOUND_MAX = 1024, EXTERNAL_MAX = 5, MEMBERSHIPS_MAX = 100 };
+enum { BOUND_MAX = 1024, EXTERNAL_MAX = 5, MEMBERSHIPS_MAX = 100 };
 
 /* Behind every text that begins with what stands before it: the last code point that there is. */
 #define LAST_CHARACTER "\xF4\x8F\xBF\xBF"
@@ -65,12 +66,17 @@ static void put_value(struct stmt *stmt, int column, size_t max, struct buf *out
     }
 }
 
+/* But for the columns behind the others that begin with '_': they are there to be ordered by. */
 static void put_row(struct stmt *stmt, size_t max, struct buf *out)
 {
     int count = stmt_column_count(stmt);
 
     for (int i = 0; i < count; i++) {
-        buf_printf(out, "%c\"%s\":", i ? ',' : '{', stmt_column_name(stmt, i));
+        const char *name = stmt_column_name(stmt, i);
+
+        if (name[0] == '_')
+            break;
+        buf_printf(out, "%c\"%s\":", i ? ',' : '{', name);
         put_value(stmt, i, max, out);
     }
     buf_putc(out, '}');
@@ -298,8 +304,11 @@ int browse_user(struct db *db, const char *id, struct buf *out, struct err *err)
                      "SELECT deleted_at FROM authkitd_tombstones WHERE id = ? AND object = 'user'",
                      id, &deleted_at, err);
     if (rc == 0 && !found && !deleted_at)
-        rc = find_number(db, "SELECT 1 FROM workos_events WHERE user_id = ? LIMIT 1", id, &events,
-                         err);
+        rc = find_number(db,
+                         "SELECT EXISTS (SELECT 1 FROM workos_events AS e WHERE " EVENTS_OF_ITSELF(
+                             "e", "?1") ") OR EXISTS (SELECT 1 FROM workos_events AS e "
+                                        "WHERE " EVENTS_ABOUT_IT("e", "?1") ")",
+                         id, &events, err);
     if (rc < 0)
         return rc;
     if (!found && !deleted_at && !events)
@@ -332,15 +341,47 @@ static bool is_wanted(struct stmt *stmt, const struct browse_events *ask)
     return len == 0 || strcmp(type, ask->type) == 0;
 }
 
+/* Each half comes from its index in this order, so that nothing is sorted, and a page is all that is read. */
+#define EVENTS_OF_USER(half)                                                          \
+    "SELECT " EVENT_COLUMNS ", _created_us, _seq FROM workos_events AS e WHERE " half \
+    " AND (_created_us, _seq) < (?3, ?1)"
+static const char of_user[] =
+    EVENTS_OF_USER(EVENTS_OF_ITSELF("e", "?2")) " UNION ALL " EVENTS_OF_USER(
+        EVENTS_ABOUT_IT("e", "?2")) " ORDER BY _created_us DESC, _seq DESC";
+static const char of_status[] = "SELECT " EVENT_COLUMNS " FROM workos_events"
+                                " WHERE _seq < ?1 AND status = ?2"
+                                " AND status <> 'done'" /* in the words of the index */
+                                " ORDER BY _seq DESC";
+static const char of_all[] = "SELECT " EVENT_COLUMNS " FROM workos_events"
+                             " WHERE _seq < ?1 ORDER BY _seq DESC";
+
 /* The index that leaves least is used, and what it leaves is looked through. */
-static void put_events_sql(const struct browse_events *ask, struct buf *sql)
+static const char *events_sql(const struct browse_events *ask)
 {
-    buf_puts(sql, "SELECT " EVENT_COLUMNS " FROM workos_events WHERE _seq < ?1");
     if (ask->user_id)
-        buf_puts(sql, " AND user_id = ?2");
-    else if (ask->status && strcmp(ask->status, event_status_names[EVENT_DONE]) != 0)
-        buf_puts(sql, " AND status = ?2 AND status <> 'done'"); /* in the words of the index */
-    buf_puts(sql, " ORDER BY _seq DESC");
+        return of_user;
+    if (ask->status && strcmp(ask->status, event_status_names[EVENT_DONE]) != 0)
+        return of_status;
+    return of_all;
+}
+
+/* A user's page goes on behind that event, so its place must be known still. */
+static int find_created(struct db *db, int64_t seq, int64_t *out, struct err *err)
+{
+    struct stmt *stmt = NULL;
+    int rc = stmt_new(&stmt, db, "SELECT _created_us FROM workos_events WHERE _seq = ?", err);
+
+    if (rc < 0)
+        return rc;
+    stmt_bind_int(stmt, 1, seq);
+    rc = stmt_step(stmt, err);
+    if (rc == 1)
+        *out = stmt_int(stmt, 0);
+    else if (rc == 0)
+        rc = err_set(err, ERR_INVALID,
+                     "the event that the last page ended with has gone; search again");
+    stmt_free(stmt);
+    return rc < 0 ? rc : 0;
 }
 
 static int put_events(struct stmt *stmt, const struct browse_events *ask, struct buf *out,
@@ -373,20 +414,24 @@ static int put_events(struct stmt *stmt, const struct browse_events *ask, struct
 
 int browse_events(struct db *db, const struct browse_events *ask, struct buf *out, struct err *err)
 {
-    struct buf sql = BUF_INIT(SQL_MAX);
+    const char *sql = events_sql(ask);
+    int64_t created_us = INT64_MAX;
     struct stmt *stmt = NULL;
-    int rc;
+    int rc = 0;
 
-    put_events_sql(ask, &sql);
-    rc = stmt_new(&stmt, db, buf_text(&sql), err);
-    buf_release(&sql);
+    if (sql == of_user && ask->after)
+        rc = find_created(db, ask->after, &created_us, err);
+    if (rc == 0)
+        rc = stmt_new(&stmt, db, sql, err);
     if (rc < 0)
         return rc;
     stmt_bind_int(stmt, 1, ask->after ? ask->after : INT64_MAX);
-    if (ask->user_id)
+    if (sql == of_user) {
         stmt_bind_str(stmt, 2, ask->user_id);
-    else if (stmt_param_count(stmt) == 2)
+        stmt_bind_int(stmt, 3, created_us);
+    } else if (sql == of_status) {
         stmt_bind_str(stmt, 2, ask->status);
+    }
     buf_puts(out, "{\"events\":[");
     rc = put_events(stmt, ask, out, err);
     stmt_free(stmt);

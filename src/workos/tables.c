@@ -80,8 +80,18 @@ static int version_2(struct db *db, struct err *err)
                    err);
 }
 
+/* A user's own events are found by object_id; the index of the others has their order, too. */
+static int version_3(struct db *db, struct err *err)
+{
+    return db_exec(db,
+                   "DROP INDEX workos_events_user_id;"
+                   "CREATE INDEX workos_events_user_id ON workos_events (user_id, _created_us)"
+                   " WHERE user_id IS NOT NULL AND user_id IS NOT object_id",
+                   err);
+}
+
 /* Step i brings a file from version i to i + 1. Never change one that was released: add another. */
-static int (*const steps[])(struct db *db, struct err *err) = {version_1, version_2};
+static int (*const steps[])(struct db *db, struct err *err) = {version_1, version_2, version_3};
 
 static int migrate(struct db *db, int64_t version, struct err *err)
 {

@@ -13,6 +13,7 @@
  *     payload                      the body without its secrets; NULL once its user is deleted, or
  *                                  when it is older than the retention
  *     _created_us                  created_at as an instant, 0 when it wasn't one
+ *   What an event is about is an object, a user, or both: EVENTS_OF_ITSELF, EVENTS_ABOUT_IT.
  * authkitd_tombstones              objects that were deleted (mirror.h)
  * authkitd_suspects                events that took the process down (suspects.h)
  * authkitd_state                   how far retention has come (retention.h), whether there is room on the
@@ -30,6 +31,15 @@
 #include "store/db.h"
 
 #include <stdint.h>
+
+/*
+ * The events about a user are those of the user itself ("user.updated") and those of other objects
+ * ("session.created"): two conditions for two indexes, since an event of the first kind needs no place in an
+ * index of its own. Both have the user's events in the order of _created_us and _seq. id is an SQL expression,
+ * e a name for the table.
+ */
+#define EVENTS_OF_ITSELF(e, id) e ".object_id = " id " AND " e ".user_id IS " e ".object_id"
+#define EVENTS_ABOUT_IT(e, id) e ".user_id = " id " AND " e ".user_id IS NOT " e ".object_id"
 
 /* The version that this program brings a file to. */
 int64_t tables_version(void);

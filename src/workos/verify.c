@@ -137,6 +137,10 @@ static int check_tables(struct db *db, struct finding *finding, struct err *err)
     return judge(finding, rc < 0 ? rc : 0, err);
 }
 
+#define IS_LEFT_OVER                                     \
+    "t.object = 'user' AND e.status IN ('done', 'dead')" \
+    " AND (e.payload IS NOT NULL OR e.last_error IS NOT NULL)"
+
 /* The first column names the row, the second is shown behind the words. */
 static const struct rule {
     const char *what; /* "event" */
@@ -170,9 +174,11 @@ static const struct rule {
      " JOIN workos_organization_memberships m ON m.id = t.id"
      " WHERE t.object = 'organization_membership'"},
     {"event", "its texts should have been erased with its user; it is",
-     "SELECT e.id, e.status FROM authkitd_tombstones t JOIN workos_events e ON e.user_id = t.id"
-     " WHERE t.object = 'user' AND e.status IN ('done', 'dead')"
-     " AND (e.payload IS NOT NULL OR e.last_error IS NOT NULL)"},
+     "SELECT e.id, e.status FROM authkitd_tombstones t JOIN workos_events e"
+     " ON " EVENTS_OF_ITSELF(
+         "e", "t.id") " WHERE " IS_LEFT_OVER " UNION ALL "
+                      "SELECT e.id, e.status FROM authkitd_tombstones t JOIN workos_events e"
+                      " ON " EVENTS_ABOUT_IT("e", "t.id") " WHERE " IS_LEFT_OVER},
 };
 
 static int check_rule(struct db *db, const struct rule *rule, struct finding *finding,

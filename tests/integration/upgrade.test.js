@@ -152,7 +152,7 @@ describe('a file of version 1', () => {
         const server = newServer(t, { handlers: HANDLERS });
         const { user, gone, done, failed } = makeVersion1(server.database);
         await server.start();
-        assert.equal(server.row('PRAGMA user_version'), 2);
+        assert.equal(server.row('PRAGMA user_version'), 3);
         assert.equal(server.userRow(user).first_name, 'Grace');
         await server.deliver(done);
         await server.deliver(failed);
@@ -192,11 +192,11 @@ describe('a file of version 1', () => {
         assert.equal(events.code, 1);
         assert.match(
             events.stderr,
-            /the database has version 1, of an older authkitd, and this one reads version 2\n  start authkitd serve with it/,
+            /the database has version 1, of an older authkitd, and this one reads version 3\n  start authkitd serve with it/,
         );
         const check = await run(place, 'check');
         assert.equal(check.code, 0, check.output);
-        assert.match(check.stdout, /^database   has version 1; serve brings it forward to 2$/m);
+        assert.match(check.stdout, /^database   has version 1; serve brings it forward to 3$/m);
         assert.match(check.stdout, /^schema     create table runs$/m);
         assert.ok(fs.readFileSync(place.database).equals(before));
     });
@@ -207,7 +207,7 @@ describe('a file of version 1', () => {
         const { code, stdout } = await run(place, 'retry');
         assert.equal(code, 0);
         assert.match(stdout, /^1 event put back to work/);
-        assert.equal(readRows(place.database, 'PRAGMA user_version')[0].user_version, 2);
+        assert.equal(readRows(place.database, 'PRAGMA user_version')[0].user_version, 3);
         assert.ok(
             readRows(
                 place.database,
@@ -229,7 +229,7 @@ test('a file with tables that somebody made before is taken as it is', async (t)
 
 describe('what can only be refused', () => {
     const newer =
-        /the database has version 99, of a newer authkitd; this one \(\d+\.\d+\.\d+\) knows up to version 2(\n  |\\n|\n)install the newer one again, or put a backup from before/;
+        /the database has version 99, of a newer authkitd; this one \(\d+\.\d+\.\d+\) knows up to version 3(\n  |\\n|\n)install the newer one again, or put a backup from before/;
     const foreign =
         /the database is another program's, not authkitd's(\n  |\\n|\n)name another file with --db/;
     const cases = {

@@ -43,9 +43,8 @@ static void ok(struct bench *b, int rc)
         fail_msg("%s", b->err.text);
 }
 
-/* An event "e<n>" of the object, a second later than e<n-1>; its number, 0 for a duplicate. */
-static int64_t add(struct bench *b, int n, const char *object, enum event_status status,
-                   int64_t next_attempt_at)
+static int64_t add_typed(struct bench *b, int n, const char *type, const char *object,
+                         enum event_status status, int64_t next_attempt_at)
 {
     const struct event_record record = {
         .status = status, .attempts = 1, .next_attempt_at = next_attempt_at, .error = "oops"};
@@ -54,13 +53,26 @@ static int64_t add(struct bench *b, int n, const char *object, enum event_status
     int64_t seq;
 
     snprintf(body, sizeof(body),
-             "{\"id\":\"e%d\",\"event\":\"test.a\",\"data\":{\"id\":%s,\"user_id\":\"u1\"},"
+             "{\"id\":\"e%d\",\"event\":\"%s\",\"data\":{\"id\":%s,\"user_id\":\"u1\"},"
              "\"created_at\":\"2026-01-01T00:00:%02dZ\"}",
-             n, object, n);
+             n, type, object, n);
     ok(b, event_read(&event, body, strlen(body), &b->err));
     ok(b, event_log_add(b->log, &event, &record, &seq, &b->err));
     event_release(&event);
     return seq;
+}
+
+/* An event "e<n>" of the object, a second later than e<n-1>; its number, 0 for a duplicate. */
+static int64_t add(struct bench *b, int n, const char *object, enum event_status status,
+                   int64_t next_attempt_at)
+{
+    return add_typed(b, n, "test.a", object, status, next_attempt_at);
+}
+
+/* One of the user "u1" itself. */
+static void add_of_user(struct bench *b, int n, enum event_status status)
+{
+    assert_true(add_typed(b, n, "user.updated", "\"u1\"", status, 0) > 0);
 }
 
 static const char *value(struct bench *b, const char *sql)
@@ -474,13 +486,15 @@ static void event_log__erases_what_will_not_run(void **state)
     add(&b, 2, "\"o2\"", EVENT_FAILED, 900);
     add(&b, 3, "\"o2\"", EVENT_WAITING, 0);
     add(&b, 4, "\"o4\"", EVENT_DEAD, 0);
+    add_of_user(&b, 5, EVENT_DONE);
+    add_of_user(&b, 6, EVENT_FAILED);
     ok(&b, event_log_erase(b.log, TEXT("u2"), &erased, &b.err));
     assert_false(erased);
     ok(&b, event_log_erase(b.log, TEXT("u1"), &erased, &b.err));
     assert_true(erased);
     assert_string_equal(value(&b, "SELECT group_concat(_seq) FROM workos_events"
                                   " WHERE payload IS NULL AND last_error IS NULL"),
-                        "1,4");
+                        "1,4,5");
     ok(&b, event_log_erase(b.log, TEXT("u1"), &erased, &b.err));
     assert_false(erased);
 
@@ -490,7 +504,7 @@ static void event_log__erases_what_will_not_run(void **state)
     ok(&b, event_log_erase_one(b.log, 2, &b.err));
     assert_string_equal(value(&b, "SELECT group_concat(_seq) FROM workos_events"
                                   " WHERE payload IS NULL AND last_error IS NULL"),
-                        "1,2,4");
+                        "1,2,4,5");
     stop(&b);
 }
 
@@ -532,7 +546,7 @@ static void tables__file_of_version_1_comes_along(void **state)
     db_close(b.db);
 
     start(&b);
-    assert_string_equal(value(&b, "PRAGMA user_version"), "2");
+    assert_string_equal(value(&b, "PRAGMA user_version"), "3");
     assert_string_equal(value(&b, "SELECT email FROM workos_users"), "a@b.c");
     assert_string_equal(value(&b, "SELECT id FROM authkitd_tombstones"), "u2");
     ok(&b, event_log_find_due(b.log, 100, seqs, 4, &count, &next_ms, &b.err));
@@ -561,7 +575,8 @@ static void event_log__looks_at_few_rows(void **state)
         " AND status = 'done'",
         "SELECT _seq FROM workos_events WHERE next_attempt_at <= 1 ORDER BY next_attempt_at, _seq",
         "SELECT 1 FROM workos_events WHERE status = 'failed' AND status <> 'done'",
-        "SELECT 1 FROM workos_events WHERE user_id = 'u' AND status IN ('done', 'dead')",
+        "SELECT 1 FROM workos_events AS e WHERE " EVENTS_OF_ITSELF("e", "'u'"),
+        "SELECT 1 FROM workos_events AS e WHERE " EVENTS_ABOUT_IT("e", "'u'"),
     };
     struct bench b;
     char sql[512];
