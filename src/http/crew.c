@@ -49,13 +49,12 @@ static void end_running(struct crew *crew)
     crew->running--;
 }
 
-/* The one that was parked last has its memory still in the caches. */
+/* The one that was parked last has its memory still in the caches; others never touch theirs. */
 static void wake_parked(struct crew *crew)
 {
     struct crew_parked *parked = crew->parked;
 
     crew->parked = parked->next;
-    crew->parked_count--;
     crew->running++; /* from here on, so that nobody else is called for the same */
     parked->stalls = crew->stalls;
     sem_post(&parked->wake);
@@ -148,7 +147,6 @@ static void park(struct crew *crew)
 
     sem_init(&self.wake, 0, 0);
     crew->parked = &self;
-    crew->parked_count++;
     end_running(crew);
     pthread_mutex_unlock(&crew->lock);
     while (sem_wait(&self.wake) < 0)
@@ -164,7 +162,7 @@ static void park(struct crew *crew)
  * While one is on its way nobody parks: there may be no worker but this one to come. */
 static bool park_until_found(struct crew *crew, struct crew_work *out)
 {
-    while (!crew->closed && crew->called == 0 && crew->parked_count < crew->opts.usual) {
+    while (!crew->closed && crew->called == 0) {
         park(crew);
         if (take(crew, out))
             return true;

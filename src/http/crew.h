@@ -15,8 +15,8 @@
  *     stuck, too, the same again stall_ms later. So nobody waits for long for an answer because
  *     others are slow.
  *
- * Up to `usual` workers that find nothing to do are parked inside crew_next: to wake one costs less than to
- * have one come.
+ * Workers that find nothing to do, or are one too many, are parked inside crew_next: to wake one costs less
+ * than to have one come, and it is always the same few that are woken.
  *
  *     crew_add_request --> [ urgent | normal ] --+--> crew_come, crew_next --> the worker
  *     crew_add_answer  --> [ answers ] ----------+
@@ -71,8 +71,7 @@ struct crew {
     int running; /* workers that came, and neither wait nor are parked */
     int stuck;   /* of these, those that ran at the last stall, and are still with the same */
     int called;  /* workers that haven't come yet */
-    struct crew_parked *parked;
-    int parked_count;
+    struct crew_parked *parked; /* the last one first */
     unsigned long taken;   /* how often something was */
     unsigned long stalls;  /* how often those that ran were found to be stuck */
     unsigned long pending; /* answers that were begun and aren't there yet */
@@ -89,10 +88,11 @@ void crew_add_answer(struct crew *crew, struct http_later *later);
 /* Does anything wait for a worker? A moment later it may be otherwise. */
 bool crew_has_waiting(const struct crew *crew);
 
-/* The worker that was called is there. May park it. False: there are enough without it; it goes. */
+/* The worker that was called is there. May park it. False: it goes, since another is on its way, or nothing
+ * comes any more. */
 bool crew_come(struct crew *crew, struct crew_work *out);
 
-/* The worker is done with what it had. May park it. False: there are enough without it; it goes. */
+/* The worker is done with what it had. The same. */
 bool crew_next(struct crew *crew, struct crew_work *out);
 
 /* It goes, whether or not there is something. */

@@ -256,19 +256,20 @@ static void *work(void *arg)
     return NULL;
 }
 
-static void wait_for_parked(int count)
+/* None of the workers that have come runs any more. */
+static void wait_until_idle(void)
 {
     const struct timespec moment = {.tv_nsec = 1000000};
     int64_t limit_ms = clock_mono_ms() + 10000;
-    int parked = -1;
+    bool is_idle = false;
 
-    while (parked != count && clock_mono_ms() < limit_ms) {
+    while (!is_idle && clock_mono_ms() < limit_ms) {
         pthread_mutex_lock(&crew.lock);
-        parked = crew.parked_count;
+        is_idle = crew.running == 0 && crew.called == 0;
         pthread_mutex_unlock(&crew.lock);
         nanosleep(&moment, NULL);
     }
-    assert_int_equal(parked, count);
+    assert_true(is_idle);
 }
 
 static void crew__idle_workers_are_parked_and_woken(void **state)
@@ -281,10 +282,10 @@ static void crew__idle_workers_are_parked_and_woken(void **state)
     add(USUAL);
     for (int i = 0; i < USUAL; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, work, &done), 0);
-    wait_for_parked(USUAL);
+    wait_until_idle();
     for (int round = 1; round <= 100; round++) {
         add(4);
-        wait_for_parked(USUAL);
+        wait_until_idle();
         assert_int_equal(atomic_load(&done), USUAL + 4 * round);
     }
     assert_int_equal(atomic_load(&calls), USUAL); /* nobody else was needed */
@@ -292,6 +293,59 @@ static void crew__idle_workers_are_parked_and_woken(void **state)
     for (int i = 0; i < USUAL; i++)
         pthread_join(threads[i], NULL);
     pthread_barrier_destroy(&all_have_come);
+}
+
+static sem_t may_go_on;
+static atomic_int went_on, left;
+
+/* Come for one thing that has to be waited for. */
+static void *wait_and_stay(void *arg)
+{
+    struct crew_work work;
+
+    (void)arg;
+    assert_true(crew_come(&crew, &work));
+    crew_wait_begin(&crew);
+    sem_post(&have_come);
+    sem_wait(&may_go_on);
+    crew_wait_end(&crew);
+    atomic_fetch_add(&went_on, 1);
+    while (crew_next(&crew, &work))
+        ;
+    atomic_fetch_add(&left, 1);
+    return NULL;
+}
+
+/* Symptom: of workers that had waited all but the usual number went, and whoever came in their place the next
+ * time was another thread, until all had touched their stacks. */
+static void crew__whoever_has_come_stays_at_hand(void **state)
+{
+    pthread_t threads[MOST];
+
+    (void)state;
+    sem_init(&have_come, 0, 0);
+    sem_init(&may_go_on, 0, 0);
+    for (int i = 0; i < MOST; i++) {
+        add(1);
+        assert_int_equal(atomic_load(&calls), i + 1);
+        assert_int_equal(pthread_create(&threads[i], NULL, wait_and_stay, NULL), 0);
+        sem_wait(&have_come);
+    }
+    for (int i = 0; i < MOST; i++)
+        sem_post(&may_go_on);
+    while (atomic_load(&went_on) < MOST)
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    wait_until_idle();
+    add(8);
+    wait_until_idle();
+    assert_false(crew_has_waiting(&crew));
+    assert_int_equal(atomic_load(&left), 0);
+    assert_int_equal(atomic_load(&calls), MOST);
+    crew_close(&crew);
+    for (int i = 0; i < MOST; i++)
+        pthread_join(threads[i], NULL);
+    sem_destroy(&may_go_on);
+    sem_destroy(&have_come);
 }
 
 /* Come once, for two. */
@@ -329,6 +383,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(crew__answers_go_first_and_in_order, start, stop),
         cmocka_unit_test_setup_teardown(crew__answer_under_way_is_no_quiet, start, stop),
         cmocka_unit_test_setup_teardown(crew__one_that_waits_makes_room_for_another, start, stop),
+        cmocka_unit_test_setup_teardown(crew__whoever_has_come_stays_at_hand, start_open, stop),
         cmocka_unit_test_setup_teardown(crew__idle_workers_are_parked_and_woken, start_open, stop),
         cmocka_unit_test_setup_teardown(crew__nobody_parks_while_one_is_to_come, start_open, stop),
         cmocka_unit_test_setup_teardown(crew__stall_brings_more, start_impatient, stop),
