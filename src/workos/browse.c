@@ -304,11 +304,7 @@ int browse_user(struct db *db, const char *id, struct buf *out, struct err *err)
                      "SELECT deleted_at FROM authkitd_tombstones WHERE id = ? AND object = 'user'",
                      id, &deleted_at, err);
     if (rc == 0 && !found && !deleted_at)
-        rc = find_number(db,
-                         "SELECT EXISTS (SELECT 1 FROM workos_events AS e WHERE " EVENTS_OF_ITSELF(
-                             "e", "?1") ") OR EXISTS (SELECT 1 FROM workos_events AS e "
-                                        "WHERE " EVENTS_ABOUT_IT("e", "?1") ")",
-                         id, &events, err);
+        rc = find_number(db, "SELECT EXISTS (" EVENTS_OF_USER ")", id, &events, err);
     if (rc < 0)
         return rc;
     if (!found && !deleted_at && !events)
@@ -341,19 +337,20 @@ static bool is_wanted(struct stmt *stmt, const struct browse_events *ask)
     return len == 0 || strcmp(type, ask->type) == 0;
 }
 
-/* Each half comes from its index in this order, so that nothing is sorted, and a page is all that is read. */
-#define EVENTS_OF_USER(half)                                                          \
-    "SELECT " EVENT_COLUMNS ", _created_us, _seq FROM workos_events AS e WHERE " half \
-    " AND (_created_us, _seq) < (?3, ?1)"
+/* ?1 the user or the status, ?2 the _seq of the event before, ?3 its _created_us. Each half of a user's events
+ * comes from its index in this order, so that nothing is sorted, and a page is all that is read. */
+#define EVENTS "SELECT " EVENT_COLUMNS ", _created_us, _seq FROM workos_events WHERE "
+#define BEHIND " AND (_created_us, _seq) < (?3, ?2)"
+#define OF_ITSELF EVENTS "object_id = ?1 AND " IS_OF_ITSELF BEHIND
+#define OF_OTHERS EVENTS "user_id = ?1 AND " IS_OF_ANOTHER BEHIND
 static const char of_user[] =
-    EVENTS_OF_USER(EVENTS_OF_ITSELF("e", "?2")) " UNION ALL " EVENTS_OF_USER(
-        EVENTS_ABOUT_IT("e", "?2")) " ORDER BY _created_us DESC, _seq DESC";
+    OF_ITSELF " UNION ALL " OF_OTHERS " ORDER BY _created_us DESC, _seq DESC";
 static const char of_status[] = "SELECT " EVENT_COLUMNS " FROM workos_events"
-                                " WHERE _seq < ?1 AND status = ?2"
+                                " WHERE _seq < ?2 AND status = ?1"
                                 " AND status <> 'done'" /* in the words of the index */
                                 " ORDER BY _seq DESC";
 static const char of_all[] = "SELECT " EVENT_COLUMNS " FROM workos_events"
-                             " WHERE _seq < ?1 ORDER BY _seq DESC";
+                             " WHERE _seq < ?2 ORDER BY _seq DESC";
 
 /* The index that leaves least is used, and what it leaves is looked through. */
 static const char *events_sql(const struct browse_events *ask)
@@ -425,12 +422,12 @@ int browse_events(struct db *db, const struct browse_events *ask, struct buf *ou
         rc = stmt_new(&stmt, db, sql, err);
     if (rc < 0)
         return rc;
-    stmt_bind_int(stmt, 1, ask->after ? ask->after : INT64_MAX);
+    stmt_bind_int(stmt, 2, ask->after ? ask->after : INT64_MAX);
     if (sql == of_user) {
-        stmt_bind_str(stmt, 2, ask->user_id);
+        stmt_bind_str(stmt, 1, ask->user_id);
         stmt_bind_int(stmt, 3, created_us);
     } else if (sql == of_status) {
-        stmt_bind_str(stmt, 2, ask->status);
+        stmt_bind_str(stmt, 1, ask->status);
     }
     buf_puts(out, "{\"events\":[");
     rc = put_events(stmt, ask, out, err);

@@ -90,14 +90,9 @@ int event_log_open(struct event_log **out, struct db *db, struct err *err)
          " AND next_attempt_at IS NULL AND _seq = (SELECT min(_seq) FROM workos_events"
          " WHERE " IN_LINE " AND object_id ="
          " (SELECT object_id FROM workos_events WHERE _seq = ?2))"},
-        {&log->erase,
-         "UPDATE workos_events SET payload = NULL, last_error = NULL WHERE _seq IN ("
-         "SELECT _seq FROM workos_events AS e WHERE " EVENTS_OF_ITSELF(
-             "e", "?1") " UNION ALL "
-                        "SELECT _seq FROM workos_events AS e WHERE " EVENTS_ABOUT_IT(
-                            "e", "?1") ")"
-                                       " AND status IN ('done', 'dead')"
-                                       " AND (payload IS NOT NULL OR last_error IS NOT NULL)"},
+        {&log->erase, "UPDATE workos_events SET payload = NULL, last_error = NULL"
+                      " WHERE _seq IN (" EVENTS_OF_USER ") AND status IN ('done', 'dead')"
+                      " AND (payload IS NOT NULL OR last_error IS NOT NULL)"},
         {&log->erase_one, "UPDATE workos_events SET payload = NULL, last_error = NULL"
                           " WHERE _seq = ? AND user_id IN (SELECT id FROM authkitd_tombstones"
                           " WHERE object = 'user')"},

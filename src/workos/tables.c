@@ -86,7 +86,7 @@ static int version_3(struct db *db, struct err *err)
     return db_exec(db,
                    "DROP INDEX workos_events_user_id;"
                    "CREATE INDEX workos_events_user_id ON workos_events (user_id, _created_us)"
-                   " WHERE user_id IS NOT NULL AND user_id IS NOT object_id",
+                   " WHERE user_id IS NOT NULL AND " IS_OF_ANOTHER,
                    err);
 }
 

@@ -13,7 +13,6 @@
  *     payload                      the body without its secrets; NULL once its user is deleted, or
  *                                  when it is older than the retention
  *     _created_us                  created_at as an instant, 0 when it wasn't one
- *   What an event is about is an object, a user, or both: EVENTS_OF_ITSELF, EVENTS_ABOUT_IT.
  * authkitd_tombstones              objects that were deleted (mirror.h)
  * authkitd_suspects                events that took the process down (suspects.h)
  * authkitd_state                   how far retention has come (retention.h), whether there is room on the
@@ -33,13 +32,17 @@
 #include <stdint.h>
 
 /*
- * The events about a user are those of the user itself ("user.updated") and those of other objects
- * ("session.created"): two conditions for two indexes, since an event of the first kind needs no place in an
- * index of its own. Both have the user's events in the order of _created_us and _seq. id is an SQL expression,
- * e a name for the table.
+ * The events about a user are those of the user itself ("user.updated"), whose object_id it is, and those of
+ * others ("session.created"), whose user_id it is: two conditions for two indexes, since an event of the first
+ * kind needs no place in both. Each index has the user's events in the order of _created_us and _seq.
  */
-#define EVENTS_OF_ITSELF(e, id) e ".object_id = " id " AND " e ".user_id IS " e ".object_id"
-#define EVENTS_ABOUT_IT(e, id) e ".user_id = " id " AND " e ".user_id IS NOT " e ".object_id"
+#define IS_OF_ITSELF "user_id IS object_id"
+#define IS_OF_ANOTHER "user_id IS NOT object_id"
+
+/* The _seq of all of them, in no order; ?1 is the user. */
+#define EVENTS_OF_USER                                                      \
+    "SELECT _seq FROM workos_events WHERE object_id = ?1 AND " IS_OF_ITSELF \
+    " UNION ALL SELECT _seq FROM workos_events WHERE user_id = ?1 AND " IS_OF_ANOTHER
 
 /* The version that this program brings a file to. */
 int64_t tables_version(void);

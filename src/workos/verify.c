@@ -175,10 +175,9 @@ static const struct rule {
      " WHERE t.object = 'organization_membership'"},
     {"event", "its texts should have been erased with its user; it is",
      "SELECT e.id, e.status FROM authkitd_tombstones t JOIN workos_events e"
-     " ON " EVENTS_OF_ITSELF(
-         "e", "t.id") " WHERE " IS_LEFT_OVER " UNION ALL "
-                      "SELECT e.id, e.status FROM authkitd_tombstones t JOIN workos_events e"
-                      " ON " EVENTS_ABOUT_IT("e", "t.id") " WHERE " IS_LEFT_OVER},
+     " ON object_id = t.id AND " IS_OF_ITSELF " WHERE " IS_LEFT_OVER " UNION ALL "
+     "SELECT e.id, e.status FROM authkitd_tombstones t JOIN workos_events e"
+     " ON user_id = t.id AND " IS_OF_ANOTHER " WHERE " IS_LEFT_OVER},
 };
 
 static int check_rule(struct db *db, const struct rule *rule, struct finding *finding,

@@ -65,6 +65,20 @@ static int make_keys(struct signing_keys **out, const char *secrets, const char 
     return 0;
 }
 
+/* That may take a while with millions of events, so it is said before. */
+static int bring_forward(struct db *db, struct err *err)
+{
+    int64_t version = 0;
+    int rc = tables_read_version(db, &version, err);
+
+    if (rc < 0)
+        return rc;
+    if (version > 0 && version < tables_version())
+        log_info("the database is brought forward", log_int("from_version", version),
+                 log_int("to_version", tables_version()));
+    return tables_migrate(db, err);
+}
+
 /* A route that reads may be the first call of its state, which is made then: that has a time of its own,
  * and to need it is no hang, however short the time of functions is. */
 static int reading_limit_ms(int handler_timeout_ms)
@@ -113,7 +127,7 @@ int workos_open(struct workos **out, const struct workos_opts *opts, struct err 
     if (rc == 0)
         rc = make_keys(&workos->action_keys, opts->action_secret, "WORKOS_ACTION_SECRET", err);
     if (rc == 0)
-        rc = tables_migrate(opts->db, err);
+        rc = bring_forward(opts->db, err);
     if (rc == 0)
         rc = prepare(workos, err);
     if (rc == 0)

@@ -152,6 +152,9 @@ describe('a file of version 1', () => {
         const server = newServer(t, { handlers: HANDLERS });
         const { user, gone, done, failed } = makeVersion1(server.database);
         await server.start();
+        const [told] = server.log('the database is brought forward');
+        assert.equal(told.from_version, 1);
+        assert.equal(told.to_version, 3);
         assert.equal(server.row('PRAGMA user_version'), 3);
         assert.equal(server.userRow(user).first_name, 'Grace');
         await server.deliver(done);

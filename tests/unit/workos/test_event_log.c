@@ -575,8 +575,7 @@ static void event_log__looks_at_few_rows(void **state)
         " AND status = 'done'",
         "SELECT _seq FROM workos_events WHERE next_attempt_at <= 1 ORDER BY next_attempt_at, _seq",
         "SELECT 1 FROM workos_events WHERE status = 'failed' AND status <> 'done'",
-        "SELECT 1 FROM workos_events AS e WHERE " EVENTS_OF_ITSELF("e", "'u'"),
-        "SELECT 1 FROM workos_events AS e WHERE " EVENTS_ABOUT_IT("e", "'u'"),
+        EVENTS_OF_USER,
     };
     struct bench b;
     char sql[512];
@@ -589,7 +588,8 @@ static void event_log__looks_at_few_rows(void **state)
         snprintf(sql, sizeof(sql), "EXPLAIN QUERY PLAN %s", queries[i]);
         ok(&b, stmt_new(&stmt, b.db, sql, &b.err));
         while (stmt_step(stmt, &b.err) > 0)
-            if (!strstr(stmt_text(stmt, 3, NULL), "USING"))
+            if (strstr(stmt_text(stmt, 3, NULL), "SCAN") &&
+                !strstr(stmt_text(stmt, 3, NULL), "USING"))
                 fail_msg("%s: %s", queries[i], stmt_text(stmt, 3, NULL));
         stmt_free(stmt);
     }
