@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "store/db_state.h"
+#include "store/spill.h"
 
 #include <libgen.h>
 #include <limits.h>
@@ -17,17 +18,11 @@ enum {
     READERS_PAUSE_MS = 50,
 };
 
-static const char *folder_of(struct db *db, char out[PATH_MAX])
-{
-    snprintf(out, PATH_MAX, "%s", sqlite3_db_filename(db->handle, "main"));
-    return dirname(out);
-}
-
 int compact_measure(struct db *db, int64_t *out_needed, int64_t *out_free, struct err *err)
 {
     int64_t pages = 0, unused = 0, page_bytes = 0;
     char path[PATH_MAX];
-    const char *folder = folder_of(db, path);
+    const char *folder;
     struct statvfs disk;
     int rc = db_read_int(db, "PRAGMA page_count", &pages, err);
 
@@ -37,6 +32,8 @@ int compact_measure(struct db *db, int64_t *out_needed, int64_t *out_free, struc
         rc = db_read_int(db, "PRAGMA page_size", &page_bytes, err);
     if (rc < 0)
         return rc;
+    snprintf(path, sizeof(path), "%s", sqlite3_db_filename(db->handle, "main"));
+    folder = dirname(path);
     if (statvfs(folder, &disk) < 0)
         return err_errno(err, ERR_IO, "cannot see how much room there is in '%s'", folder);
     *out_needed = (pages - unused) * (2 * page_bytes + WAL_FRAME_HEADER) + MARGIN_BYTES;
@@ -56,19 +53,14 @@ static int empty_wal(struct db *db, struct err *err)
     return rc;
 }
 
-/* Not in memory, as the writer has its temporary files elsewise; and not in another folder, which
- * might be on a smaller disk, or on one that isn't the operator's to have personal data on. */
 static int rewrite(struct db *db, struct err *err)
 {
-    char path[PATH_MAX];
-    int rc;
+    int rc = spill_begin(db, err);
 
-    sqlite3_temp_directory = sqlite3_mprintf("%s", folder_of(db, path));
-    if (!sqlite3_temp_directory)
-        return err_set(err, ERR_NOMEM, "no memory to compact the database");
-    rc = db_exec(db, "PRAGMA temp_store = FILE; VACUUM", err);
-    sqlite3_free(sqlite3_temp_directory);
-    sqlite3_temp_directory = NULL;
+    if (rc < 0)
+        return rc;
+    rc = db_exec(db, "VACUUM", err);
+    spill_end(db);
     return rc;
 }
 

@@ -435,10 +435,10 @@ static bool has_room(const struct writer *w) ON_THREAD(writer_thread)
  */
 static bool takes_more(const struct writer *w) ON_THREAD(writer_thread)
 {
-    return w->runs == 0 || clock_mono_ns() - w->batch_began_ns < w->commit_ns;
+    return !w->ran.first || clock_mono_ns() - w->batch_began_ns < w->commit_ns;
 }
 
-/* After each round of urgent jobs a normal one has its turn. */
+/* After each round of urgent jobs a normal one has its turn, if it was taken. */
 static int run_jobs(struct writer *w) ON_THREAD(writer_thread)
 {
     int rc = 0;

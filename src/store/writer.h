@@ -2,11 +2,11 @@
 /*
  * writer - the one thread that writes.
  *
- * Every change to the database is a job given to this thread. It takes what is queued, and, for as long
- * as a commit takes of late, what is queued meanwhile (at most max_batch jobs), runs the jobs in one
- * transaction, each in a savepoint of its own (unless it does without), commits once, and then reports
+ * Every change to the database is a job given to this thread. It takes what is queued, runs the jobs in
+ * one transaction, each in a savepoint of its own (unless it does without), commits once, and then reports
  * each job's result. A result of 0 therefore means: on disk. While a commit waits for the disk the next
- * batch gathers by itself.
+ * batch gathers by itself. What is queued while a batch runs still joins it, at most max_batch jobs in all,
+ * until those that have run have waited for about as long as a commit takes.
  *
  *    writer_submit()  --> [ urgent | normal ] -->  BEGIN IMMEDIATE  job*  COMMIT  --> done each
  *    any thread             bounded queues            writer thread

@@ -66,17 +66,12 @@ static void put_value(struct stmt *stmt, int column, size_t max, struct buf *out
     }
 }
 
-/* But for the columns behind the others that begin with '_': they are there to be ordered by. */
 static void put_row(struct stmt *stmt, size_t max, struct buf *out)
 {
     int count = stmt_column_count(stmt);
 
     for (int i = 0; i < count; i++) {
-        const char *name = stmt_column_name(stmt, i);
-
-        if (name[0] == '_')
-            break;
-        buf_printf(out, "%c\"%s\":", i ? ',' : '{', name);
+        buf_printf(out, "%c\"%s\":", i ? ',' : '{', stmt_column_name(stmt, i));
         put_value(stmt, i, max, out);
     }
     buf_putc(out, '}');
@@ -337,14 +332,17 @@ static bool is_wanted(struct stmt *stmt, const struct browse_events *ask)
     return len == 0 || strcmp(type, ask->type) == 0;
 }
 
-/* ?1 the user or the status, ?2 the _seq of the event before, ?3 its _created_us. Each half of a user's events
- * comes from its index in this order, so that nothing is sorted, and a page is all that is read. */
-#define EVENTS "SELECT " EVENT_COLUMNS ", _created_us, _seq FROM workos_events WHERE "
-#define BEHIND " AND (_created_us, _seq) < (?3, ?2)"
-#define OF_ITSELF EVENTS "object_id = ?1 AND " IS_OF_ITSELF BEHIND
-#define OF_OTHERS EVENTS "user_id = ?1 AND " IS_OF_ANOTHER BEHIND
+/*
+ * ?1 the user or the status, ?2 the _seq of the event before. Of a user, what others' events say comes from
+ * its index in this order; of the user's own all places are read from theirs, and only as many events as are
+ * shown.
+ */
+#define OWN_PLACES "SELECT _seq FROM workos_events WHERE object_id = ?1 AND _seq < ?2"
 static const char of_user[] =
-    OF_ITSELF " UNION ALL " OF_OTHERS " ORDER BY _created_us DESC, _seq DESC";
+    "SELECT " EVENT_COLUMNS " FROM workos_events WHERE _seq IN (" OWN_PLACES ")"
+    " UNION ALL "
+    "SELECT " EVENT_COLUMNS " FROM workos_events"
+    " WHERE _seq < ?2 AND user_id = ?1 AND " IS_OF_ANOTHER " ORDER BY seq DESC";
 static const char of_status[] = "SELECT " EVENT_COLUMNS " FROM workos_events"
                                 " WHERE _seq < ?2 AND status = ?1"
                                 " AND status <> 'done'" /* in the words of the index */
@@ -360,25 +358,6 @@ static const char *events_sql(const struct browse_events *ask)
     if (ask->status && strcmp(ask->status, event_status_names[EVENT_DONE]) != 0)
         return of_status;
     return of_all;
-}
-
-/* A user's page goes on behind that event, so its place must be known still. */
-static int find_created(struct db *db, int64_t seq, int64_t *out, struct err *err)
-{
-    struct stmt *stmt = NULL;
-    int rc = stmt_new(&stmt, db, "SELECT _created_us FROM workos_events WHERE _seq = ?", err);
-
-    if (rc < 0)
-        return rc;
-    stmt_bind_int(stmt, 1, seq);
-    rc = stmt_step(stmt, err);
-    if (rc == 1)
-        *out = stmt_int(stmt, 0);
-    else if (rc == 0)
-        rc = err_set(err, ERR_INVALID,
-                     "the event that the last page ended with has gone; search again");
-    stmt_free(stmt);
-    return rc < 0 ? rc : 0;
 }
 
 static int put_events(struct stmt *stmt, const struct browse_events *ask, struct buf *out,
@@ -412,23 +391,14 @@ static int put_events(struct stmt *stmt, const struct browse_events *ask, struct
 int browse_events(struct db *db, const struct browse_events *ask, struct buf *out, struct err *err)
 {
     const char *sql = events_sql(ask);
-    int64_t created_us = INT64_MAX;
     struct stmt *stmt = NULL;
-    int rc = 0;
+    int rc = stmt_new(&stmt, db, sql, err);
 
-    if (sql == of_user && ask->after)
-        rc = find_created(db, ask->after, &created_us, err);
-    if (rc == 0)
-        rc = stmt_new(&stmt, db, sql, err);
     if (rc < 0)
         return rc;
+    if (sql != of_all)
+        stmt_bind_str(stmt, 1, sql == of_user ? ask->user_id : ask->status);
     stmt_bind_int(stmt, 2, ask->after ? ask->after : INT64_MAX);
-    if (sql == of_user) {
-        stmt_bind_str(stmt, 1, ask->user_id);
-        stmt_bind_int(stmt, 3, created_us);
-    } else if (sql == of_status) {
-        stmt_bind_str(stmt, 1, ask->status);
-    }
     buf_puts(out, "{\"events\":[");
     rc = put_events(stmt, ask, out, err);
     stmt_free(stmt);

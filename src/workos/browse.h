@@ -49,13 +49,12 @@ int browse_users(struct db *db, const struct browse_users *ask, struct buf *out,
  * deleted_at (ms) when there is no tombstone. */
 int browse_user(struct db *db, const char *id, struct buf *out, struct err *err) MUST_CHECK;
 
-/* {"events":[…],"next":…}, those that came last first; of one user, those that WorkOS made last (created_at).
- * ERR_INVALID: the event that the last page of a user ended with has gone. */
+/* {"events":[…],"next":…}, the newest first. */
 struct browse_events {
     const char *status; /* NULL: any, here and below */
     const char *type;   /* "user.*" is every type that begins with "user." */
     const char *user_id;
-    int64_t after; /* next, of the page before; 0: the first page */
+    int64_t after; /* 0: the first page */
     int64_t limit;
 };
 int browse_events(struct db *db, const struct browse_events *ask, struct buf *out, struct err *err)

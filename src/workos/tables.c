@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "workos/tables.h"
 
+#include "store/spill.h"
 #include "workos/mirror.h"
 
 #include <inttypes.h>
@@ -80,12 +81,12 @@ static int version_2(struct db *db, struct err *err)
                    err);
 }
 
-/* A user's own events are found by object_id; the index of the others has their order, too. */
+/* A user's own events are found by object_id. */
 static int version_3(struct db *db, struct err *err)
 {
     return db_exec(db,
                    "DROP INDEX workos_events_user_id;"
-                   "CREATE INDEX workos_events_user_id ON workos_events (user_id, _created_us)"
+                   "CREATE INDEX workos_events_user_id ON workos_events (user_id)"
                    " WHERE user_id IS NOT NULL AND " IS_OF_ANOTHER,
                    err);
 }
@@ -156,14 +157,10 @@ int tables_read_version(struct db *db, int64_t *out, struct err *err)
     return 0;
 }
 
-int tables_migrate(struct db *db, struct err *err)
+static int migrate_at_once(struct db *db, int64_t version, struct err *err)
 {
-    int64_t version = 0;
-    int rc = tables_read_version(db, &version, err);
+    int rc = db_exec(db, "BEGIN IMMEDIATE", err);
 
-    if (rc < 0 || version == tables_version())
-        return rc;
-    rc = db_exec(db, "BEGIN IMMEDIATE", err);
     if (rc < 0)
         return rc;
     rc = migrate(db, version, err);
@@ -171,5 +168,22 @@ int tables_migrate(struct db *db, struct err *err)
         rc = db_exec(db, "COMMIT", err);
     if (rc < 0 && db_in_transaction(db) && db_exec(db, "ROLLBACK", NULL) < 0)
         return ERR_FATAL;
+    return rc;
+}
+
+int tables_migrate(struct db *db, struct err *err)
+{
+    int64_t version = 0;
+    int rc = tables_read_version(db, &version, err);
+
+    if (rc < 0 || version == tables_version())
+        return rc;
+    if (version == 0) /* there is nothing yet that could be large */
+        return migrate_at_once(db, version, err);
+    rc = spill_begin(db, err);
+    if (rc < 0)
+        return rc;
+    rc = migrate_at_once(db, version, err);
+    spill_end(db);
     return rc;
 }

@@ -34,7 +34,7 @@
 /*
  * The events about a user are those of the user itself ("user.updated"), whose object_id it is, and those of
  * others ("session.created"), whose user_id it is: two conditions for two indexes, since an event of the first
- * kind needs no place in both. Each index has the user's events in the order of _created_us and _seq.
+ * kind needs no place in both. user_id = ? alone is found by none.
  */
 #define IS_OF_ITSELF "user_id IS object_id"
 #define IS_OF_ANOTHER "user_id IS NOT object_id"

@@ -560,7 +560,7 @@ static void writer__batch_takes_in_what_comes_meanwhile(void **state)
 
     (void)state;
     start(&b, plain);
-    atomic_store(&fault_sync_ms, 1000);
+    atomic_store(&fault_sync_ms, 2000);
     assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (name) VALUES ('slow')")), 0);
     atomic_store(&fault_sync_ms, 0);
     run_with_one_behind(&b, 0);

@@ -547,6 +547,7 @@ static void tables__file_of_version_1_comes_along(void **state)
 
     start(&b);
     assert_string_equal(value(&b, "PRAGMA user_version"), "3");
+    assert_string_equal(value(&b, "PRAGMA temp_store"), "2"); /* in memory, again */
     assert_string_equal(value(&b, "SELECT email FROM workos_users"), "a@b.c");
     assert_string_equal(value(&b, "SELECT id FROM authkitd_tombstones"), "u2");
     ok(&b, event_log_find_due(b.log, 100, seqs, 4, &count, &next_ms, &b.err));
@@ -559,6 +560,17 @@ static void tables__file_of_version_1_comes_along(void **state)
     start(&b); /* once more changes nothing */
     assert_string_equal(value(&b, "SELECT count(*) FROM workos_events"), "3");
     stop(&b);
+}
+
+/* A line of a query plan that only says how two SELECTs are put together. */
+static bool is_compound(const char *line)
+{
+    static const char *const lines[] = {"COMPOUND QUERY", "LEFT-MOST SUBQUERY", "UNION ALL"};
+
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++)
+        if (strcmp(line, lines[i]) == 0)
+            return true;
+    return false;
 }
 
 /* Whatever was asked of a line is answered by an index: the table may have millions of rows. */
@@ -588,8 +600,8 @@ static void event_log__looks_at_few_rows(void **state)
         snprintf(sql, sizeof(sql), "EXPLAIN QUERY PLAN %s", queries[i]);
         ok(&b, stmt_new(&stmt, b.db, sql, &b.err));
         while (stmt_step(stmt, &b.err) > 0)
-            if (strstr(stmt_text(stmt, 3, NULL), "SCAN") &&
-                !strstr(stmt_text(stmt, 3, NULL), "USING"))
+            if (!strstr(stmt_text(stmt, 3, NULL), "USING") &&
+                !is_compound(stmt_text(stmt, 3, NULL)))
                 fail_msg("%s: %s", queries[i], stmt_text(stmt, 3, NULL));
         stmt_free(stmt);
     }
