@@ -318,13 +318,16 @@ int browse_user(struct db *db, const char *id, struct buf *out, struct err *err)
 #define EVENT_COLUMNS                                                                      \
     "_seq AS seq, id, event AS type, object_id, user_id, created_at, received_at, status," \
     " attempts, next_attempt_at, last_error AS error"
-enum { SEQ = 0, TYPE = 2, STATUS = 7 };
+enum { SEQ = 0, TYPE = 2, USER = 4, STATUS = 7 };
 
 static bool is_wanted(struct stmt *stmt, const struct browse_events *ask)
 {
     const char *type = stmt_text(stmt, TYPE, NULL), *status = stmt_text(stmt, STATUS, NULL);
+    const char *user = stmt_text(stmt, USER, NULL);
     size_t len = ask->type ? strlen(ask->type) : 0;
 
+    if (ask->user_id && (!user || strcmp(user, ask->user_id) != 0))
+        return false; /* an event of the object that has this id, and that is no user */
     if (ask->status && strcmp(status, ask->status) != 0)
         return false;
     if (len > 0 && ask->type[len - 1] == '*')

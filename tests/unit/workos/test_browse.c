@@ -323,6 +323,9 @@ static void browse__events_of_a_user(void **state)
     assert_string_equal(EVENTS(db, .user_id = "u1", .limit = 2, .after = 5), "e3 e2|more");
     assert_string_equal(EVENTS(db, .user_id = "u2"), "other");
     assert_int_equal(look_at_user(db, "u1"), 0);
+    run(db, "UPDATE workos_events SET object_id = 'org_1', user_id = NULL WHERE id = 'other'");
+    assert_string_equal(EVENTS(db, .user_id = "org_1"), "");
+    assert_int_equal(look_at_user(db, "org_1"), ERR_ABSENT);
     end(db);
 }
 
