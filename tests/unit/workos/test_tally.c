@@ -11,16 +11,26 @@ static void open_tally(struct tally **out)
         fail_msg("%s", err.text);
 }
 
-static void add_events(const char *status, int count)
+/* So many rows; insert is an INSERT … SELECT that has n.i, counted from 1. */
+static void add_rows(int count, const char *insert)
 {
     char sql[512];
 
     snprintf(sql, sizeof(sql),
-             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)"
-             " INSERT INTO workos_events (id, event, received_at, status, attempts, _created_us)"
-             " SELECT '%s' || i, 'user.created', 1, '%s', 1, 1 FROM n",
-             count, status, status);
+             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) %s",
+             count, insert);
     exec_sql(sql);
+}
+
+static void add_events(const char *status, int count)
+{
+    char insert[256];
+
+    snprintf(insert, sizeof(insert),
+             "INSERT INTO workos_events (id, event, received_at, status, attempts, _created_us)"
+             " SELECT '%s' || i, 'user.created', 1, '%s', 1, 1 FROM n",
+             status, status);
+    add_rows(count, insert);
 }
 
 static void tally__counts_what_is_not_done(void **state)
@@ -65,14 +75,8 @@ static void tally__gives_the_same_again_for_a_while(void **state)
 
 static void add_users(int count)
 {
-    char sql[512];
-
-    snprintf(sql, sizeof(sql),
-             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)"
-             " INSERT INTO workos_users (id, _version_us, _event_id)"
-             " SELECT 'user_x' || i, 1, 'event_0' FROM n",
-             count);
-    exec_sql(sql);
+    add_rows(count, "INSERT INTO workos_users (id, _version_us, _event_id)"
+                    " SELECT 'user_x' || i, 1, 'event_0' FROM n");
 }
 
 /* Symptom: with two million users the server was half a second late, and five on a cold disk. */
