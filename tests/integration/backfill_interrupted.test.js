@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: MIT
+// authkitd backfill that is interrupted, by whomever, and goes on; and --prune, which removes what it didn't find.
+
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import net from 'node:net';
+
+import {
+    COUNTING,
+    assertEachOnce,
+    assertMirrorIsApi,
+    assertNothingLeft,
+    backfill,
+    backfillWell,
+    beforeSecondPage,
+    commandLine,
+    envOf,
+    fill,
+    progress,
+    startBackfill,
+} from './lib/backfill.js';
+import { faults, startFakeApi } from './lib/fake_api.js';
+import { adopt, describe, load, randomness, sleep, test, until } from './lib/harness.js';
+import { binary, cleanEnvironment, newServer, startServer } from './lib/server.js';
+import { userCreated, userDeleted, userUpdated } from './lib/workos.js';
+
+describe('an interrupted backfill', () => {
+    const misbehaviour = (random) =>
+        [
+            faults.status(500),
+            faults.status(503),
+            faults.rateLimited(0),
+            faults.cut(),
+            faults.reset(),
+            faults.invalidJson(),
+            faults.html(),
+            faults.slow(1),
+            faults.pageSize(7),
+            faults.delay(100),
+        ][random.below(10)];
+
+    for (const victim of ['server', 'command', 'command without a server'])
+        test(`goes on after kill -9 of the ${victim}, with WorkOS failing`, async (t) => {
+            const random = randomness(t);
+            const api = await startFakeApi(t);
+            fill(api, { users: 600, organizations: 6, invitations: 50 });
+            api.maxPageSize = 20;
+            const server = newServer(t, {
+                handlers: COUNTING,
+                env: envOf(api),
+            });
+            const isAlone = victim === 'command without a server';
+            const env = isAlone ? api.env : {};
+            let kills = 0;
+
+            if (!isAlone) await server.start();
+            for (let round = 0; round < load(12, 5); round++) {
+                for (let i = 0; i < 3; i++)
+                    api.fail(() => random.below(8) === 0, misbehaviour(random));
+                const last = isAlone ? 0 : (await progress(server)).run;
+                const running = startBackfill(server, [], env);
+
+                // A command that found no server would do the work itself, and own the database.
+                if (victim === 'server')
+                    await until('it to begin', async () => (await progress(server)).run > last);
+                await sleep(random.below(load(500, 2500)));
+                if (victim === 'server') {
+                    await server.kill();
+                    await server.start();
+                } else {
+                    running.child.kill('SIGKILL');
+                }
+                const { code, signal, output } = await running.ended;
+                if (victim === 'server' && code !== 0)
+                    assert.match(output, /authkitd backfill goes on where this one has come to/);
+                kills += signal === 'SIGKILL' || (victim === 'server' && code === 1);
+                if (victim === 'command')
+                    await fetch(`${server.adminUrl}/backfill/stop`, {
+                        method: 'POST',
+                        headers: { 'Authkitd-Admin': '1' },
+                    });
+                if (!isAlone)
+                    await until(
+                        'the backfill to have ended',
+                        async () => (await progress(server)).state !== 'running',
+                    );
+            }
+            t.diagnostic(`${kills} kills`);
+            api.heal();
+            await backfillWell(server, [], env);
+            assertMirrorIsApi(server, api);
+            for (const [type, name] of [
+                ['user', 'users'],
+                ['organization', 'organizations'],
+                ['organization_membership', 'memberships'],
+                ['invitation', 'invitations'],
+            ])
+                assertEachOnce(server, `${type}.created`, api[name].keys());
+            assert.deepEqual(server.rows("SELECT id FROM workos_events WHERE status <> 'done'"), []);
+            assertNothingLeft(server);
+        });
+
+    test('that was cut off at its start tells that it may have begun, and goes on', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await startServer(t, { handlers: COUNTING, env: envOf(api) });
+        const deaf = net.createServer((socket) => socket.once('data', () => socket.destroy()));
+
+        deaf.listen(0, '127.0.0.1');
+        await once(deaf, 'listening');
+        t.after(() => deaf.close());
+        const { code, output } = await backfill(server, [
+            '--admin-listen',
+            `127.0.0.1:${deaf.address().port}`,
+        ]);
+        assert.equal(code, 1, output);
+        assert.match(output, /no answer from the server/);
+        assert.match(output, /authkitd backfill goes on where this one has come to/);
+    });
+
+    test('goes on from its last page, not from the beginning', async (t) => {
+        const api = await startFakeApi(t);
+        const users = fill(api, { users: 400, organizations: 2 });
+        const server = newServer(t, { handlers: COUNTING });
+
+        api.fail((request) => request.query.get('after') === users[199].id, faults.status(401));
+        const first = await backfill(server, [], api.env);
+        assert.equal(first.code, 1);
+        assert.match(first.output, /is WORKOS_API_KEY right\?/);
+        assert.match(first.output, /authkitd backfill goes on where this one has come to/);
+        assert.equal(server.count('workos_users'), 200);
+        api.requests.length = 0;
+        const second = await backfillWell(server, [], api.env);
+        assert.equal(api.requests[0].query.get('after'), users[199].id);
+        assert.match(second.stdout, /since it was resumed/);
+        assertMirrorIsApi(server, api);
+    });
+
+    test("begins its list anew when WorkOS doesn't know the cursor any more", async (t) => {
+        const api = await startFakeApi(t);
+        const users = fill(api, { users: 400 });
+        const server = newServer(t, { handlers: COUNTING });
+
+        api.deletedCursor = 422;
+        api.fail((request) => request.query.get('after') === users[199].id, faults.status(401));
+        assert.equal((await backfill(server, [], api.env)).code, 1);
+        api.users.remove(users[199].id);
+        await backfillWell(server, [], api.env);
+        assert.equal(server.count('workos_users'), 400); // the deletion's webhook hasn't come
+        assertEachOnce(server, 'user.created', users.map((user) => user.id));
+    });
+
+    test('Ctrl-C stops it, also in the server, and says that it can be resumed', async (t) => {
+        const api = await startFakeApi(t);
+        fill(api, { users: 300 });
+        api.maxPageSize = 5;
+        const server = await startServer(t, {
+            handlers: COUNTING,
+            env: envOf(api),
+        });
+        const running = startBackfill(server, ['--rate', '20']);
+
+        await until('some users', () => server.count('workos_users') > 10);
+        running.child.kill('SIGINT');
+        const { code, output } = await running.ended;
+        assert.equal(code, 1);
+        assert.match(output, /stopped/);
+        assert.match(output, /goes on where this one has come to/);
+        const count = server.count('workos_users');
+        await sleep(200);
+        assert.equal(server.count('workos_users'), count);
+        assert.ok(count < 300);
+        await backfillWell(server);
+        assertEachOnce(server, 'user.created', api.users.keys());
+    });
+
+    test('a server that stops ends it at once', async (t) => {
+        const api = await startFakeApi(t);
+        fill(api, { users: 300 });
+        const server = await startServer(t, { env: envOf(api) });
+
+        api.fail((request) => request.query.get('after'), faults.silent(), 100);
+        const running = startBackfill(server);
+        await until('the first page', () => server.count('workos_users') === 100);
+        await server.stop(); // asserts that it took no longer than 5 s
+        const { code, output } = await running.ended;
+        assert.equal(code, 1);
+        assert.match(output, /goes on where this one has come to/);
+    });
+
+    test('WorkOS is away: it keeps trying, says so, and gives up in the end', async (t) => {
+        const api = await startFakeApi(t);
+        fill(api, { users: 300 });
+        const server = newServer(t, { handlers: COUNTING });
+        const { env } = api;
+
+        api.before(
+            (request) => request.query.get('after'),
+            () => setImmediate(() => api.close()),
+        );
+        const away = await backfill(server, ['--give-up', '6'], env);
+        assert.equal(away.code, 1);
+        assert.match(away.output, /waiting, \d+ s: /);
+        assert.match(away.output, /given up after 6 s/);
+        assert.match(away.output, /goes on where this one has come to/);
+
+        const again = await startFakeApi(t);
+        for (const [id, user] of api.users) again.users.set(id, user);
+        await backfillWell(server, [], again.env);
+        assertMirrorIsApi(server, api);
+        assertEachOnce(server, 'user.created', api.users.keys());
+    });
+
+    test('it goes on by itself when WorkOS is back', async (t) => {
+        const api = await startFakeApi(t);
+        fill(api, { users: 300 });
+        const server = newServer(t, { handlers: COUNTING });
+
+        api.fail((request) => request.query.get('after'), faults.status(503), 4);
+        await backfillWell(server, [], api.env);
+        assertMirrorIsApi(server, api);
+        assertEachOnce(server, 'user.created', api.users.keys());
+    });
+});
+
+describe('backfill --prune', () => {
+    /** Everything is here; then some of it goes at WorkOS, and no webhook tells. */
+    async function startStale(t, { handlers = COUNTING } = {}) {
+        const api = await startFakeApi(t);
+        const users = fill(api, { users: 220, organizations: 3, invitations: 4 });
+        const server = await startServer(t, {
+            handlers,
+            env: envOf(api),
+        });
+        await backfillWell(server);
+        const gone = [users[0], users[101], users[219]];
+        for (const user of gone) api.users.remove(user.id);
+        const membership = [...api.memberships.values()][1];
+        api.memberships.remove(membership.id);
+        return { api, server, users, gone, membership };
+    }
+
+    const payloads = (server, user) =>
+        server
+            .rows('SELECT DISTINCT payload FROM workos_events WHERE user_id = ?', user.id)
+            .map((row) => row.payload);
+
+    test('without --yes and without a terminal: reported, and nothing is removed', async (t) => {
+        const { server } = await startStale(t);
+
+        const { stdout } = await backfillWell(server, ['--prune']);
+        assert.match(stdout, /not at WorkOS any more: 3 users, 1 membership; authkitd backfill/);
+        assert.equal(server.count('workos_users'), 220);
+        assert.equal(server.count('authkitd_tombstones'), 0);
+        assertNothingLeft(server);
+    });
+
+    test('with --yes: removed as by user.deleted, for good', async (t) => {
+        const { api, server, gone, membership } = await startStale(t);
+
+        const { stdout } = await backfillWell(server, ['--prune', '--yes']);
+        assert.match(stdout, /removed, since WorkOS no longer has them: 4/);
+        assertMirrorIsApi(server, api);
+        assertEachOnce(server, 'user.deleted', gone.map((user) => user.id));
+        assertEachOnce(server, 'organization_membership.deleted', [membership.id]);
+        for (const user of gone) {
+            const call = server.row(
+                "SELECT * FROM calls WHERE event = 'user.deleted' AND object = ?",
+                user.id,
+            );
+            assert.equal(call.id, `prune:${user.id}`);
+            assert.equal(call.email, user.email);
+            assert.deepEqual(payloads(server, user), [null]);
+            await server.deliver(userCreated(user));
+            await server.deliver(userDeleted(user)); // the one that was missed
+            assert.equal(server.userRow(user), undefined);
+        }
+        assertNothingLeft(server);
+        await backfillWell(server, ['--prune', '--yes']);
+        assertEachOnce(server, 'user.deleted', gone.map((user) => user.id));
+    });
+
+    test('with --no-handlers no function runs', async (t) => {
+        const { api, server, gone } = await startStale(t);
+
+        await backfillWell(server, ['--prune', '--yes', '--no-handlers']);
+        assertMirrorIsApi(server, api);
+        assert.equal(server.rows("SELECT * FROM calls WHERE event = 'user.deleted'").length, 0);
+        assert.deepEqual(payloads(server, gone[0]), [null]);
+    });
+
+    for (const answer of ['y', 'n'])
+        test(`on a terminal it asks: ${answer}`, async (t) => {
+            if (spawnSync('script', ['-qec', 'true', '/dev/null']).status !== 0)
+                return t.skip('no terminal can be made here (a chroot without /dev/pts)');
+            const { api, server } = await startStale(t);
+            const words = [binary, ...commandLine(server, ['--prune'])].map((word) => `'${word}'`);
+            const child = adopt(
+                spawn('script', ['-qec', words.join(' '), '/dev/null'], {
+                    cwd: server.folder,
+                    env: cleanEnvironment(),
+                    stdio: ['pipe', 'pipe', 'pipe'],
+                }),
+            );
+            let output = '';
+            child.stdout.setEncoding('utf8').on('data', (text) => {
+                output += text;
+            });
+            const ended = once(child, 'close');
+            await until('the question', () =>
+                /not at WorkOS any more: 3 users, 1 membership\. Remove.*\[y\/N\]/.test(output),
+            );
+            assert.equal(server.count('workos_users'), 220);
+            child.stdin.write(`${answer}\n`);
+            const [code] = await ended;
+            assert.equal(code, 0, output);
+            if (answer === 'y') assertMirrorIsApi(server, api);
+            else assert.match(output, /nothing was removed/);
+            assert.equal(server.count('workos_users'), answer === 'y' ? 217 : 220);
+            assertNothingLeft(server);
+        });
+
+    test('what came meanwhile stays, though it was not in the list', async (t) => {
+        const { api, server, gone } = await startStale(t);
+        const fresh = userCreated();
+
+        // WorkOS's list doesn't show it yet; and one of the gone is heard of.
+        beforeSecondPage(api, async () => {
+            await server.deliver(fresh);
+            await server.deliver(userUpdated(gone[0]));
+        });
+        await backfillWell(server, ['--prune', '--yes']);
+        assert.ok(server.userRow(fresh.data));
+        assert.ok(server.userRow(gone[0]));
+        assert.equal(server.userRow(gone[1]), undefined);
+    });
+
+    test('survives kill -9 at any moment', async (t) => {
+        const random = randomness(t);
+        const { api, server, gone } = await startStale(t);
+
+        api.maxPageSize = 20;
+        for (let round = 0; round < load(8, 4); round++) {
+            const running = startBackfill(server, ['--prune', '--yes']);
+            await sleep(random.below(load(400, 2000)));
+            await server.kill();
+            await server.start();
+            await running.ended;
+        }
+        await backfillWell(server, ['--prune', '--yes']);
+        assertMirrorIsApi(server, api);
+        assertEachOnce(server, 'user.deleted', gone.map((user) => user.id));
+        assertNothingLeft(server);
+    });
+
+    test('after an interrupted run without --prune it lists all anew', async (t) => {
+        const { api, server, gone } = await startStale(t);
+
+        api.fail((request) => request.query.get('after'), faults.status(401));
+        assert.equal((await backfill(server)).code, 1);
+        await backfillWell(server, ['--prune', '--yes']);
+        assertMirrorIsApi(server, api);
+        assertEachOnce(server, 'user.deleted', gone.map((user) => user.id));
+    });
+
+    test('refused: the list is empty, or of others altogether', async (t) => {
+        const { api, server } = await startStale(t);
+        const kept = [...api.users];
+
+        api.users.clear();
+        api.users.sorted(); // the fake's own copy
+        for (const [id] of kept) api.users.delete(id);
+        const empty = await backfill(server, ['--prune', '--yes']);
+        assert.equal(empty.code, 1);
+        assert.match(empty.stderr, /220 users would be removed, but WorkOS listed none at all/);
+        assert.equal(server.count('workos_users'), 220);
+
+        fill(api, { users: 10 });
+        const others = await backfill(server, ['--prune', '--yes']);
+        assert.equal(others.code, 1);
+        assert.match(others.stderr, /220 users would be removed, but WorkOS listed none of those/);
+        assert.match(others.stderr, /WORKOS_API_KEY of the right environment/);
+        assert.equal(server.count('workos_users'), 230);
+        assertNothingLeft(server);
+    });
+});
