@@ -157,6 +157,15 @@ static bool has_control(struct piece block)
     return false;
 }
 
+/* Such a path is refused; what is in a query is for the handler to judge. */
+static bool has_nul_in_path(struct piece target)
+{
+    const char *query = memchr(target.at, '?', target.len);
+    size_t len = query ? (size_t)(query - target.at) : target.len;
+
+    return memmem(target.at, len, "%00", 3) != NULL;
+}
+
 /* Cut the request that stands in front, if it is whole and nobody could read it in another way. */
 static bool take_request(struct piece bytes, struct request *out)
 {
@@ -174,7 +183,7 @@ static bool take_request(struct piece bytes, struct request *out)
     block.len += 4;
     if (has_control(block) || !read_strictly(block, &out->reading) ||
         out->reading.header_count >= READING_HEADERS_MAX || !is_one_of(words[2], versions) ||
-        words[1].at[0] != '/' || memmem(words[1].at, words[1].len, "%00", 3))
+        words[1].at[0] != '/' || has_nul_in_path(words[1]))
         return false;
     header(&out->reading, "Host", &hosts);
     header(&out->reading, "Transfer-Encoding", &encodings);
