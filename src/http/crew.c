@@ -6,6 +6,9 @@
 #include <assert.h>
 #include <semaphore.h>
 
+/* How many are taken before one that runs looks what else has come. */
+enum { TAKES_PER_GLANCE = 8 };
+
 /* A worker that has nothing to do, and stays at hand. */
 struct crew_parked {
     sem_t wake;
@@ -60,7 +63,7 @@ static void wake_parked(struct crew *crew)
     sem_post(&parked->wake);
 }
 
-static void call_one(struct crew *crew)
+static void bring_one(struct crew *crew)
 {
     if (crew->parked) {
         wake_parked(crew);
@@ -70,9 +73,22 @@ static void call_one(struct crew *crew)
     }
 }
 
-/* Something waits: is there to be one more worker for it? */
+static void call_one(struct crew *crew)
+{
+    if (crew->looking > 0 && !crew->nudged) {
+        crew->nudged = true;
+        crew->opts.nudge(crew->opts.arg);
+    } else {
+        bring_one(crew);
+    }
+}
+
+/* Something waits: is there to be one more worker for it? One that was nudged sees by itself whether there is
+ * to be yet another. */
 static void call_if_few(struct crew *crew)
 {
+    if (crew->nudged)
+        return;
     if (count_unstuck(crew) + crew->called < crew->opts.usual &&
         crew->running + crew->called < crew->opts.most) {
         call_one(crew);
@@ -80,6 +96,13 @@ static void call_if_few(struct crew *crew)
         crew->pacer_sleeps = false;
         pthread_cond_signal(&crew->stalled);
     }
+}
+
+/* Nothing waits here; but is there room for one more to look? */
+static bool may_look(const struct crew *crew)
+{
+    return crew->opts.look && !crew->closed &&
+           count_unstuck(crew) + crew->looking + crew->called < crew->opts.usual;
 }
 
 static void note_waiting(struct crew *crew)
@@ -114,10 +137,10 @@ static bool take(struct crew *crew, struct crew_work *out)
 
 /* ------------------------------------------------------------------------------------- any thread */
 
-void crew_add_request(struct crew *crew, struct gate_conn *conn, bool is_urgent)
+void crew_add_request(struct crew *crew, struct gate_conn *conn)
 {
     pthread_mutex_lock(&crew->lock);
-    waiting_push(&crew->requests, conn, is_urgent);
+    waiting_push(&crew->requests, conn);
     note_waiting(crew);
     pthread_mutex_unlock(&crew->lock);
 }
@@ -140,14 +163,13 @@ bool crew_has_waiting(const struct crew *crew)
 
 /* -------------------------------------------------------------------------------------- a worker */
 
-/* Called and left with the lock held. */
+/* Called and left with the lock held, by one that doesn't count as running any more, and does afterwards. */
 static void park(struct crew *crew)
 {
     struct crew_parked self = {.next = crew->parked};
 
     sem_init(&self.wake, 0, 0);
     crew->parked = &self;
-    end_running(crew);
     pthread_mutex_unlock(&crew->lock);
     while (sem_wait(&self.wake) < 0)
         ; /* a signal */
@@ -157,17 +179,97 @@ static void park(struct crew *crew)
     sem_destroy(&self.wake);
 }
 
-/* Called and left with the lock held, by one that is counted as running and has found nothing, or is one
- * too many. One that is woken takes what there is, though there be enough: they may be those that stall.
- * While one is on its way nobody parks: there may be no worker but this one to come. */
-static bool park_until_found(struct crew *crew, struct crew_work *out)
+/* What a look has found waits from here on. */
+static void note_found(struct crew *crew, struct gate_conn *conn, bool more)
 {
-    while (!crew->closed && crew->called == 0) {
-        park(crew);
-        if (take(crew, out))
+    struct gate_conn *next;
+
+    crew->more = more;
+    crew->looked = crew->taken;
+    for (; conn; conn = next) {
+        next = conn->next;
+        waiting_push(&crew->requests, conn);
+        atomic_fetch_add_explicit(&crew->waiting, 1, memory_order_relaxed);
+    }
+}
+
+/* Called and left with the lock held, by one that doesn't count as running any more, and does afterwards. */
+static void look(struct crew *crew)
+{
+    struct gate_conn *found;
+    bool more;
+
+    crew->looking++;
+    pthread_mutex_unlock(&crew->lock);
+    found = crew->opts.look(crew->opts.arg, true, &more);
+    pthread_mutex_lock(&crew->lock);
+    crew->looking--;
+    crew->nudged = false; /* if it was another one: that one is told again, if need be */
+    begin_running(crew);
+    note_found(crew, found, more);
+    if (crew->closed && crew->looking > 0)
+        crew->opts.nudge(crew->opts.arg);
+}
+
+/* Is one that runs to look, too? */
+static bool glance_is_due(const struct crew *crew)
+{
+    return crew->opts.look && crew->looking == 0 && !crew->glances &&
+           (crew->more || crew->taken - crew->looked >= TAKES_PER_GLANCE);
+}
+
+/* Called and left with the lock held. */
+static void glance(struct crew *crew)
+{
+    struct gate_conn *found;
+    bool more;
+
+    crew->glances = true;
+    pthread_mutex_unlock(&crew->lock);
+    found = crew->opts.look(crew->opts.arg, false, &more);
+    pthread_mutex_lock(&crew->lock);
+    crew->glances = false;
+    note_found(crew, found, more);
+}
+
+static bool take_and_tell(struct crew *crew, struct crew_work *out)
+{
+    if (!take(crew, out))
+        return false;
+    if (crew->opts.look && has_work(crew))
+        call_if_few(crew);
+    return true;
+}
+
+/* One that runs doesn't any more, for now. */
+static void rest(struct crew *crew)
+{
+    end_running(crew);
+    if (has_work(crew))
+        call_if_few(crew);
+}
+
+/* Is there no worker but those inside for one that was called? Then one of them has to go, and come. */
+static bool is_missed_outside(const struct crew *crew)
+{
+    return crew->called > crew->opts.most - crew->inside;
+}
+
+/* Called and left with the lock held, by one that is counted as running and has found nothing, or is one
+ * too many. One that is woken takes what there is, though there be enough: they may be those that stall. */
+static bool stay_until_found(struct crew *crew, struct crew_work *out)
+{
+    while (!crew->closed && !is_missed_outside(crew)) {
+        end_running(crew);
+        if (may_look(crew))
+            look(crew);
+        else
+            park(crew);
+        if (take_and_tell(crew, out))
             return true;
     }
     end_running(crew);
+    crew->inside--;
     return false;
 }
 
@@ -177,8 +279,9 @@ bool crew_come(struct crew *crew, struct crew_work *out)
 
     pthread_mutex_lock(&crew->lock);
     crew->called--;
+    crew->inside++;
     begin_running(crew);
-    found = take(crew, out) || park_until_found(crew, out);
+    found = take_and_tell(crew, out) || stay_until_found(crew, out);
     pthread_mutex_unlock(&crew->lock);
     return found;
 }
@@ -189,8 +292,10 @@ bool crew_next(struct crew *crew, struct crew_work *out)
 
     pthread_mutex_lock(&crew->lock);
     get_unstuck(crew);
-    found =
-        (count_unstuck(crew) <= crew->opts.usual && take(crew, out)) || park_until_found(crew, out);
+    if (glance_is_due(crew))
+        glance(crew);
+    found = (count_unstuck(crew) <= crew->opts.usual && take_and_tell(crew, out)) ||
+            stay_until_found(crew, out);
     pthread_mutex_unlock(&crew->lock);
     return found;
 }
@@ -198,15 +303,20 @@ bool crew_next(struct crew *crew, struct crew_work *out)
 void crew_go(struct crew *crew)
 {
     pthread_mutex_lock(&crew->lock);
-    end_running(crew);
-    if (has_work(crew))
-        call_if_few(crew);
+    crew->inside--;
+    rest(crew);
+    if (!has_work(crew) && may_look(crew))
+        bring_one(crew);
     pthread_mutex_unlock(&crew->lock);
 }
 
 void crew_wait_begin(struct crew *crew)
 {
-    crew_go(crew);
+    pthread_mutex_lock(&crew->lock);
+    rest(crew);
+    if (!has_work(crew) && crew->looking == 0 && may_look(crew))
+        bring_one(crew);
+    pthread_mutex_unlock(&crew->lock);
 }
 
 void crew_wait_end(struct crew *crew)
@@ -298,12 +408,22 @@ int crew_start(struct crew *crew, const struct crew_opts *opts, struct err *err)
     return rc;
 }
 
+void crew_open(struct crew *crew)
+{
+    pthread_mutex_lock(&crew->lock);
+    while (may_look(crew))
+        bring_one(crew);
+    pthread_mutex_unlock(&crew->lock);
+}
+
 void crew_close(struct crew *crew)
 {
     pthread_mutex_lock(&crew->lock);
     crew->closed = true;
     while (crew->parked)
         wake_parked(crew);
+    if (crew->looking > 0) /* the first that returns tells the next */
+        crew->opts.nudge(crew->opts.arg);
     pthread_mutex_unlock(&crew->lock);
 }
 

@@ -15,17 +15,21 @@
  *     stuck, too, the same again stall_ms later. So nobody waits for long for an answer because
  *     others are slow.
  *
- * Workers that find nothing to do, or are one too many, are parked inside crew_next: to wake one costs less
- * than to have one come, and it is always the same few that are woken.
+ * Whoever finds nothing to do looks for what has come, and waits there (opts.look): as many as run otherwise
+ * can wait there at once, and the system wakes one. What it finds it does itself; only if there is more
+ * than that is another one told. So nobody else need be woken for a request that comes alone. While all
+ * run, one of them looks now and then, since what is urgent, or an answer, goes first. Whoever is one too
+ * many is parked inside crew_next: to wake one costs less than to have one come, and it is always the same
+ * few that are woken.
  *
- *     crew_add_request --> [ urgent | normal ] --+--> crew_come, crew_next --> the worker
- *     crew_add_answer  --> [ answers ] ----------+
+ *     opts.look, crew_add_request --> [ urgent | normal ] --+--> crew_come, crew_next --> the worker
+ *                 crew_add_answer --> [ answers ] ----------+
  *
  * Answers go before requests: whoever gets one makes room.
  *
- * Threads    crew_start, _close, _stop: main. crew_add_*, _has_waiting: any. The others: a worker, of
- *            this crew alone. opts.call: any of these.
- * Ownership  a connection or an answer belongs to the crew from add until a worker has it.
+ * Threads    crew_start, _open, _close, _stop: main. crew_add_*, _has_waiting: any. The others: a worker,
+ *            of this crew alone. opts.call and .nudge: any of these; .look: a worker.
+ * Ownership  a connection or an answer belongs to the crew from add, or look, until a worker has it.
  * Limits     all connections have room. `call` is called at most `most` times more often than
  *            crew_come.
  */
@@ -43,9 +47,12 @@
 #include <stddef.h>
 
 struct crew_opts {
-    int usual, most; /* workers that run */
+    int usual, most; /* workers that run; most: that there are */
     int stall_ms;
     void (*call)(void *arg); /* have one worker come, some time soon: it begins with crew_come */
+    /* Both NULL: nobody looks. As gate_look and gate_nudge (gate.h); is_urgent is set. */
+    struct gate_conn *(*look)(void *arg, bool may_wait, bool *out_more);
+    void (*nudge)(void *arg);
     void *arg;
 };
 
@@ -68,27 +75,34 @@ struct crew {
     /* guarded by lock */
     struct waiting requests;
     struct http_later *answers, **answers_end;
-    int running; /* workers that came, and neither wait nor are parked */
-    int stuck;   /* of these, those that ran at the last stall, and are still with the same */
-    int called;  /* workers that haven't come yet */
+    int running;  /* workers that came, and neither wait, nor wait in look, nor are parked */
+    int stuck;    /* of these, those that ran at the last stall, and are still with the same */
+    int called;   /* workers that haven't come yet */
+    int inside;   /* those that came, and haven't gone */
+    int looking;  /* workers that wait in look */
+    bool nudged;  /* one of them is about to return */
+    bool glances; /* one that runs looks, too, and doesn't wait */
+    bool more;    /* the last look wasn't at everything */
     struct crew_parked *parked; /* the last one first */
-    unsigned long taken;   /* how often something was */
-    unsigned long stalls;  /* how often those that ran were found to be stuck */
-    unsigned long pending; /* answers that were begun and aren't there yet */
+    unsigned long taken;        /* how often something was */
+    unsigned long looked;       /* what taken was at the last look */
+    unsigned long stalls;       /* how often those that ran were found to be stuck */
+    unsigned long pending;      /* answers that were begun and aren't there yet */
     bool pacer_sleeps, stopping, closed;
 };
 
 int crew_start(struct crew *crew, const struct crew_opts *opts, struct err *err) MUST_CHECK;
-void crew_close(struct crew *crew); /* nothing comes any more: no worker is parked from here on */
+void crew_open(struct crew *crew);  /* the first workers are called, to look */
+void crew_close(struct crew *crew); /* nothing comes any more: no worker waits here from now on */
 void crew_stop(struct crew *crew);  /* no worker is left; once, and only after crew_start */
 
-void crew_add_request(struct crew *crew, struct gate_conn *conn, bool is_urgent);
+void crew_add_request(struct crew *crew, struct gate_conn *conn);
 void crew_add_answer(struct crew *crew, struct http_later *later);
 
 /* Does anything wait for a worker? A moment later it may be otherwise. */
 bool crew_has_waiting(const struct crew *crew);
 
-/* The worker that was called is there. May park it. False: it goes, since another is on its way, or nothing
+/* The worker that was called is there. May keep it until there is something. False: it goes, since another is on its way, or nothing
  * comes any more. */
 bool crew_come(struct crew *crew, struct crew_work *out);
 

@@ -21,7 +21,8 @@
 #include <unistd.h>
 
 enum {
-    EVENTS_PER_WAIT = 256,
+    EVENTS_PER_LOOK = 32,
+    NAP_MS = 2, /* how long workers have, before the gate's thread looks itself */
     ACCEPTS_PER_WAKE = 64,
     ACCEPT_PAUSE_MS = 50,
     LINGER_MS = 2000,
@@ -34,21 +35,20 @@ enum {
 
 /* What epoll tells us an event is about, where a slot's generation and number would be. */
 static const uint64_t tag_listener = UINT64_MAX;
-static const uint64_t tag_wake = UINT64_MAX - 1;
+static const uint64_t tag_nudge = UINT64_MAX - 1;
 
 static const char too_slow[] = "{\"error\":{\"code\":\"request_timeout\","
                                "\"message\":\"the request took too long to arrive\"}}";
 
 /*
- *   FREE      -> WAITING     admit
- *   WAITING   -> BUSY        hand_over
- *   BUSY      -> WAITING     wait_again
- *   BUSY      -> LINGERING   start_linger
- *   WAITING   -> LINGERING   start_linger         (408)
- *   any       -> FREE        release
+ *   FREE                  -> WAITING     admit
+ *   WAITING or LINGERING  -> BUSY        claim
+ *   BUSY                  -> WAITING     wait_again
+ *   BUSY, WAITING (408)   -> LINGERING   start_linger
+ *   any                   -> FREE        release
  *
- * Only the gate's thread takes a slot out of WAITING or LINGERING, so it may look at the connection
- * of such a slot without the lock. In BUSY the slot's conn is the worker's.
+ * In BUSY the connection is that thread's alone which has made it so, be it one that looks or a worker
+ * that it was given to. In all other states it is whoever's that has the lock.
  */
 enum state { STATE_FREE, STATE_WAITING, STATE_BUSY, STATE_LINGERING };
 
@@ -64,8 +64,9 @@ struct slot {
     uint32_t number;
     uint32_t generation; /* tells an event of this connection from one of its predecessor's */
     bool armed;          /* epoll reports readability */
-    bool late;           /* its deadline passed while a worker had it */
-    size_t lingered;     /* gate's thread only */
+    bool noticed;        /* epoll has told of something since it is BUSY */
+    bool late;           /* its deadline passed while it was BUSY */
+    size_t lingered;     /* whoever's that has it */
 };
 
 union peer {
@@ -81,31 +82,33 @@ struct list {
 
 struct gate {
     struct gate_opts opts;
-    int listen_fd;
     int epoll_fd;
-    int wake_fd;
+    int nudge_fd; /* in epoll: whoever waits there is to return */
+    int wake_fd;  /* the gate's thread is to see what there is to do */
     pthread_t thread;
     bool thread_runs;
     atomic_size_t bodies; /* bytes of bodies that are in memory, or announced */
+    atomic_uint looks;    /* how often somebody has */
 
     pthread_mutex_t lock;
     pthread_cond_t emptied; /* while draining: used fell to 0, or door_shut was set */
     struct slot *slots;
-    struct slot *free; /* guarded by lock, down to sleeps_until_ms */
+    struct slot *free; /* guarded by lock, from here on */
     uint32_t fresh;    /* the first of those that never were in use */
     struct list waits[WAIT_KINDS];
     int used;
+    int listen_fd;
+    bool accepting; /* it is in epoll */
+    int64_t accept_pause_ends_ms;
+    int64_t may_complain_ms;
+    bool stopping;
     bool draining;
     bool door_shut; /* what begin_drain does is done */
-    bool stopping;
+    bool drain_is_cut;
     int64_t sleeps_until_ms;
 
     bool drain_begun; /* gate's thread only, from here on */
     int64_t drain_cut_ms;
-    bool accepting;
-    int64_t accept_pause_ends_ms;
-    int64_t may_complain_ms;
-    char rubbish[32 * 1024]; /* where what nobody wants is read to */
 };
 
 /* --- lists: the lock is held ------------------------------------------------------------------ */
@@ -123,12 +126,20 @@ static void unlink_wait(struct gate *g, struct slot *s)
     s->wait = WAIT_NONE;
 }
 
-static void wake(struct gate *g)
+static void add_one(int event_fd)
 {
     const uint64_t one = 1;
-    ssize_t n = write(g->wake_fd, &one, sizeof(one));
+    ssize_t n = write(event_fd, &one, sizeof(one));
 
-    (void)n; /* EAGAIN: it is awake enough */
+    (void)n; /* EAGAIN: that is plenty */
+}
+
+static void wake_by(struct gate *g, int64_t deadline_ms)
+{
+    if (deadline_ms >= g->sleeps_until_ms)
+        return;
+    g->sleeps_until_ms = deadline_ms;
+    add_one(g->wake_fd);
 }
 
 static int wait_length_ms(const struct gate *g, enum wait wait)
@@ -153,20 +164,19 @@ static void link_wait(struct gate *g, struct slot *s, enum wait wait)
     s->prev = list->tail;
     *(list->tail ? &list->tail->next : &list->head) = s;
     list->tail = s;
-    if (s->deadline_ms < g->sleeps_until_ms) { /* one that lingers; or the first connection of all */
-        g->sleeps_until_ms = s->deadline_ms;
-        wake(g);
-    }
+    wake_by(g, s->deadline_ms); /* one that lingers; or the first connection of all */
 }
 
 /* --- one connection: the lock is held --------------------------------------------------------- */
 
+static uint64_t tag_of(const struct slot *s)
+{
+    return (uint64_t)s->generation << 32 | s->number;
+}
+
 static void watch(struct gate *g, struct slot *s, int op, uint32_t events)
 {
-    struct epoll_event event = {
-        .events = events | EPOLLET,
-        .data.u64 = (uint64_t)s->generation << 32 | s->number,
-    };
+    struct epoll_event event = {.events = events | EPOLLET, .data.u64 = tag_of(s)};
 
     epoll_ctl(g->epoll_fd, op, s->conn.fd, &event);
     s->armed = events != 0;
@@ -208,6 +218,7 @@ static void start_linger(struct gate *g, struct slot *s)
         return;
     }
     s->state = STATE_LINGERING;
+    s->late = false;
     s->lingered = 0;
     link_wait(g, s, WAIT_LINGER);
     watch(g, s, EPOLL_CTL_MOD, EPOLLIN);
@@ -229,21 +240,21 @@ static void close_politely(struct gate *g, struct slot *s)
         release(g, s);
 }
 
-/* A request that has begun keeps its deadline, however often a worker looks at it. */
+/* A request that has begun keeps its deadline, however often it is looked at. */
 static void wait_again(struct gate *g, struct slot *s, bool begun)
 {
-    if (begun ? s->late : g->draining) {
+    enum wait wait = begun ? WAIT_REQUEST : WAIT_IDLE;
+
+    if (s->late || (begun ? g->drain_is_cut : g->draining)) {
         release(g, s);
         return;
     }
     s->state = STATE_WAITING;
-    if (!begun)
-        link_wait(g, s, WAIT_IDLE);
-    else if (s->wait != WAIT_REQUEST)
-        link_wait(g, s, WAIT_REQUEST);
+    if (s->wait != wait)
+        link_wait(g, s, wait);
     /* Arming anew reports what is there already, too. It need not be done when nothing was: the next
      * byte is an edge then. What OpenSSL has read no socket tells of. */
-    if (!s->armed || !s->conn.is_drained || s->conn.tls)
+    if (!s->armed || s->noticed || !s->conn.is_drained || s->conn.tls)
         watch(g, s, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP);
 }
 
@@ -351,71 +362,125 @@ void gate_give_back(struct gate *gate, struct gate_conn *conn, enum gate_fate fa
     pthread_mutex_unlock(&gate->lock);
 }
 
-/* --- the gate's thread ------------------------------------------------------------------------ */
-
-static void hand_over(struct gate *g, struct slot *s)
+static void say_too_slow(struct gate *g, struct slot *s)
 {
-    pthread_mutex_lock(&g->lock);
-    /* Over TLS only the worker can tell whether the request is whole: it calls gate_whole then. */
-    if (!g->opts.tls)
-        unlink_wait(g, s);
-    s->state = STATE_BUSY;
-    pthread_mutex_unlock(&g->lock);
-    g->opts.ready(g->opts.arg, &s->conn);
-}
+    char text[512];
+    int len = snprintf(text, sizeof(text),
+                       "HTTP/1.1 408 Request Timeout\r\n"
+                       "Content-Type: application/json\r\n"
+                       "Content-Length: %zu\r\n"
+                       "Connection: close\r\n"
+                       "Cache-Control: no-store\r\n"
+                       "X-Content-Type-Options: nosniff\r\n\r\n%s",
+                       sizeof(too_slow) - 1, too_slow);
 
-/* is_last: the client has sent all that it will. */
-static void look_at(struct gate *g, struct slot *s, bool is_last)
-{
-    enum gate_fill fill = g->opts.tls ? GATE_FILL_READY : gate_fill(g, &s->conn);
-
-    if (is_last)
-        s->conn.is_drained = false; /* behind the request stands its end, of which epoll has told */
-    if (fill == GATE_FILL_PARTIAL && s->conn.carry.len == 0)
-        return; /* nothing has come after all */
-    pthread_mutex_lock(&g->lock);
-    if (fill == GATE_FILL_GONE)
+    if (!g->opts.tls && send(s->conn.fd, text, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
+        if (g->opts.statuses)
+            metric_count_status(g->opts.statuses, 408);
+        start_linger(g, s);
+    } else {
         release(g, s);
-    else if (s->wait != WAIT_REQUEST)
-        link_wait(g, s, WAIT_REQUEST);
-    pthread_mutex_unlock(&g->lock);
-    if (fill == GATE_FILL_READY)
-        hand_over(g, s);
+    }
 }
 
-static void throw_away(struct gate *g, struct slot *s)
+/* --- whoever looks ----------------------------------------------------------------------------- */
+
+/* A connection that something has come for, while it is found out what. */
+struct claim {
+    struct slot *slot;
+    bool lingers;
+    bool is_last;   /* the client has sent all that it will */
+    bool had_begun; /* some of the request was here before */
+    enum gate_fill fill;
+};
+
+/* False when there is nothing to be looked at, or whoever has it will. The lock is held. */
+static bool claim(struct gate *g, uint64_t tag, bool is_last, struct claim *out)
 {
+    struct slot *s = &g->slots[(uint32_t)tag];
+
+    if (s->state == STATE_FREE || s->generation != (uint32_t)(tag >> 32))
+        return false;
+    if (s->state == STATE_BUSY) {
+        if (s->noticed && s->armed) /* once is enough: don't tell us about every packet */
+            watch(g, s, EPOLL_CTL_MOD, 0);
+        s->noticed = true;
+        return false;
+    }
+    *out = (struct claim){
+        .slot = s,
+        .lingers = s->state == STATE_LINGERING,
+        .is_last = is_last,
+        .had_begun = s->conn.carry.len > 0,
+    };
+    s->state = STATE_BUSY;
+    s->noticed = false;
+    return true;
+}
+
+static enum gate_fill throw_away(struct slot *s)
+{
+    char rubbish[16 * 1024];
     ssize_t n;
 
     do {
-        n = recv(s->conn.fd, g->rubbish, sizeof(g->rubbish), MSG_DONTWAIT);
+        n = recv(s->conn.fd, rubbish, sizeof(rubbish), MSG_DONTWAIT);
         if (n > 0)
             s->lingered += (size_t)n;
     } while (n > 0 && s->lingered < LINGER_MAX_BYTES);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    pthread_mutex_lock(&g->lock);
-    release(g, s);
-    pthread_mutex_unlock(&g->lock);
+    return n < 0 && (errno == EAGAIN || errno == EINTR) ? GATE_FILL_PARTIAL : GATE_FILL_GONE;
 }
 
-static void serve_event(struct gate *g, const struct epoll_event *event)
+static void look_at(struct gate *g, struct claim *c)
 {
-    struct slot *s = &g->slots[(uint32_t)event->data.u64];
-    enum state state;
+    struct slot *s = c->slot;
 
-    pthread_mutex_lock(&g->lock);
-    state = s->generation == (uint32_t)(event->data.u64 >> 32) ? s->state : STATE_FREE;
-    /* A worker has it and reads on by itself: don't tell us about every packet. */
-    if (state == STATE_BUSY && s->armed)
-        watch(g, s, EPOLL_CTL_MOD, 0);
-    pthread_mutex_unlock(&g->lock);
-
-    if (state == STATE_WAITING)
-        look_at(g, s, (event->events & EPOLLRDHUP) != 0);
-    else if (state == STATE_LINGERING)
-        throw_away(g, s);
+    if (c->lingers)
+        c->fill = throw_away(s);
+    else
+        c->fill = g->opts.tls ? GATE_FILL_READY : gate_fill(g, &s->conn);
+    if (c->is_last)
+        s->conn.is_drained = false; /* behind the request stands its end, of which epoll has told */
 }
+
+static void linger_on(struct gate *g, struct slot *s)
+{
+    if (s->late) {
+        release(g, s);
+        return;
+    }
+    s->state = STATE_LINGERING;
+    if (!s->armed || s->noticed)
+        watch(g, s, EPOLL_CTL_MOD, EPOLLIN);
+}
+
+/* True when there is something for a worker, who then has it. The lock is held. */
+static bool settle(struct gate *g, const struct claim *c)
+{
+    struct slot *s = c->slot;
+    bool has_begun = s->conn.carry.len > 0;
+
+    if (c->fill == GATE_FILL_GONE) {
+        release(g, s);
+    } else if (c->lingers) {
+        linger_on(g, s);
+    } else if (c->fill == GATE_FILL_READY) {
+        /* Over TLS only the worker can tell whether the request is whole: it calls gate_whole then. */
+        if (!g->opts.tls) {
+            unlink_wait(g, s);
+            s->late = false;
+        }
+        return true;
+    } else if (s->late && c->had_begun) {
+        say_too_slow(g, s);
+    } else {
+        s->late = s->late && !has_begun; /* it was the idling that has taken too long */
+        wait_again(g, s, has_begun);
+    }
+    return false;
+}
+
+/* --- the door ---------------------------------------------------------------------------------- */
 
 /* Closes the connection that waits longest, but not spare. The lock is held. */
 static bool make_room(struct gate *g, const struct slot *spare)
@@ -440,21 +505,28 @@ static bool make_room(struct gate *g, const struct slot *spare)
 static void pause_accepting(struct gate *g, const char *why)
 {
     int64_t now = clock_mono_ms();
+    bool may_complain;
 
-    epoll_ctl(g->epoll_fd, EPOLL_CTL_DEL, g->listen_fd, NULL);
+    pthread_mutex_lock(&g->lock);
+    if (g->accepting)
+        epoll_ctl(g->epoll_fd, EPOLL_CTL_DEL, g->listen_fd, NULL);
     g->accepting = false;
     g->accept_pause_ends_ms = now + ACCEPT_PAUSE_MS;
-    if (now >= g->may_complain_ms) {
+    wake_by(g, g->accept_pause_ends_ms);
+    may_complain = now >= g->may_complain_ms;
+    if (may_complain)
         g->may_complain_ms = now + COMPLAIN_EVERY_MS;
+    pthread_mutex_unlock(&g->lock);
+    if (may_complain)
         log_warn("cannot accept connections for a moment", log_str("why", why));
-    }
 }
 
-static void resume_accepting(struct gate *g)
+/* The lock is held. */
+static void resume_accepting(struct gate *g, int64_t now)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = tag_listener};
 
-    if (g->accepting || g->drain_begun || clock_mono_ms() < g->accept_pause_ends_ms)
+    if (g->accepting || g->listen_fd < 0 || now < g->accept_pause_ends_ms)
         return;
     if (epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, g->listen_fd, &event) == 0)
         g->accepting = true;
@@ -507,7 +579,7 @@ static bool admit(struct gate *g, int fd, const union peer *peer)
     s->conn.carry = BUF_INIT(HTTP_HEADER_BLOCK_MAX + g->opts.max_body_bytes + 2 * READ_STEP);
     s->conn.frame = (struct http_frame){0};
     s->state = STATE_WAITING;
-    s->late = false;
+    s->late = s->noticed = false;
     g->used++;
     link_wait(g, s, WAIT_IDLE);
     watch(g, s, EPOLL_CTL_ADD, EPOLLIN | EPOLLRDHUP);
@@ -522,7 +594,9 @@ static const char *accept_one(struct gate *g, bool *out_nobody)
     socklen_t len = sizeof(peer);
     int fd;
 
-    *out_nobody = false;
+    *out_nobody = g->listen_fd < 0; /* another one has shut the door */
+    if (*out_nobody)
+        return NULL;
     if (!has_free_slot(g)) { /* the one above max_connections is still there */
         struct pollfd door = {.fd = g->listen_fd, .events = POLLIN};
 
@@ -564,26 +638,98 @@ static void accept_some(struct gate *g)
         pause_accepting(g, trouble);
 }
 
-static void say_too_slow(struct gate *g, struct slot *s)
-{
-    char text[512];
-    int len = snprintf(text, sizeof(text),
-                       "HTTP/1.1 408 Request Timeout\r\n"
-                       "Content-Type: application/json\r\n"
-                       "Content-Length: %zu\r\n"
-                       "Connection: close\r\n"
-                       "Cache-Control: no-store\r\n"
-                       "X-Content-Type-Options: nosniff\r\n\r\n%s",
-                       sizeof(too_slow) - 1, too_slow);
+/* --- looking ----------------------------------------------------------------------------------- */
 
-    if (!g->opts.tls && send(s->conn.fd, text, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
-        if (g->opts.statuses)
-            metric_count_status(g->opts.statuses, 408);
-        start_linger(g, s);
-    } else {
-        release(g, s);
+/* What epoll tells, in one go. */
+struct news {
+    struct claim claims[EVENTS_PER_LOOK];
+    int count;
+    bool at_door, nudged;
+};
+
+/* The lock is held. */
+static void read_news(struct gate *g, const struct epoll_event *events, int n, struct news *out)
+{
+    out->count = 0;
+    out->at_door = out->nudged = false;
+    for (int i = 0; i < n; i++) {
+        uint64_t tag = events[i].data.u64;
+
+        if (tag == tag_listener)
+            out->at_door = true;
+        else if (tag == tag_nudge)
+            out->nudged = true;
+        else if (claim(g, tag, (events[i].events & EPOLLRDHUP) != 0, &out->claims[out->count]))
+            out->count++;
     }
 }
+
+/* Those that are for a worker, in order. */
+static struct gate_conn *look_into(struct gate *g, struct news *news)
+{
+    struct gate_conn *first = NULL, **end = &first;
+
+    for (int i = 0; i < news->count; i++)
+        look_at(g, &news->claims[i]);
+    pthread_mutex_lock(&g->lock);
+    for (int i = 0; i < news->count; i++) {
+        if (settle(g, &news->claims[i])) {
+            *end = &news->claims[i].slot->conn;
+            end = &(*end)->next;
+        }
+    }
+    *end = NULL;
+    pthread_mutex_unlock(&g->lock);
+    return first;
+}
+
+struct gate_conn *gate_look(struct gate *gate, bool may_wait, bool *out_more)
+{
+    struct epoll_event events[EVENTS_PER_LOOK];
+    struct gate_conn *first;
+    struct news news;
+    int n = epoll_wait(gate->epoll_fd, events, EVENTS_PER_LOOK, may_wait ? -1 : 0);
+
+    *out_more = n == EVENTS_PER_LOOK;
+    atomic_fetch_add_explicit(&gate->looks, 1, memory_order_relaxed);
+    if (n <= 0)
+        return NULL;
+    pthread_mutex_lock(&gate->lock);
+    read_news(gate, events, n, &news);
+    pthread_mutex_unlock(&gate->lock);
+    first = look_into(gate, &news);
+    if (news.at_door)
+        accept_some(gate);
+    if (news.nudged && !may_wait) /* it wasn't meant for us */
+        gate_nudge(gate);
+    return first;
+}
+
+void gate_nudge(struct gate *gate)
+{
+    add_one(gate->nudge_fd);
+}
+
+static void give_out(struct gate *g, struct gate_conn *conn)
+{
+    struct gate_conn *next;
+
+    for (; conn; conn = next) {
+        next = conn->next;
+        g->opts.ready(g->opts.arg, conn);
+    }
+}
+
+/* Nobody has looked for a while: all workers are with long calls. */
+static void look_for_others(struct gate *g)
+{
+    bool more = true;
+
+    while (more)
+        give_out(g, gate_look(g, false, &more));
+}
+
+/* --- the gate's thread ------------------------------------------------------------------------- */
 
 /* The lock is held. */
 static void expire(struct gate *g, int64_t now)
@@ -603,42 +749,70 @@ static void expire(struct gate *g, int64_t now)
     }
 }
 
-/* Last call: who is at the door comes in, who has asked is served, who idles goes. */
-static void begin_drain(struct gate *g)
+/* Those that idle and have asked, only nobody has looked yet. Returns how many. */
+static int claim_unread(struct gate *g, struct news *out)
 {
-    struct slot *next;
+    out->count = 0;
+    pthread_mutex_lock(&g->lock);
+    for (struct slot *s = g->waits[WAIT_IDLE].head; s && out->count < EVENTS_PER_LOOK; s = s->next)
+        if (s->state == STATE_WAITING && has_unread(s) &&
+            claim(g, tag_of(s), false, &out->claims[out->count]))
+            out->count++;
+    pthread_mutex_unlock(&g->lock);
+    return out->count;
+}
 
-    g->drain_begun = true;
-    g->drain_cut_ms = clock_mono_ms() + DRAIN_GRACE_MS;
+static void shut_door(struct gate *g)
+{
     accept_some(g);
+    pthread_mutex_lock(&g->lock);
     if (g->accepting)
         epoll_ctl(g->epoll_fd, EPOLL_CTL_DEL, g->listen_fd, NULL);
     g->accepting = false;
     close(g->listen_fd);
     g->listen_fd = -1;
-
-    pthread_mutex_lock(&g->lock);
-    next = g->waits[WAIT_IDLE].head;
     pthread_mutex_unlock(&g->lock);
-    /* Workers only add to the list's end, and since draining is set, not even that. */
-    for (struct slot *s = next; s; s = next) {
-        next = s->next;
-        if (!g->opts.tls || has_unread(s))
-            look_at(g, s, false);
-    }
+}
+
+/* Last call: who is at the door comes in, who has asked is served, who idles goes. */
+static void begin_drain(struct gate *g)
+{
+    struct slot *next;
+    struct news news;
+
+    g->drain_begun = true;
+    g->drain_cut_ms = clock_mono_ms() + DRAIN_GRACE_MS;
+    shut_door(g);
+    while (claim_unread(g, &news) > 0)
+        give_out(g, look_into(g, &news));
     pthread_mutex_lock(&g->lock);
-    while (g->waits[WAIT_IDLE].head)
-        release(g, g->waits[WAIT_IDLE].head);
+    for (struct slot *s = g->waits[WAIT_IDLE].head; s; s = next) {
+        next = s->next;
+        if (s->state == STATE_WAITING) /* else somebody is just looking, and lets it go */
+            release(g, s);
+    }
     g->door_shut = true;
     pthread_cond_broadcast(&g->emptied);
     pthread_mutex_unlock(&g->lock);
 }
 
+static bool is_to_drain(struct gate *g)
+{
+    bool is;
+
+    pthread_mutex_lock(&g->lock);
+    is = g->draining && !g->drain_begun;
+    pthread_mutex_unlock(&g->lock);
+    return is;
+}
+
+/* The lock is held. */
 static void cut_drain(struct gate *g)
 {
     for (uint32_t i = 0; i < g->fresh; i++)
         if (g->slots[i].state == STATE_WAITING || g->slots[i].state == STATE_LINGERING)
             release(g, &g->slots[i]);
+    g->drain_is_cut = true;
     g->drain_cut_ms = INT64_MAX;
 }
 
@@ -654,7 +828,7 @@ static int time_to_sleep(struct gate *g, int64_t now)
     for (int kind = 0; kind < WAIT_KINDS; kind++)
         if (g->waits[kind].head && g->waits[kind].head->deadline_ms < until)
             until = g->waits[kind].head->deadline_ms;
-    if (!g->accepting && !g->drain_begun && g->accept_pause_ends_ms < until)
+    if (!g->accepting && g->listen_fd >= 0 && g->accept_pause_ends_ms < until)
         until = g->accept_pause_ends_ms;
     if (g->drain_begun && g->drain_cut_ms < until)
         until = g->drain_cut_ms;
@@ -664,62 +838,72 @@ static int time_to_sleep(struct gate *g, int64_t now)
     return until <= now ? 0 : until - now > 60 * 1000 ? 60 * 1000 : (int)(until - now);
 }
 
-static void serve_events(struct gate *g, const struct epoll_event *events, int n)
+/* What is due by now. False: it is over. */
+static bool keep_time(struct gate *g, int *out_sleep_ms)
 {
-    for (int i = 0; i < n; i++) {
-        uint64_t count;
+    int64_t now = clock_mono_ms();
+    bool goes_on;
 
-        if (events[i].data.u64 == tag_wake)
-            (void)!read(g->wake_fd, &count, sizeof(count));
-        else if (events[i].data.u64 == tag_listener)
-            accept_some(g);
-        else
-            serve_event(g, &events[i]);
-    }
+    pthread_mutex_lock(&g->lock);
+    goes_on = !g->stopping;
+    resume_accepting(g, now);
+    expire(g, now);
+    if (g->drain_begun && now >= g->drain_cut_ms)
+        cut_drain(g);
+    *out_sleep_ms = time_to_sleep(g, now);
+    pthread_mutex_unlock(&g->lock);
+    return goes_on;
+}
+
+/* Was it us who are meant? Otherwise it was the time, or something for those that look. */
+static bool is_woken(struct gate *g)
+{
+    uint64_t count;
+
+    return read(g->wake_fd, &count, sizeof(count)) > 0;
+}
+
+static void sleep_until_needed(struct gate *g, int sleep_ms)
+{
+    struct pollfd fds[] = {{.fd = g->wake_fd, .events = POLLIN},
+                           {.fd = g->epoll_fd, .events = POLLIN}};
+    unsigned looks;
+
+    poll(fds, ARRAY_LEN(fds), sleep_ms);
+    if (is_woken(g) || fds[1].revents == 0)
+        return;
+    looks = atomic_load(&g->looks);
+    poll(fds, 1, NAP_MS);
+    if (atomic_load(&g->looks) == looks)
+        look_for_others(g);
 }
 
 static void *gate_main(void *arg)
 {
     struct gate *g = arg;
-    struct epoll_event events[EVENTS_PER_WAIT];
+    int sleep_ms;
 
-    for (;;) {
-        int64_t now = clock_mono_ms();
-        bool begin;
-        int sleep_ms;
-        int n;
-
-        resume_accepting(g);
-        pthread_mutex_lock(&g->lock);
-        if (g->stopping) {
-            pthread_mutex_unlock(&g->lock);
-            return NULL;
-        }
-        begin = g->draining && !g->drain_begun;
-        expire(g, now);
-        if (g->drain_begun && now >= g->drain_cut_ms)
-            cut_drain(g);
-        sleep_ms = time_to_sleep(g, now);
-        pthread_mutex_unlock(&g->lock);
-        if (begin) {
+    while (keep_time(g, &sleep_ms)) {
+        if (is_to_drain(g))
             begin_drain(g);
-            continue;
-        }
-        n = epoll_wait(g->epoll_fd, events, EVENTS_PER_WAIT, sleep_ms);
-        serve_events(g, events, n);
+        else
+            sleep_until_needed(g, sleep_ms);
     }
+    return NULL;
 }
 
 /* --- main ------------------------------------------------------------------------------------- */
 
 static int open_descriptors(struct gate *g, struct err *err)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = tag_wake};
+    /* One nudge, one that returns: nobody reads what is in there. */
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = tag_nudge};
 
     g->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    g->nudge_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     g->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (g->epoll_fd < 0 || g->wake_fd < 0 ||
-        epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, g->wake_fd, &event) < 0)
+    if (g->epoll_fd < 0 || g->nudge_fd < 0 || g->wake_fd < 0 ||
+        epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, g->nudge_fd, &event) < 0)
         return err_errno(err, ERR_IO, "cannot watch connections");
     return 0;
 }
@@ -737,7 +921,7 @@ int gate_new(struct gate **out, const struct gate_opts *opts, struct err *err)
         return err_set(err, ERR_NOMEM, "no memory for %d connections", opts->max_connections);
     }
     g->opts = *opts;
-    g->listen_fd = g->epoll_fd = g->wake_fd = -1;
+    g->listen_fd = g->epoll_fd = g->nudge_fd = g->wake_fd = -1;
     pthread_mutex_init(&g->lock, NULL);
     pthread_cond_init(&g->emptied, NULL);
     rc = open_descriptors(g, err);
@@ -782,7 +966,7 @@ int gate_drain(struct gate *gate, int drain_ms)
 
     pthread_mutex_lock(&gate->lock);
     gate->draining = true;
-    wake(gate);
+    add_one(gate->wake_fd);
     while ((gate->used > 0 || !gate->door_shut) && rc == 0)
         rc = pthread_cond_clockwait(&gate->emptied, &gate->lock, CLOCK_MONOTONIC, &deadline);
     rc = gate->used > 0 ? ERR_BUSY : 0;
@@ -796,7 +980,7 @@ void gate_stop(struct gate *gate)
         return;
     pthread_mutex_lock(&gate->lock);
     gate->stopping = true;
-    wake(gate);
+    add_one(gate->wake_fd);
     pthread_mutex_unlock(&gate->lock);
     pthread_join(gate->thread, NULL);
     gate->thread_runs = false;
@@ -814,6 +998,8 @@ void gate_free(struct gate *gate)
         close(gate->listen_fd);
     if (gate->epoll_fd >= 0)
         close(gate->epoll_fd);
+    if (gate->nudge_fd >= 0)
+        close(gate->nudge_fd);
     if (gate->wake_fd >= 0)
         close(gate->wake_fd);
     pthread_cond_destroy(&gate->emptied);

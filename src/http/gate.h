@@ -2,16 +2,20 @@
 /*
  * gate - where connections wait, at no thread's cost.
  *
- * One thread accepts, and watches every connection that isn't with a worker (epoll). Over plain HTTP
- * it reads what comes, each byte once, into the connection's carry, and hands the connection over
- * when a whole request is there. Over TLS it hands over whenever there are bytes to decrypt, and the
- * worker gives the connection back when they don't make a whole request yet. So workers never wait
- * for a client to send. Afterwards the worker gives the connection back, and says what is to
- * become of it.
+ * Every connection that isn't with a worker is in epoll. A worker that has nothing to do looks there
+ * (gate_look), and so does one now and then that has plenty: nobody is woken to find out that another
+ * has to be woken. Whoever looks accepts, too, and over plain HTTP reads what has come, each byte
+ * once, into the connection's carry; what it gets are the connections of which a whole request is
+ * there. Over TLS it gets them whenever there are bytes to decrypt, and gives them back when they
+ * don't make a whole request yet. So workers never wait for a client to send. Afterwards the worker
+ * gives the connection back, and says what is to become of it.
  *
- *     accept --> WAITING --ready()--> BUSY --gate_give_back--> WAITING | LINGERING | closed
- *                   |                                              |
- *                   +---- too long idle, or too slow --------------+--> closed
+ *     accept --> WAITING --gate_look--> BUSY --gate_give_back--> WAITING | LINGERING | closed
+ *                   |                                                |
+ *                   +---- too long idle, or too slow ----------------+--> closed
+ *
+ * The gate's own thread keeps the time; and when something has come, and a moment later nobody has
+ * looked, then all workers are with long calls: it looks itself, and gives what it finds to ready().
  *
  * Every wait has a deadline. Since each kind of wait has one constant length, each kind has a list
  * that is in order by itself, and an event costs the same however many connections there are:
@@ -22,11 +26,11 @@
  *               client still sends is thrown away,
  *               so that it can read the answer      2 s
  *
- * Threads    gate_new, _start, _drain, _stop, _free: main. gate_whole, gate_fill, gate_consume and
- *            gate_give_back: the worker that has the connection. ready(): the gate's thread, or a
- *            worker in gate_give_back. read(): whoever has the connection.
+ * Threads    gate_new, _start, _drain, _stop, _free: main. gate_look, gate_nudge: any. gate_whole,
+ *            gate_fill, gate_consume and gate_give_back: the worker that has the connection. ready():
+ *            the gate's thread, or a worker in gate_give_back. read(): whoever has the connection.
  * Ownership  every connection is the gate's. What a struct gate_conn shows belongs to the worker
- *            between ready() and gate_give_back().
+ *            between gate_look() or ready() and gate_give_back().
  * Limits     at max_connections the one that lingers, else idles, else dawdles longest is closed to
  *            make room; when all are with workers, or descriptors run out, accepting pauses.
  *            Announced bodies above body_budget_bytes together aren't gathered (over_budget).
@@ -54,7 +58,8 @@ struct gate_conn {
     bool is_drained;             /* the last read left nothing in the socket */
     size_t reserved;             /* of the budget for bodies */
     bool over_budget;            /* there was none left: the request is to be refused */
-    struct gate_conn *next;      /* of those that wait for a worker (waiting.h) */
+    bool is_urgent;              /* for those that it waits with: waiting.h */
+    struct gate_conn *next;
 };
 
 enum gate_fate {
@@ -88,6 +93,16 @@ int gate_new(struct gate **out, const struct gate_opts *opts, struct err *err) M
 /* Accept from listen_fd, which is the gate's when this returns 0. */
 int gate_start(struct gate *gate, int listen_fd, struct err *err) MUST_CHECK;
 
+/*
+ * What has come? Returns the connections that a worker has something to do with, linked by next; they are
+ * the caller's. With may_wait it blocks until something comes, or until gate_nudge; NULL then, too, when
+ * there is nothing for a worker. *out_more: it wasn't all.
+ */
+struct gate_conn *gate_look(struct gate *gate, bool may_wait, bool *out_more);
+
+/* One that waits in gate_look returns; if none does, the next that would. */
+void gate_nudge(struct gate *gate);
+
 /* Read what there is into carry, until there is a request to look at. Doesn't block. */
 enum gate_fill gate_fill(struct gate *gate, struct gate_conn *conn);
 
@@ -106,7 +121,7 @@ int gate_connections(struct gate *gate);
  * Returns 0, or ERR_BUSY. */
 int gate_drain(struct gate *gate, int drain_ms);
 
-/* Join the thread, if it was started: it calls ready() no more. */
+/* Join the thread, if it was started: it calls ready() no more. Others may still look. */
 void gate_stop(struct gate *gate);
 
 /* After gate_stop, and after the last worker; NULL is fine. Closes what is left. */

@@ -24,7 +24,6 @@
 #include <unistd.h>
 
 enum {
-    STAY_MS = 4,  /* how long a worker waits for the next request of its connection */
     STALL_MS = 5, /* how long those that run may keep all others waiting, before one more runs */
     PATIENCE_MS = 500,  /* how long an answer may take to send while others wait for a worker */
     WAIT_SLICE_MS = 50, /* how often it is looked whether they do */
@@ -399,20 +398,9 @@ static int on_civetweb_error(struct mg_connection *conn, int status, const char 
 
 /* --- after the request ------------------------------------------------------------------------ */
 
-static bool is_readable(struct http_server *server, int fd, int timeout_ms)
-{
-    struct pollfd pollfd = {.fd = fd, .events = POLLIN};
-    bool is_there;
-
-    crew_wait_begin(&server->crew);
-    is_there = poll(&pollfd, 1, timeout_ms) > 0;
-    crew_wait_end(&server->crew);
-    return is_there;
-}
-
 /*
  * The answer is out: what becomes of the connection? True when its next request is here already, and
- * nobody else waits. While nothing else is to be done it is waited for, for a moment.
+ * nobody else waits.
  */
 static bool goes_on(struct http_server *server)
 {
@@ -421,8 +409,7 @@ static bool goes_on(struct http_server *server)
 
     gate_consume(server->gate, c);
     /* What OpenSSL has read already makes no socket readable: there one has to try. */
-    if (c->carry.len > 0 || c->tls ||
-        (crew_is_quiet(&server->crew) && is_readable(server, c->fd, STAY_MS)))
+    if (c->carry.len > 0 || c->tls)
         fill = gate_fill(server->gate, c);
     switch (fill) {
     case GATE_FILL_READY:
@@ -534,7 +521,27 @@ static void on_ready(void *arg, struct gate_conn *conn)
 {
     struct http_server *server = arg;
 
-    crew_add_request(&server->crew, conn, is_urgent(server, conn));
+    conn->is_urgent = is_urgent(server, conn);
+    crew_add_request(&server->crew, conn);
+}
+
+/* crew_opts.look */
+static struct gate_conn *on_look(void *arg, bool may_wait, bool *out_more)
+{
+    struct http_server *server = arg;
+    struct gate_conn *first = gate_look(server->gate, may_wait, out_more);
+
+    for (struct gate_conn *conn = first; conn; conn = conn->next)
+        conn->is_urgent = is_urgent(server, conn);
+    return first;
+}
+
+/* crew_opts.nudge */
+static void on_nudge(void *arg)
+{
+    struct http_server *server = arg;
+
+    gate_nudge(server->gate);
 }
 
 /* crew_opts.call: what goes into civetweb's queue is a place; who comes to stand in it is seen then. */
@@ -806,12 +813,15 @@ static void on_wait_end(void *arg)
 
 static int start_crew(struct http_server *server, struct err *err)
 {
-    int processors = thread_processors();
+    /* One can look while another waits. */
+    int usual = thread_processors() < 2 ? 2 : thread_processors();
     const struct crew_opts opts = {
-        .usual = processors < server->opts.threads ? processors : server->opts.threads,
+        .usual = usual < server->opts.threads ? usual : server->opts.threads,
         .most = server->opts.threads,
         .stall_ms = STALL_MS,
         .call = on_call,
+        .look = on_look,
+        .nudge = on_nudge,
         .arg = server,
     };
 
@@ -844,6 +854,7 @@ static int start_gate(struct http_server *server, struct err *err)
     if (rc < 0)
         return rc;
     server->listen_fd = -1; /* the gate's now */
+    crew_open(&server->crew);
     return 0;
 }
 

@@ -27,9 +27,9 @@ void waiting_init(struct waiting *waiting)
     waiting->urgent_in_a_row = 0;
 }
 
-void waiting_push(struct waiting *waiting, struct gate_conn *conn, bool is_urgent)
+void waiting_push(struct waiting *waiting, struct gate_conn *conn)
 {
-    struct waiting_line *line = is_urgent ? &waiting->urgent : &waiting->normal;
+    struct waiting_line *line = conn->is_urgent ? &waiting->urgent : &waiting->normal;
 
     conn->next = NULL;
     *line->end = conn;

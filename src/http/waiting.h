@@ -30,8 +30,8 @@ struct waiting {
 
 void waiting_init(struct waiting *waiting);
 
-void waiting_push(struct waiting *waiting, struct gate_conn *conn, bool is_urgent);
-struct gate_conn *waiting_take(struct waiting *waiting); /* NULL when nobody waits */
+void waiting_push(struct waiting *waiting, struct gate_conn *conn); /* conn->is_urgent counts */
+struct gate_conn *waiting_take(struct waiting *waiting);            /* NULL when nobody waits */
 bool waiting_is_empty(const struct waiting *waiting);
 
 #endif

@@ -16,12 +16,14 @@ enum { USUAL = 2, MOST = 5, STALL_MS = 5, NEVER_MS = 3600 * 1000 };
 
 static struct crew crew;
 static atomic_int calls;
+static sem_t places; /* of workers that were called, and haven't come */
 static struct gate_conn conns[8];
 
 static void count_call(void *arg)
 {
     (void)arg;
     atomic_fetch_add(&calls, 1);
+    sem_post(&places);
 }
 
 static int start_with(int stall_ms)
@@ -43,6 +45,81 @@ static int start(void **state)
     (void)state;
     crew_close(&crew);
     return rc;
+}
+
+/* What the world brings, and those that look for it. */
+static struct world {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct gate_conn *news;
+    int nudged;  /* and nobody has returned for it yet */
+    int nudges;  /* in all */
+    int waiting; /* that look and wait */
+    int glances; /* that looked and didn't wait */
+} world = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static struct gate_conn *look_at_world(void *arg, bool may_wait, bool *out_more)
+{
+    struct gate_conn *news;
+
+    (void)arg;
+    pthread_mutex_lock(&world.lock);
+    world.glances += !may_wait;
+    world.waiting += may_wait;
+    while (may_wait && !world.news && world.nudged == 0)
+        pthread_cond_wait(&world.changed, &world.lock);
+    world.waiting -= may_wait;
+    news = world.news;
+    world.news = NULL;
+    if (may_wait && !news)
+        world.nudged--;
+    pthread_mutex_unlock(&world.lock);
+    *out_more = false;
+    return news;
+}
+
+static void nudge_world(void *arg)
+{
+    (void)arg;
+    pthread_mutex_lock(&world.lock);
+    world.nudges++;
+    world.nudged = 1;
+    pthread_cond_signal(&world.changed);
+    pthread_mutex_unlock(&world.lock);
+}
+
+/* These come from outside, at once. */
+static void bring(struct gate_conn *conn, int count)
+{
+    pthread_mutex_lock(&world.lock);
+    assert_null(world.news);
+    for (int i = 0; i < count; i++)
+        conn[i].next = i + 1 < count ? &conn[i + 1] : NULL;
+    world.news = conn;
+    pthread_cond_signal(&world.changed);
+    pthread_mutex_unlock(&world.lock);
+}
+
+static int start_looking(void **state)
+{
+    const struct crew_opts opts = {
+        .usual = USUAL,
+        .most = MOST,
+        .stall_ms = NEVER_MS,
+        .call = count_call,
+        .look = look_at_world,
+        .nudge = nudge_world,
+    };
+    struct err err;
+
+    (void)state;
+    memset(&crew, 0, sizeof(crew));
+    memset(conns, 0, sizeof(conns));
+    sem_init(&places, 0, 0);
+    world.news = NULL;
+    world.nudged = world.nudges = world.waiting = world.glances = 0;
+    atomic_store(&calls, 0);
+    return crew_start(&crew, &opts, &err);
 }
 
 static int start_open(void **state)
@@ -70,7 +147,7 @@ static int stop(void **state)
 static void add(int count)
 {
     for (int i = 0; i < count; i++)
-        crew_add_request(&crew, &conns[i], false);
+        crew_add_request(&crew, &conns[i]);
 }
 
 /* What the pacer does takes its time. */
@@ -348,7 +425,33 @@ static void crew__whoever_has_come_stays_at_hand(void **state)
     sem_destroy(&have_come);
 }
 
-/* Come once, for two. */
+static int start_two(void **state)
+{
+    const struct crew_opts opts = {.usual = 2, .most = 2, .stall_ms = NEVER_MS, .call = count_call};
+    struct err err;
+
+    (void)state;
+    memset(&crew, 0, sizeof(crew));
+    atomic_store(&calls, 0);
+    return crew_start(&crew, &opts, &err);
+}
+
+/* Come, and wait. */
+static void *come_and_wait(void *arg)
+{
+    struct crew_work work;
+
+    (void)arg;
+    assert_true(crew_come(&crew, &work));
+    crew_wait_begin(&crew);
+    sem_post(&have_come);
+    sem_wait(&may_go_on);
+    crew_wait_end(&crew);
+    crew_go(&crew);
+    return NULL;
+}
+
+/* Take two, and then there is nothing. */
 static void *take_both(void *arg)
 {
     struct crew_work work;
@@ -362,18 +465,255 @@ static void *take_both(void *arg)
 
 /* Symptom: all workers were parked, others were still on their way for whom there was no worker left, and
  * so nobody was woken any more. */
-static void crew__nobody_parks_while_one_is_to_come(void **state)
+static void crew__nobody_parks_who_is_the_only_one_to_come(void **state)
 {
+    pthread_t waits, takes;
     struct timespec until;
-    pthread_t thread;
 
     (void)state;
-    add(2);
+    sem_init(&have_come, 0, 0);
+    sem_init(&may_go_on, 0, 0);
+    add(3);
     assert_int_equal(atomic_load(&calls), 2);
-    assert_int_equal(pthread_create(&thread, NULL, take_both, NULL), 0);
+    assert_int_equal(pthread_create(&waits, NULL, come_and_wait, NULL), 0);
+    sem_wait(
+        &have_come); /* somebody else was called in its place: there is one worker left for two calls */
+    assert_int_equal(atomic_load(&calls), 3);
+    assert_int_equal(pthread_create(&takes, NULL, take_both, NULL), 0);
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += 10;
-    assert_int_equal(pthread_timedjoin_np(thread, NULL, &until), 0);
+    assert_int_equal(pthread_timedjoin_np(takes, NULL, &until), 0);
+    sem_post(&may_go_on);
+    pthread_join(waits, NULL);
+    sem_destroy(&may_go_on);
+    sem_destroy(&have_come);
+}
+
+/* --- those that look -------------------------------------------------------------------------- */
+
+static int count_waiting(void)
+{
+    int count;
+
+    pthread_mutex_lock(&world.lock);
+    count = world.waiting;
+    pthread_mutex_unlock(&world.lock);
+    return count;
+}
+
+static void wait_for_lookers(int count)
+{
+    const struct timespec moment = {.tv_nsec = 1000000};
+    int64_t limit_ms = clock_mono_ms() + 10000;
+
+    while (count_waiting() != count && clock_mono_ms() < limit_ms)
+        nanosleep(&moment, NULL);
+    assert_int_equal(count_waiting(), count);
+}
+
+/* A worker of which each step is told, and seen. Sent away, it comes again when one is called. */
+struct puppet {
+    pthread_t thread;
+    sem_t may_go_on, has_work;
+    struct crew_work work;
+    bool waits, goes; /* the next step: it waits for something; it goes */
+};
+
+static atomic_bool is_over;
+
+static void take_step(struct puppet *puppet)
+{
+    sem_post(&puppet->has_work);
+    sem_wait(&puppet->may_go_on);
+    if (puppet->waits) {
+        crew_wait_begin(&crew);
+        sem_post(&puppet->has_work);
+        sem_wait(&puppet->may_go_on);
+        crew_wait_end(&crew);
+        puppet->waits = false;
+    }
+}
+
+static void *be_led(void *arg)
+{
+    struct puppet *puppet = arg;
+
+    while (sem_wait(&places) == 0 && !atomic_load(&is_over)) {
+        bool found = crew_come(&crew, &puppet->work);
+
+        while (found) {
+            take_step(puppet);
+            found = !puppet->goes && crew_next(&crew, &puppet->work);
+        }
+        if (puppet->goes)
+            crew_go(&crew);
+        puppet->goes = false;
+    }
+    return NULL;
+}
+
+static void puppet_start(struct puppet *puppet)
+{
+    *puppet = (struct puppet){.waits = false};
+    sem_init(&puppet->may_go_on, 0, 0);
+    sem_init(&puppet->has_work, 0, 0);
+    atomic_store(&is_over, false);
+    assert_int_equal(pthread_create(&puppet->thread, NULL, be_led, puppet), 0);
+}
+
+/* Whichever of them has something now. */
+static struct puppet *wait_for_one(struct puppet *puppets, int count)
+{
+    const struct timespec moment = {.tv_nsec = 1000000};
+    int64_t limit_ms = clock_mono_ms() + 10000;
+
+    while (clock_mono_ms() < limit_ms) {
+        for (int i = 0; i < count; i++)
+            if (sem_trywait(&puppets[i].has_work) == 0)
+                return &puppets[i];
+        nanosleep(&moment, NULL);
+    }
+    fail_msg("nobody has got anything");
+    return NULL;
+}
+
+static void puppets_end(struct puppet *puppets, int count)
+{
+    atomic_store(&is_over, true);
+    crew_close(&crew);
+    for (int i = 0; i < count; i++)
+        sem_post(&places);
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(pthread_join(puppets[i].thread, NULL), 0);
+        sem_destroy(&puppets[i].may_go_on);
+        sem_destroy(&puppets[i].has_work);
+    }
+}
+
+static void start_lookers(struct puppet *puppets)
+{
+    crew_open(&crew);
+    assert_int_equal(atomic_load(&calls), USUAL);
+    for (int i = 0; i < USUAL; i++)
+        puppet_start(&puppets[i]);
+    wait_for_lookers(USUAL);
+}
+
+static void crew__what_comes_alone_wakes_nobody_else(void **state)
+{
+    struct puppet puppets[USUAL], *busy;
+
+    (void)state;
+    start_lookers(puppets);
+    for (int round = 0; round < 20; round++) {
+        bring(&conns[0], 1);
+        busy = wait_for_one(puppets, USUAL);
+        assert_ptr_equal(busy->work.conn, &conns[0]);
+        assert_int_equal(count_waiting(), USUAL - 1);
+        assert_true(crew_is_quiet(&crew));
+        sem_post(&busy->may_go_on);
+        wait_for_lookers(USUAL);
+    }
+    assert_int_equal(world.nudges, 0);
+    assert_int_equal(atomic_load(&calls), USUAL);
+    puppets_end(puppets, USUAL);
+}
+
+static void crew__what_is_more_than_one_can_do_is_shared(void **state)
+{
+    struct puppet puppets[USUAL], *first, *second;
+
+    (void)state;
+    start_lookers(puppets);
+    bring(conns, 3);
+    first = wait_for_one(puppets, USUAL);
+    second = wait_for_one(puppets, USUAL);
+    assert_ptr_not_equal(first, second);
+    assert_true(first->work.conn != &conns[2] && second->work.conn != &conns[2]);
+    assert_true(crew_has_waiting(&crew)); /* both run: nobody is there for the third */
+    sem_post(&second->may_go_on);
+    assert_ptr_equal(wait_for_one(puppets, USUAL), second);
+    assert_ptr_equal(second->work.conn, &conns[2]);
+    sem_post(&first->may_go_on);
+    sem_post(&second->may_go_on);
+    wait_for_lookers(USUAL);
+    assert_int_equal(atomic_load(&calls), USUAL);
+    puppets_end(puppets, USUAL);
+}
+
+static void crew__answer_is_told_to_one_that_looks(void **state)
+{
+    struct puppet puppets[USUAL], *busy;
+    struct http_later answers[2] = {0};
+
+    (void)state;
+    start_lookers(puppets);
+    for (int i = 0; i < 2; i++)
+        crew_expect_answer(&crew);
+    for (int i = 0; i < 2; i++)
+        crew_add_answer(&crew, &answers[i]);
+    for (int i = 0; i < 2; i++) {
+        busy = wait_for_one(puppets, USUAL);
+        assert_true(busy->work.answer == &answers[0] || busy->work.answer == &answers[1]);
+    }
+    assert_false(crew_has_waiting(&crew));
+    for (int i = 0; i < USUAL; i++)
+        sem_post(&puppets[i].may_go_on);
+    wait_for_lookers(USUAL);
+    assert_int_equal(atomic_load(&calls), USUAL);
+    puppets_end(puppets, USUAL);
+}
+
+/* While all that may run do, one of them looks: what is urgent, or has come to stay, isn't seen otherwise. */
+static void crew__one_that_is_busy_looks_now_and_then(void **state)
+{
+    struct gate_conn many[40] = {0}, urgent = {.is_urgent = true};
+    struct puppet puppets[1], *busy = puppets;
+    int taken = 0;
+
+    (void)state;
+    for (int i = 0; i < 40; i++)
+        crew_add_request(&crew, &many[i]);
+    puppet_start(busy); /* the other one that was called doesn't come */
+    wait_for_one(puppets, 1);
+    bring(&urgent, 1);
+    while (busy->work.conn != &urgent && taken++ < 39) {
+        sem_post(&busy->may_go_on);
+        wait_for_one(puppets, 1);
+    }
+    assert_ptr_equal(busy->work.conn, &urgent);
+    assert_true(taken <= 10);
+    busy->goes = true;
+    atomic_store(&is_over, true);
+    sem_post(&busy->may_go_on);
+    puppets_end(puppets, 1);
+}
+
+/* Whoever waits, or goes, leaves somebody behind who looks. */
+static void crew__somebody_always_looks(void **state)
+{
+    struct puppet puppets[USUAL + 1], *first, *second;
+
+    (void)state;
+    start_lookers(puppets);
+    bring(&conns[0], 1);
+    first = wait_for_one(puppets, USUAL);
+    bring(&conns[1], 1);
+    second = wait_for_one(puppets, USUAL);
+    assert_int_equal(count_waiting(), 0); /* as many run as should: nobody else is to look */
+    assert_int_equal(atomic_load(&calls), USUAL);
+    first->waits = true;
+    sem_post(&first->may_go_on);
+    assert_ptr_equal(wait_for_one(puppets, USUAL), first);
+    assert_int_equal(atomic_load(&calls), USUAL + 1);
+    puppet_start(&puppets[USUAL]);
+    wait_for_lookers(1);
+    second->goes = true;
+    sem_post(&second->may_go_on);
+    wait_for_lookers(USUAL);
+    assert_int_equal(atomic_load(&calls), USUAL + 2);
+    sem_post(&first->may_go_on);
+    puppets_end(puppets, USUAL + 1);
 }
 
 int main(void)
@@ -385,7 +725,17 @@ int main(void)
         cmocka_unit_test_setup_teardown(crew__one_that_waits_makes_room_for_another, start, stop),
         cmocka_unit_test_setup_teardown(crew__whoever_has_come_stays_at_hand, start_open, stop),
         cmocka_unit_test_setup_teardown(crew__idle_workers_are_parked_and_woken, start_open, stop),
-        cmocka_unit_test_setup_teardown(crew__nobody_parks_while_one_is_to_come, start_open, stop),
+        cmocka_unit_test_setup_teardown(crew__nobody_parks_who_is_the_only_one_to_come, start_two,
+                                        stop),
+        cmocka_unit_test_setup_teardown(crew__what_comes_alone_wakes_nobody_else, start_looking,
+                                        stop),
+        cmocka_unit_test_setup_teardown(crew__what_is_more_than_one_can_do_is_shared, start_looking,
+                                        stop),
+        cmocka_unit_test_setup_teardown(crew__answer_is_told_to_one_that_looks, start_looking,
+                                        stop),
+        cmocka_unit_test_setup_teardown(crew__one_that_is_busy_looks_now_and_then, start_looking,
+                                        stop),
+        cmocka_unit_test_setup_teardown(crew__somebody_always_looks, start_looking, stop),
         cmocka_unit_test_setup_teardown(crew__stall_brings_more, start_impatient, stop),
         cmocka_unit_test_setup_teardown(crew__others_run_while_some_are_stuck, start_impatient,
                                         stop),

@@ -258,6 +258,71 @@ static void gate__idle_connections_are_closed(void **state)
     wire_stop(&wire);
 }
 
+/* Symptom: with all workers busy nobody was there to close what was too slow, or to take anybody in. */
+static void gate__time_is_kept_while_all_workers_are_busy(void **state)
+{
+    struct http_server_opts opts = wire_opts();
+    int busy[2], idle, slow;
+
+    (void)state;
+    opts.request_timeout_ms = 250;
+    opts.idle_timeout_ms = 400;
+    opts.threads = 2;
+    wire_start(&wire, opts);
+    for (int i = 0; i < 2; i++) {
+        busy[i] = wire_connect(&wire);
+        wire_send(busy[i], "GET /block HTTP/1.1\r\nHost: x\r\n\r\n");
+        sem_wait(&wire.entered);
+    }
+    idle = wire_connect(&wire);
+    slow = wire_connect(&wire);
+    wire_send(slow, "GET / HTTP/1.1\r\nHo");
+    expect_answer(slow, 408);
+    assert_true(wire_is_closed(slow));
+    assert_true(wire_is_closed(idle));
+    for (int i = 0; i < 2; i++)
+        sem_post(&wire.release);
+    for (int i = 0; i < 2; i++) {
+        expect_answer(busy[i], 200);
+        close(busy[i]);
+    }
+    close(idle);
+    close(slow);
+    wire_stop(&wire);
+}
+
+/* What comes in the meantime, in however many pieces, is seen afterwards. */
+static void gate__client_may_speak_while_it_is_served(void **state)
+{
+    const struct timespec moment = {.tv_nsec = 20 * 1000000};
+    int fd, other;
+
+    (void)state;
+    wire_start(&wire, wire_opts());
+    other = wire_connect(&wire);
+    fd = wire_connect(&wire);
+    for (int pieces = 0; pieces < 4; pieces++) {
+        wire_send(fd, "GET /block HTTP/1.1\r\nHost: x\r\n\r\n");
+        sem_wait(&wire.entered);
+        for (int i = 0; i < pieces; i++) {
+            wire_send(fd, i == 0 ? "GET / HTTP/1.1\r\n" : i == 1 ? "Host: x\r\n" : "\r\n");
+            nanosleep(&moment, NULL);
+            wire_send(other, WIRE_GET); /* so somebody has looked */
+            expect_answer(other, 200);
+        }
+        sem_post(&wire.release);
+        expect_answer(fd, 200);
+        wire_send(fd, pieces == 0   ? WIRE_GET
+                      : pieces == 1 ? "Host: x\r\n\r\n"
+                      : pieces == 2 ? "\r\n"
+                                    : "");
+        expect_answer(fd, 200);
+    }
+    close(fd);
+    close(other);
+    wire_stop(&wire);
+}
+
 /* --- room ------------------------------------------------------------------------------------- */
 
 static void gate__longest_idle_makes_room(void **state)
@@ -460,6 +525,8 @@ int main(void)
         cmocka_unit_test(gate__slow_headers_are_cut),
         cmocka_unit_test(gate__slow_bodies_are_cut),
         cmocka_unit_test(gate__idle_connections_are_closed),
+        cmocka_unit_test(gate__time_is_kept_while_all_workers_are_busy),
+        cmocka_unit_test(gate__client_may_speak_while_it_is_served),
         cmocka_unit_test(gate__longest_idle_makes_room),
         cmocka_unit_test(gate__served_connections_are_never_closed_for_room),
         cmocka_unit_test(gate__bodies_have_a_budget),

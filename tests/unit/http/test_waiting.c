@@ -18,8 +18,10 @@ static void waiting__each_line_is_in_order(void **state)
     assert_true(waiting_is_empty(&waiting));
     assert_null(waiting_take(&waiting));
     for (int again = 0; again < 2; again++) {
-        for (int i = 0; i < 6; i++)
-            waiting_push(&waiting, &conns[i], i % 2);
+        for (int i = 0; i < 6; i++) {
+            conns[i].is_urgent = i % 2;
+            waiting_push(&waiting, &conns[i]);
+        }
         assert_false(waiting_is_empty(&waiting));
         for (int i = 1; i < 6; i += 2) /* the urgent ones */
             assert_ptr_equal(waiting_take(&waiting), &conns[i]);
@@ -37,10 +39,12 @@ static void waiting__urgent_ones_leave_the_others_a_share(void **state)
 
     (void)state;
     waiting_init(&waiting);
-    for (int i = 0; i < 40; i++)
-        waiting_push(&waiting, &urgent[i], true);
+    for (int i = 0; i < 40; i++) {
+        urgent[i].is_urgent = true;
+        waiting_push(&waiting, &urgent[i]);
+    }
     for (int i = 0; i < 3; i++)
-        waiting_push(&waiting, &normal[i], false);
+        waiting_push(&waiting, &normal[i]);
     for (int taken = 1; taken <= 43; taken++) {
         struct gate_conn *conn = waiting_take(&waiting);
 
