@@ -98,7 +98,7 @@ static void call_if_few(struct crew *crew)
     }
 }
 
-/* Nothing waits here; but is there room for one more to look? */
+/* Is there room for one more to look? */
 static bool may_look(const struct crew *crew)
 {
     return crew->opts.look && !crew->closed &&
@@ -153,6 +153,14 @@ void crew_add_answer(struct crew *crew, struct http_later *later)
     crew->answers_end = &later->next;
     crew->pending--;
     note_waiting(crew);
+    pthread_mutex_unlock(&crew->lock);
+}
+
+void crew_nudge_again(struct crew *crew)
+{
+    pthread_mutex_lock(&crew->lock);
+    if (crew->nudged)
+        crew->opts.nudge(crew->opts.arg);
     pthread_mutex_unlock(&crew->lock);
 }
 
@@ -214,7 +222,7 @@ static void look(struct crew *crew)
 /* Is one that runs to look, too? */
 static bool glance_is_due(const struct crew *crew)
 {
-    return crew->opts.look && crew->looking == 0 && !crew->glances &&
+    return crew->opts.look && !crew->closed && crew->looking == 0 && !crew->glances &&
            (crew->more || crew->taken - crew->looked >= TAKES_PER_GLANCE);
 }
 
@@ -229,6 +237,7 @@ static void glance(struct crew *crew)
     found = crew->opts.look(crew->opts.arg, false, &more);
     pthread_mutex_lock(&crew->lock);
     crew->glances = false;
+    get_unstuck(crew); /* it hasn't begun with anything yet */
     note_found(crew, found, more);
 }
 
@@ -255,12 +264,15 @@ static bool is_missed_outside(const struct crew *crew)
     return crew->called > crew->opts.most - crew->inside;
 }
 
-/* Called and left with the lock held, by one that is counted as running and has found nothing, or is one
- * too many. One that is woken takes what there is, though there be enough: they may be those that stall. */
+/*
+ * Called and left with the lock held, by one that runs and has found nothing, or is one too many; what it
+ * may have seen in a glance is for the others then. One that is woken takes what there is, though there be
+ * enough: they may be those that stall.
+ */
 static bool stay_until_found(struct crew *crew, struct crew_work *out)
 {
     while (!crew->closed && !is_missed_outside(crew)) {
-        end_running(crew);
+        rest(crew);
         if (may_look(crew))
             look(crew);
         else
@@ -314,6 +326,7 @@ void crew_wait_begin(struct crew *crew)
 {
     pthread_mutex_lock(&crew->lock);
     rest(crew);
+    /* It will be back soon: while one looks, no other is woken in its place. */
     if (!has_work(crew) && crew->looking == 0 && may_look(crew))
         bring_one(crew);
     pthread_mutex_unlock(&crew->lock);
@@ -324,6 +337,18 @@ void crew_wait_end(struct crew *crew)
     pthread_mutex_lock(&crew->lock);
     begin_running(crew);
     pthread_mutex_unlock(&crew->lock);
+}
+
+bool crew_goes_on(struct crew *crew)
+{
+    bool goes_on;
+
+    pthread_mutex_lock(&crew->lock);
+    get_unstuck(crew);
+    goes_on = !has_work(crew) && !glance_is_due(crew);
+    crew->taken += goes_on;
+    pthread_mutex_unlock(&crew->lock);
+    return goes_on;
 }
 
 bool crew_is_quiet(struct crew *crew)

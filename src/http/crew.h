@@ -15,20 +15,22 @@
  *     stuck, too, the same again stall_ms later. So nobody waits for long for an answer because
  *     others are slow.
  *
- * Whoever finds nothing to do looks for what has come, and waits there (opts.look): as many as run otherwise
- * can wait there at once, and the system wakes one. What it finds it does itself; only if there is more
- * than that is another one told. So nobody else need be woken for a request that comes alone. While all
- * run, one of them looks now and then, since what is urgent, or an answer, goes first. Whoever is one too
- * many is parked inside crew_next: to wake one costs less than to have one come, and it is always the same
- * few that are woken.
+ * Whoever finds nothing to do looks for what has come, and waits there (opts.look). As many may wait
+ * there at once as may run, and the system wakes one of them. What it finds it does itself; only if
+ * there is more than that is another one told: for a request that comes alone nobody else is woken.
+ * While all run, one of them looks now and then, without waiting, since answers and what is urgent go
+ * first. While one that ran waits for something else, it is enough that one looks.
+ *
+ * Whoever is one too many is parked inside crew_next: to wake one costs less than to have one come,
+ * and it is always the same few that are woken.
  *
  *     opts.look, crew_add_request --> [ urgent | normal ] --+--> crew_come, crew_next --> the worker
  *                 crew_add_answer --> [ answers ] ----------+
  *
  * Answers go before requests: whoever gets one makes room.
  *
- * Threads    crew_start, _open, _close, _stop: main. crew_add_*, _has_waiting: any. The others: a worker,
- *            of this crew alone. opts.call and .nudge: any of these; .look: a worker.
+ * Threads    crew_start, _open, _close, _stop: main. crew_add_*, _nudge_again, _has_waiting: any. The
+ *            others: a worker, of this crew alone. opts.call and .nudge: any of these; .look: a worker.
  * Ownership  a connection or an answer belongs to the crew from add, or look, until a worker has it.
  * Limits     all connections have room. `call` is called at most `most` times more often than
  *            crew_come.
@@ -47,7 +49,8 @@
 #include <stddef.h>
 
 struct crew_opts {
-    int usual, most; /* workers that run; most: that there are */
+    int usual; /* workers that run, or look */
+    int most;  /* that there are */
     int stall_ms;
     void (*call)(void *arg); /* have one worker come, some time soon: it begins with crew_come */
     /* Both NULL: nobody looks. As gate_look and gate_nudge (gate.h); is_urgent is set. */
@@ -99,14 +102,21 @@ void crew_stop(struct crew *crew);  /* no worker is left; once, and only after c
 void crew_add_request(struct crew *crew, struct gate_conn *conn);
 void crew_add_answer(struct crew *crew, struct http_later *later);
 
+/* A nudge was taken by one that didn't wait: it is given again, if it still means somebody. */
+void crew_nudge_again(struct crew *crew);
+
 /* Does anything wait for a worker? A moment later it may be otherwise. */
 bool crew_has_waiting(const struct crew *crew);
 
-/* The worker that was called is there. May keep it until there is something. False: it goes, since another is on its way, or nothing
- * comes any more. */
+/* The worker that was called is there, and is kept until there is something for it. False: it goes, since
+ * nothing comes any more, or it is the only one left for another call. */
 bool crew_come(struct crew *crew, struct crew_work *out);
 
-/* The worker is done with what it had. The same. */
+/* The worker has its next request by itself: does it go on with that? Else it is to be added, behind
+ * others. */
+bool crew_goes_on(struct crew *crew);
+
+/* The worker is done with what it had. As crew_come. */
 bool crew_next(struct crew *crew, struct crew_work *out);
 
 /* It goes, whether or not there is something. */

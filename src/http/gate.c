@@ -22,8 +22,9 @@
 
 enum {
     EVENTS_PER_LOOK = 32,
-    NAP_MS = 2, /* how long workers have, before the gate's thread looks itself */
-    ACCEPTS_PER_WAKE = 64,
+    NAP_MS = 2,                  /* how long workers have, before the gate's thread looks itself */
+    LOOK_MAX_BYTES = 256 * 1024, /* read in one look; who was to be read then is put off */
+    ACCEPTS_PER_LOOK = 64,
     ACCEPT_PAUSE_MS = 50,
     LINGER_MS = 2000,
     LINGER_MAX_BYTES = 16 * 1024 * 1024,
@@ -89,6 +90,8 @@ struct gate {
     bool thread_runs;
     atomic_size_t bodies; /* bytes of bodies that are in memory, or announced */
     atomic_uint looks;    /* how often somebody has */
+    atomic_int lookers;   /* that wait for something to come */
+    atomic_bool dozes;    /* the gate's thread trusts in them */
 
     pthread_mutex_t lock;
     pthread_cond_t emptied; /* while draining: used fell to 0, or door_shut was set */
@@ -391,6 +394,7 @@ struct claim {
     bool lingers;
     bool is_last;   /* the client has sent all that it will */
     bool had_begun; /* some of the request was here before */
+    bool is_put_off;
     enum gate_fill fill;
 };
 
@@ -445,7 +449,7 @@ static void look_at(struct gate *g, struct claim *c)
 
 static void linger_on(struct gate *g, struct slot *s)
 {
-    if (s->late) {
+    if (s->late || g->drain_is_cut) {
         release(g, s);
         return;
     }
@@ -460,7 +464,10 @@ static bool settle(struct gate *g, const struct claim *c)
     struct slot *s = c->slot;
     bool has_begun = s->conn.carry.len > 0;
 
-    if (c->fill == GATE_FILL_GONE) {
+    if (c->is_put_off && !s->late) {
+        s->state = STATE_WAITING;
+        watch(g, s, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP); /* tells of it again */
+    } else if (c->fill == GATE_FILL_GONE) {
         release(g, s);
     } else if (c->lingers) {
         linger_on(g, s);
@@ -488,7 +495,7 @@ static bool make_room(struct gate *g, const struct slot *spare)
     static const enum wait order[] = {WAIT_LINGER, WAIT_IDLE, WAIT_REQUEST};
 
     for (size_t i = 0; i < ARRAY_LEN(order); i++) {
-        /* Those of the request list that are with a worker can't be taken: a few at most. */
+        /* Those that somebody has can't be taken: a few at most. */
         for (struct slot *s = g->waits[order[i]].head; s; s = s->next) {
             if (s->state == STATE_BUSY || s == spare)
                 continue;
@@ -578,6 +585,7 @@ static bool admit(struct gate *g, int fd, const union peer *peer)
     write_peer(peer, s->conn.peer);
     s->conn.carry = BUF_INIT(HTTP_HEADER_BLOCK_MAX + g->opts.max_body_bytes + 2 * READ_STEP);
     s->conn.frame = (struct http_frame){0};
+    s->conn.is_greeted = false;
     s->state = STATE_WAITING;
     s->late = s->noticed = false;
     g->used++;
@@ -629,7 +637,7 @@ static void accept_some(struct gate *g)
     const char *trouble = NULL;
     bool nobody = false;
 
-    for (int i = 0; i < ACCEPTS_PER_WAKE && !nobody && !trouble; i++) {
+    for (int i = 0; i < ACCEPTS_PER_LOOK && !nobody && !trouble; i++) {
         pthread_mutex_lock(&g->lock);
         trouble = accept_one(g, &nobody);
         pthread_mutex_unlock(&g->lock);
@@ -664,13 +672,31 @@ static void read_news(struct gate *g, const struct epoll_event *events, int n, s
     }
 }
 
+/* One after the other, but nobody waits until many large bodies have been read. */
+static void look_at_all(struct gate *g, struct news *news)
+{
+    size_t read_bytes = 0;
+
+    for (int i = 0; i < news->count; i++) {
+        struct claim *c = &news->claims[i];
+        size_t had_bytes = c->slot->conn.carry.len;
+
+        c->is_put_off = read_bytes >= LOOK_MAX_BYTES && !c->lingers;
+        if (!c->is_put_off) {
+            look_at(g, c);
+            read_bytes += c->slot->conn.carry.len - had_bytes;
+        } else {
+            c->fill = GATE_FILL_PARTIAL;
+        }
+    }
+}
+
 /* Those that are for a worker, in order. */
 static struct gate_conn *look_into(struct gate *g, struct news *news)
 {
     struct gate_conn *first = NULL, **end = &first;
 
-    for (int i = 0; i < news->count; i++)
-        look_at(g, &news->claims[i]);
+    look_at_all(g, news);
     pthread_mutex_lock(&g->lock);
     for (int i = 0; i < news->count; i++) {
         if (settle(g, &news->claims[i])) {
@@ -683,15 +709,34 @@ static struct gate_conn *look_into(struct gate *g, struct news *news)
     return first;
 }
 
+/* The last one that waited has something to do now: the gate's thread is to have an eye on what comes. */
+static void rouse(struct gate *g)
+{
+    if (atomic_load(&g->dozes) && atomic_exchange(&g->dozes, false))
+        add_one(g->wake_fd);
+}
+
+static int wait_for_events(struct gate *g, struct epoll_event *events)
+{
+    int n;
+
+    atomic_fetch_add(&g->lookers, 1);
+    n = epoll_wait(g->epoll_fd, events, EVENTS_PER_LOOK, -1);
+    if (atomic_fetch_sub(&g->lookers, 1) == 1)
+        rouse(g);
+    return n;
+}
+
 struct gate_conn *gate_look(struct gate *gate, bool may_wait, bool *out_more)
 {
     struct epoll_event events[EVENTS_PER_LOOK];
     struct gate_conn *first;
     struct news news;
-    int n = epoll_wait(gate->epoll_fd, events, EVENTS_PER_LOOK, may_wait ? -1 : 0);
+    int n = may_wait ? wait_for_events(gate, events)
+                     : epoll_wait(gate->epoll_fd, events, EVENTS_PER_LOOK, 0);
 
     *out_more = n == EVENTS_PER_LOOK;
-    atomic_fetch_add_explicit(&gate->looks, 1, memory_order_relaxed);
+    atomic_fetch_add(&gate->looks, 1);
     if (n <= 0)
         return NULL;
     pthread_mutex_lock(&gate->lock);
@@ -701,7 +746,7 @@ struct gate_conn *gate_look(struct gate *gate, bool may_wait, bool *out_more)
     if (news.at_door)
         accept_some(gate);
     if (news.nudged && !may_wait) /* it wasn't meant for us */
-        gate_nudge(gate);
+        gate->opts.nudged(gate->opts.arg);
     return first;
 }
 
@@ -718,15 +763,6 @@ static void give_out(struct gate *g, struct gate_conn *conn)
         next = conn->next;
         g->opts.ready(g->opts.arg, conn);
     }
-}
-
-/* Nobody has looked for a while: all workers are with long calls. */
-static void look_for_others(struct gate *g)
-{
-    bool more = true;
-
-    while (more)
-        give_out(g, gate_look(g, false, &more));
 }
 
 /* --- the gate's thread ------------------------------------------------------------------------- */
@@ -855,27 +891,33 @@ static bool keep_time(struct gate *g, int *out_sleep_ms)
     return goes_on;
 }
 
-/* Was it us who are meant? Otherwise it was the time, or something for those that look. */
-static bool is_woken(struct gate *g)
+static void sleep_for(struct gate *g, int sleep_ms)
 {
+    struct pollfd wake = {.fd = g->wake_fd, .events = POLLIN};
     uint64_t count;
 
-    return read(g->wake_fd, &count, sizeof(count)) > 0;
+    if (poll(&wake, 1, sleep_ms) > 0)
+        (void)!read(g->wake_fd, &count, sizeof(count));
 }
 
-static void sleep_until_needed(struct gate *g, int sleep_ms)
+/* While one waits for what comes, it is enough to keep the time. */
+static void doze(struct gate *g, int sleep_ms)
 {
-    struct pollfd fds[] = {{.fd = g->wake_fd, .events = POLLIN},
-                           {.fd = g->epoll_fd, .events = POLLIN}};
-    unsigned looks;
+    atomic_store(&g->dozes, true);
+    if (atomic_load(&g->lookers) > 0) /* else it has gone just now, and hasn't seen that we doze */
+        sleep_for(g, sleep_ms);
+    atomic_store(&g->dozes, false);
+}
 
-    poll(fds, ARRAY_LEN(fds), sleep_ms);
-    if (is_woken(g) || fds[1].revents == 0)
-        return;
-    looks = atomic_load(&g->looks);
-    poll(fds, 1, NAP_MS);
-    if (atomic_load(&g->looks) == looks)
-        look_for_others(g);
+/* All are busy. When they are so for long, somebody has to look in their place. */
+static void stand_in(struct gate *g, int sleep_ms)
+{
+    unsigned looks = atomic_load(&g->looks);
+    bool more;
+
+    sleep_for(g, sleep_ms >= 0 && sleep_ms < NAP_MS ? sleep_ms : NAP_MS);
+    if (atomic_load(&g->looks) == looks && atomic_load(&g->lookers) == 0)
+        give_out(g, gate_look(g, false, &more));
 }
 
 static void *gate_main(void *arg)
@@ -886,8 +928,10 @@ static void *gate_main(void *arg)
     while (keep_time(g, &sleep_ms)) {
         if (is_to_drain(g))
             begin_drain(g);
+        else if (atomic_load(&g->lookers) > 0)
+            doze(g, sleep_ms);
         else
-            sleep_until_needed(g, sleep_ms);
+            stand_in(g, sleep_ms);
     }
     return NULL;
 }

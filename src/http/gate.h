@@ -2,7 +2,7 @@
 /*
  * gate - where connections wait, at no thread's cost.
  *
- * Every connection that isn't with a worker is in epoll. A worker that has nothing to do looks there
+ * Every connection is in epoll. A worker that has nothing to do looks there
  * (gate_look), and so does one now and then that has plenty: nobody is woken to find out that another
  * has to be woken. Whoever looks accepts, too, and over plain HTTP reads what has come, each byte
  * once, into the connection's carry; what it gets are the connections of which a whole request is
@@ -14,8 +14,8 @@
  *                   |                                                |
  *                   +---- too long idle, or too slow ----------------+--> closed
  *
- * The gate's own thread keeps the time; and when something has come, and a moment later nobody has
- * looked, then all workers are with long calls: it looks itself, and gives what it finds to ready().
+ * The gate's own thread keeps the time; and when nobody waits in gate_look, nor has looked for a moment, then
+ * all workers are with long calls: it looks itself, and gives what it finds to ready().
  *
  * Every wait has a deadline. Since each kind of wait has one constant length, each kind has a list
  * that is in order by itself, and an event costs the same however many connections there are:
@@ -28,7 +28,7 @@
  *
  * Threads    gate_new, _start, _drain, _stop, _free: main. gate_look, gate_nudge: any. gate_whole,
  *            gate_fill, gate_consume and gate_give_back: the worker that has the connection. ready():
- *            the gate's thread, or a worker in gate_give_back. read(): whoever has the connection.
+ *            the gate's thread, or a worker in gate_give_back. nudged(): whoever looks. read(): whoever has the connection.
  * Ownership  every connection is the gate's. What a struct gate_conn shows belongs to the worker
  *            between gate_look() or ready() and gate_give_back().
  * Limits     at max_connections the one that lingers, else idles, else dawdles longest is closed to
@@ -53,6 +53,7 @@ struct gate_conn {
     int fd;                      /* non-blocking */
     char peer[INET6_ADDRSTRLEN]; /* the client's address, without its port */
     void *tls;                   /* the worker's; NULL over plain HTTP, and before the handshake */
+    bool is_greeted;             /* the worker's: a request has come over TLS */
     struct buf carry;            /* what was read: a request, perhaps with some of the next one */
     struct http_frame frame;     /* of the request in carry */
     bool is_drained;             /* the last read left nothing in the socket */
@@ -81,6 +82,7 @@ struct gate_opts {
     int request_timeout_ms;
     int idle_timeout_ms;
     void (*ready)(void *arg, struct gate_conn *conn);
+    void (*nudged)(void *arg); /* a nudge was taken by a look that didn't wait */
     /* Bytes, 0 when none are there now, or -1 when the connection is over. */
     ssize_t (*read)(struct gate_conn *conn, char *out, size_t len);
     void (*free_tls)(void *tls);
@@ -100,7 +102,8 @@ int gate_start(struct gate *gate, int listen_fd, struct err *err) MUST_CHECK;
  */
 struct gate_conn *gate_look(struct gate *gate, bool may_wait, bool *out_more);
 
-/* One that waits in gate_look returns; if none does, the next that would. */
+/* One that waits in gate_look returns; if none does, the next that would. One that looks without waiting may
+ * see it first, and says so to nudged(). */
 void gate_nudge(struct gate *gate);
 
 /* Read what there is into carry, until there is a request to look at. Doesn't block. */

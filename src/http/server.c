@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 enum {
+    STAY_MS = 4,  /* how long a worker waits for the next request of its connection */
     STALL_MS = 5, /* how long those that run may keep all others waiting, before one more runs */
     PATIENCE_MS = 500,  /* how long an answer may take to send while others wait for a worker */
     WAIT_SLICE_MS = 50, /* how often it is looked whether they do */
@@ -55,7 +56,8 @@ static _Thread_local struct worker {
     struct http_later *later; /* conn's, to be begun when civetweb is done with the request */
     bool has_fate;
     enum gate_fate fate;
-    bool runs; /* it is counted in the crew */
+    const struct gate_conn *last; /* the one that was answered before; only to be compared */
+    bool runs;                    /* it is counted in the crew */
     struct buf out;
 } worker;
 
@@ -398,9 +400,30 @@ static int on_civetweb_error(struct mg_connection *conn, int status, const char 
 
 /* --- after the request ------------------------------------------------------------------------ */
 
+static bool is_readable(struct http_server *server, int fd, int timeout_ms)
+{
+    struct pollfd pollfd = {.fd = fd, .events = POLLIN};
+    bool is_there;
+
+    crew_wait_begin(&server->crew);
+    is_there = poll(&pollfd, 1, timeout_ms) > 0;
+    crew_wait_end(&server->crew);
+    return is_there;
+}
+
+/* Is it worth it to wait for this connection alone? To look for what everybody sends costs more, when there
+ * is nobody else. */
+static bool is_alone(struct http_server *server)
+{
+    bool was_last = worker.conn == worker.last;
+
+    worker.last = worker.conn;
+    return was_last && crew_is_quiet(&server->crew);
+}
+
 /*
  * The answer is out: what becomes of the connection? True when its next request is here already, and
- * nobody else waits.
+ * it isn't another's turn. One that is alone is waited for, for a moment.
  */
 static bool goes_on(struct http_server *server)
 {
@@ -409,11 +432,11 @@ static bool goes_on(struct http_server *server)
 
     gate_consume(server->gate, c);
     /* What OpenSSL has read already makes no socket readable: there one has to try. */
-    if (c->carry.len > 0 || c->tls)
+    if (c->carry.len > 0 || c->tls || (is_alone(server) && is_readable(server, c->fd, STAY_MS)))
         fill = gate_fill(server->gate, c);
     switch (fill) {
     case GATE_FILL_READY:
-        if (!crew_has_waiting(&server->crew))
+        if (crew_goes_on(&server->crew))
             return true;
         set_fate(GATE_AGAIN);
         break;
@@ -536,6 +559,14 @@ static struct gate_conn *on_look(void *arg, bool may_wait, bool *out_more)
     return first;
 }
 
+/* gate_opts.nudged */
+static void on_nudged(void *arg)
+{
+    struct http_server *server = arg;
+
+    crew_nudge_again(&server->crew);
+}
+
 /* crew_opts.nudge */
 static void on_nudge(void *arg)
 {
@@ -573,8 +604,10 @@ static enum gate_fill fill_by_tls(struct http_server *server, struct gate_conn *
     if (hello <= 0)
         return hello < 0 ? GATE_FILL_GONE : GATE_FILL_PARTIAL;
     fill = gate_fill(server->gate, c);
-    if (fill == GATE_FILL_READY)
+    if (fill == GATE_FILL_READY) {
+        c->is_greeted = true;
         gate_whole(server->gate, c);
+    }
     return fill;
 }
 
@@ -600,7 +633,10 @@ static bool find_request(struct http_server *server, struct crew_work *work)
             fill = fill_by_tls(server, worker.conn);
         if (fill == GATE_FILL_READY)
             return true;
-        set_fate(fill == GATE_FILL_GONE ? GATE_DROP : GATE_MORE);
+        /* A record that brings nothing to a connection that idles begins no request. */
+        set_fate(fill == GATE_FILL_GONE                                   ? GATE_DROP
+                 : worker.conn->is_greeted && worker.conn->carry.len == 0 ? GATE_PARK
+                                                                          : GATE_MORE);
     }
     give_back(server);
     return false;
@@ -813,7 +849,7 @@ static void on_wait_end(void *arg)
 
 static int start_crew(struct http_server *server, struct err *err)
 {
-    /* One can look while another waits. */
+    /* At least two: while one waits for something, there is always another that looks. */
     int usual = thread_processors() < 2 ? 2 : thread_processors();
     const struct crew_opts opts = {
         .usual = usual < server->opts.threads ? usual : server->opts.threads,
@@ -841,6 +877,7 @@ static int start_gate(struct http_server *server, struct err *err)
         .request_timeout_ms = server->opts.request_timeout_ms,
         .idle_timeout_ms = server->opts.idle_timeout_ms,
         .ready = on_ready,
+        .nudged = on_nudged,
         .read = on_read,
         .free_tls = cw_tls_free,
         .arg = server,

@@ -56,6 +56,7 @@ static struct world {
     int nudges;  /* in all */
     int waiting; /* that look and wait */
     int glances; /* that looked and didn't wait */
+    bool more;   /* than anybody can see in a look */
 } world = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 static struct gate_conn *look_at_world(void *arg, bool may_wait, bool *out_more)
@@ -73,8 +74,8 @@ static struct gate_conn *look_at_world(void *arg, bool may_wait, bool *out_more)
     world.news = NULL;
     if (may_wait && !news)
         world.nudged--;
+    *out_more = world.more;
     pthread_mutex_unlock(&world.lock);
-    *out_more = false;
     return news;
 }
 
@@ -100,26 +101,38 @@ static void bring(struct gate_conn *conn, int count)
     pthread_mutex_unlock(&world.lock);
 }
 
-static int start_looking(void **state)
+static int start_looking_with(int stall_ms)
 {
     const struct crew_opts opts = {
         .usual = USUAL,
         .most = MOST,
-        .stall_ms = NEVER_MS,
+        .stall_ms = stall_ms,
         .call = count_call,
         .look = look_at_world,
         .nudge = nudge_world,
     };
     struct err err;
 
-    (void)state;
     memset(&crew, 0, sizeof(crew));
     memset(conns, 0, sizeof(conns));
     sem_init(&places, 0, 0);
     world.news = NULL;
     world.nudged = world.nudges = world.waiting = world.glances = 0;
+    world.more = false;
     atomic_store(&calls, 0);
     return crew_start(&crew, &opts, &err);
+}
+
+static int start_looking(void **state)
+{
+    (void)state;
+    return start_looking_with(NEVER_MS);
+}
+
+static int start_looking_impatient(void **state)
+{
+    (void)state;
+    return start_looking_with(STALL_MS);
 }
 
 static int start_open(void **state)
@@ -716,6 +729,36 @@ static void crew__somebody_always_looks(void **state)
     puppets_end(puppets, USUAL + 1);
 }
 
+/* Symptom: one that had waited for something looked, and was one too many then; what it had found waited for
+ * the end of the others' long calls. */
+static void crew__what_is_seen_by_one_too_many_is_not_forgotten(void **state)
+{
+    struct puppet puppets[USUAL + 1], *first;
+
+    (void)state;
+    start_lookers(puppets);
+    bring(&conns[0], 1);
+    first = wait_for_one(puppets, USUAL);
+    first->waits = true;
+    sem_post(&first->may_go_on);
+    wait_for_one(puppets, USUAL);
+    world.more = true;
+    bring(&conns[1], 1);
+    wait_for_one(puppets, USUAL); /* the other one, with a long call */
+    puppet_start(&puppets[USUAL]);
+    crew_add_request(&crew, &conns[2]);
+    wait_for_one(&puppets[USUAL], 1); /* and another one */
+    bring(&conns[3], 1);
+    sem_post(&first->may_go_on);
+    first = wait_for_one(puppets, USUAL + 1);
+    assert_ptr_equal(first->work.conn, &conns[3]);
+    atomic_store(&is_over, true);
+    crew_close(&crew);
+    for (int i = 0; i < USUAL + 1; i++)
+        sem_post(&puppets[i].may_go_on);
+    puppets_end(puppets, USUAL + 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -736,6 +779,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(crew__one_that_is_busy_looks_now_and_then, start_looking,
                                         stop),
         cmocka_unit_test_setup_teardown(crew__somebody_always_looks, start_looking, stop),
+        cmocka_unit_test_setup_teardown(crew__what_is_seen_by_one_too_many_is_not_forgotten,
+                                        start_looking_impatient, stop),
         cmocka_unit_test_setup_teardown(crew__stall_brings_more, start_impatient, stop),
         cmocka_unit_test_setup_teardown(crew__others_run_while_some_are_stuck, start_impatient,
                                         stop),

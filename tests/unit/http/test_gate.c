@@ -338,7 +338,7 @@ static void gate__longest_idle_makes_room(void **state)
     assert_true(wire_is_closed(fds[0]));
     wire_send(fds[1], "GET / HT"); /* doesn't idle any more: the next one does longest */
     wire_send(fds[4], WIRE_GET);
-    expect_answer(fds[4], 200); /* so the gate has seen what came before, too */
+    expect_answer(fds[4], 200);
     fds[5] = wire_connect(&wire);
     assert_true(wire_is_closed(fds[2]));
     wire_send(fds[1], "TP/1.1\r\nHost: x\r\n\r\n");

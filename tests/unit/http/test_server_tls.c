@@ -269,6 +269,26 @@ static void tls__deadlines_hold(void **state)
     wire_stop(&wire);
 }
 
+/* Symptom: a connection that idled and had brought a record without data was closed when a request would
+ * have been too slow. */
+static void tls__record_without_data_begins_no_request(void **state)
+{
+    struct http_server_opts opts = wire_opts();
+    struct peer p;
+
+    (void)state;
+    opts.request_timeout_ms = 250;
+    start(opts);
+    p = peer_connect();
+    expect(&p, WIRE_GET, 200);
+    assert_int_equal(SSL_key_update(p.tls, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+    assert_int_equal(SSL_do_handshake(p.tls), 1);
+    usleep(700 * 1000);
+    expect(&p, WIRE_GET, 200);
+    peer_close(&p);
+    wire_stop(&wire);
+}
+
 static void tls__plain_bytes_are_no_handshake(void **state)
 {
     int fd;
@@ -358,6 +378,7 @@ int main(void)
         cmocka_unit_test(tls__requests_in_pieces_and_in_heaps_are_served),
         cmocka_unit_test(tls__dawdlers_cost_no_worker),
         cmocka_unit_test(tls__deadlines_hold),
+        cmocka_unit_test(tls__record_without_data_begins_no_request),
         cmocka_unit_test(tls__plain_bytes_are_no_handshake),
         cmocka_unit_test(tls__refusals_arrive),
         cmocka_unit_test(tls__our_client_gets_answers),
