@@ -288,6 +288,11 @@ int cw_tls_handshake(void *tls, short *out_events)
     return (int)tls_result(tls, SSL_do_handshake(tls), out_events);
 }
 
+bool cw_tls_has_part(void *tls)
+{
+    return SSL_has_pending(tls) == 1;
+}
+
 static bool expect_host(SSL *ssl, const char *host)
 {
     unsigned char address[sizeof(struct in6_addr)];

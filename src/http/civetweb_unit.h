@@ -90,6 +90,9 @@ void *cw_tls_new(struct mg_context *ctx, int fd);
 /* 1: done; 0: wait for *out_events; -1: failed. */
 int cw_tls_handshake(void *tls, short *out_events);
 
+/* Something was read from the socket that cw_read hasn't given out: part of a record. */
+bool cw_tls_has_part(void *tls);
+
 /*
  * The other end: a client's. With verify the certificate must be signed by one of the system's
  * authorities, and be host's (a name, or an address without brackets). NULL: no memory.

@@ -159,7 +159,7 @@ void crew_add_answer(struct crew *crew, struct http_later *later)
 void crew_nudge_again(struct crew *crew)
 {
     pthread_mutex_lock(&crew->lock);
-    if (crew->nudged)
+    if (crew->nudged || (crew->closed && crew->looking > 0))
         crew->opts.nudge(crew->opts.arg);
     pthread_mutex_unlock(&crew->lock);
 }
@@ -345,7 +345,7 @@ bool crew_goes_on(struct crew *crew)
 
     pthread_mutex_lock(&crew->lock);
     get_unstuck(crew);
-    goes_on = !has_work(crew) && !glance_is_due(crew);
+    goes_on = !has_work(crew) && !glance_is_due(crew) && count_unstuck(crew) <= crew->opts.usual;
     crew->taken += goes_on;
     pthread_mutex_unlock(&crew->lock);
     return goes_on;

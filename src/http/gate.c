@@ -22,6 +22,7 @@
 
 enum {
     EVENTS_PER_LOOK = 32,
+    LOOKS_IN_A_ROW = 32,         /* of the gate's thread */
     NAP_MS = 2,                  /* how long workers have, before the gate's thread looks itself */
     LOOK_MAX_BYTES = 256 * 1024, /* read in one look; who was to be read then is put off */
     ACCEPTS_PER_LOOK = 64,
@@ -449,7 +450,7 @@ static void look_at(struct gate *g, struct claim *c)
 
 static void linger_on(struct gate *g, struct slot *s)
 {
-    if (s->late || g->drain_is_cut) {
+    if (s->late) {
         release(g, s);
         return;
     }
@@ -458,15 +459,24 @@ static void linger_on(struct gate *g, struct slot *s)
         watch(g, s, EPOLL_CTL_MOD, EPOLLIN);
 }
 
+/* It is looked at the next time, and isn't too late because it wasn't now. */
+static void put_off(struct gate *g, struct slot *s, bool had_begun)
+{
+    if (s->late)
+        link_wait(g, s, had_begun ? WAIT_REQUEST : WAIT_IDLE);
+    s->late = false;
+    s->state = STATE_WAITING;
+    watch(g, s, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP); /* tells of it again */
+}
+
 /* True when there is something for a worker, who then has it. The lock is held. */
 static bool settle(struct gate *g, const struct claim *c)
 {
     struct slot *s = c->slot;
     bool has_begun = s->conn.carry.len > 0;
 
-    if (c->is_put_off && !s->late) {
-        s->state = STATE_WAITING;
-        watch(g, s, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP); /* tells of it again */
+    if (c->is_put_off && !g->drain_is_cut) {
+        put_off(g, s, c->had_begun);
     } else if (c->fill == GATE_FILL_GONE) {
         release(g, s);
     } else if (c->lingers) {
@@ -653,6 +663,7 @@ struct news {
     struct claim claims[EVENTS_PER_LOOK];
     int count;
     bool at_door, nudged;
+    bool puts_off; /* some of them */
 };
 
 /* The lock is held. */
@@ -677,6 +688,7 @@ static void look_at_all(struct gate *g, struct news *news)
 {
     size_t read_bytes = 0;
 
+    news->puts_off = false;
     for (int i = 0; i < news->count; i++) {
         struct claim *c = &news->claims[i];
         size_t had_bytes = c->slot->conn.carry.len;
@@ -687,6 +699,7 @@ static void look_at_all(struct gate *g, struct news *news)
             read_bytes += c->slot->conn.carry.len - had_bytes;
         } else {
             c->fill = GATE_FILL_PARTIAL;
+            news->puts_off = true;
         }
     }
 }
@@ -743,6 +756,7 @@ struct gate_conn *gate_look(struct gate *gate, bool may_wait, bool *out_more)
     read_news(gate, events, n, &news);
     pthread_mutex_unlock(&gate->lock);
     first = look_into(gate, &news);
+    *out_more = *out_more || news.puts_off;
     if (news.at_door)
         accept_some(gate);
     if (news.nudged && !may_wait) /* it wasn't meant for us */
@@ -845,9 +859,16 @@ static bool is_to_drain(struct gate *g)
 /* The lock is held. */
 static void cut_drain(struct gate *g)
 {
-    for (uint32_t i = 0; i < g->fresh; i++)
-        if (g->slots[i].state == STATE_WAITING || g->slots[i].state == STATE_LINGERING)
-            release(g, &g->slots[i]);
+    for (uint32_t i = 0; i < g->fresh; i++) {
+        struct slot *s = &g->slots[i];
+
+        if (s->state == STATE_WAITING || s->state == STATE_LINGERING) {
+            release(g, s);
+        } else if (s->state == STATE_BUSY && s->wait == WAIT_LINGER) {
+            unlink_wait(g, s);
+            s->late = true;
+        }
+    }
     g->drain_is_cut = true;
     g->drain_cut_ms = INT64_MAX;
 }
@@ -916,7 +937,8 @@ static void stand_in(struct gate *g, int sleep_ms)
     bool more;
 
     sleep_for(g, sleep_ms >= 0 && sleep_ms < NAP_MS ? sleep_ms : NAP_MS);
-    if (atomic_load(&g->looks) == looks && atomic_load(&g->lookers) == 0)
+    more = atomic_load(&g->looks) == looks && atomic_load(&g->lookers) == 0;
+    for (int i = 0; more && i < LOOKS_IN_A_ROW; i++) /* then there is the time to be kept */
         give_out(g, gate_look(g, false, &more));
 }
 

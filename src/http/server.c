@@ -41,6 +41,7 @@ struct http_server {
     int wake_fd;   /* wakes civetweb's master thread, so that it sees that it should stop */
     struct crew crew;
     bool has_crew;
+    atomic_bool is_stayed;             /* a worker waits for one connection alone */
     struct thread_wait_hook wait_hook; /* of the workers, for the crew */
     atomic_bool draining;
     struct metric_statuses statuses;
@@ -411,14 +412,18 @@ static bool is_readable(struct http_server *server, int fd, int timeout_ms)
     return is_there;
 }
 
-/* Is it worth it to wait for this connection alone? To look for what everybody sends costs more, when there
- * is nobody else. */
-static bool is_alone(struct http_server *server)
+/* When one client alone sends one request after the other, it is cheaper to wait for its next one than to
+ * look for what everybody sends. Is it there? */
+static bool stay(struct http_server *server)
 {
-    bool was_last = worker.conn == worker.last;
+    bool was_last = worker.conn == worker.last, is_there = false;
 
     worker.last = worker.conn;
-    return was_last && crew_is_quiet(&server->crew);
+    if (was_last && crew_is_quiet(&server->crew) && !atomic_exchange(&server->is_stayed, true)) {
+        is_there = is_readable(server, worker.conn->fd, STAY_MS);
+        atomic_store(&server->is_stayed, false);
+    }
+    return is_there;
 }
 
 /*
@@ -432,7 +437,7 @@ static bool goes_on(struct http_server *server)
 
     gate_consume(server->gate, c);
     /* What OpenSSL has read already makes no socket readable: there one has to try. */
-    if (c->carry.len > 0 || c->tls || (is_alone(server) && is_readable(server, c->fd, STAY_MS)))
+    if (c->carry.len > 0 || c->tls || stay(server))
         fill = gate_fill(server->gate, c);
     switch (fill) {
     case GATE_FILL_READY:
@@ -611,6 +616,15 @@ static enum gate_fill fill_by_tls(struct http_server *server, struct gate_conn *
     return fill;
 }
 
+/* What came over TLS was no part of a request. */
+static bool idles_on(struct http_server *server)
+{
+    const struct gate_conn *c = worker.conn;
+
+    return c->is_greeted && c->carry.len == 0 && !cw_tls_has_part(c->tls) &&
+           !atomic_load(&server->draining);
+}
+
 /* What civetweb gets to see of the request in carry. */
 static size_t header_len(const struct gate_conn *c)
 {
@@ -633,10 +647,8 @@ static bool find_request(struct http_server *server, struct crew_work *work)
             fill = fill_by_tls(server, worker.conn);
         if (fill == GATE_FILL_READY)
             return true;
-        /* A record that brings nothing to a connection that idles begins no request. */
-        set_fate(fill == GATE_FILL_GONE                                   ? GATE_DROP
-                 : worker.conn->is_greeted && worker.conn->carry.len == 0 ? GATE_PARK
-                                                                          : GATE_MORE);
+        /* What brings nothing to a connection that idles begins no request. */
+        set_fate(fill == GATE_FILL_GONE ? GATE_DROP : idles_on(server) ? GATE_PARK : GATE_MORE);
     }
     give_back(server);
     return false;

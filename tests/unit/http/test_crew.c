@@ -57,6 +57,7 @@ static struct world {
     int waiting; /* that look and wait */
     int glances; /* that looked and didn't wait */
     bool more;   /* than anybody can see in a look */
+    bool steals; /* the next nudge is taken by one that doesn't wait */
 } world = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 static struct gate_conn *look_at_world(void *arg, bool may_wait, bool *out_more)
@@ -84,7 +85,8 @@ static void nudge_world(void *arg)
     (void)arg;
     pthread_mutex_lock(&world.lock);
     world.nudges++;
-    world.nudged = 1;
+    world.nudged = !world.steals;
+    world.steals = false;
     pthread_cond_signal(&world.changed);
     pthread_mutex_unlock(&world.lock);
 }
@@ -118,7 +120,7 @@ static int start_looking_with(int stall_ms)
     sem_init(&places, 0, 0);
     world.news = NULL;
     world.nudged = world.nudges = world.waiting = world.glances = 0;
-    world.more = false;
+    world.more = world.steals = false;
     atomic_store(&calls, 0);
     return crew_start(&crew, &opts, &err);
 }
@@ -759,6 +761,22 @@ static void crew__what_is_seen_by_one_too_many_is_not_forgotten(void **state)
     puppets_end(puppets, USUAL + 1);
 }
 
+/* Symptom: who looked without waiting took the nudge that ends the waiting of another, and kept it. */
+static void crew__nudge_at_the_end_is_given_on(void **state)
+{
+    struct puppet puppets[USUAL];
+
+    (void)state;
+    start_lookers(puppets);
+    atomic_store(&is_over, true);
+    world.steals = true;
+    crew_close(&crew);
+    assert_int_equal(count_waiting(), USUAL);
+    crew_nudge_again(&crew);
+    wait_for_lookers(0);
+    puppets_end(puppets, USUAL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -781,6 +799,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(crew__somebody_always_looks, start_looking, stop),
         cmocka_unit_test_setup_teardown(crew__what_is_seen_by_one_too_many_is_not_forgotten,
                                         start_looking_impatient, stop),
+        cmocka_unit_test_setup_teardown(crew__nudge_at_the_end_is_given_on, start_looking, stop),
         cmocka_unit_test_setup_teardown(crew__stall_brings_more, start_impatient, stop),
         cmocka_unit_test_setup_teardown(crew__others_run_while_some_are_stuck, start_impatient,
                                         stop),

@@ -323,6 +323,48 @@ static void gate__client_may_speak_while_it_is_served(void **state)
     wire_stop(&wire);
 }
 
+/* More than is read in one look: who is put off is read in another. */
+static void gate__large_bodies_at_once_are_all_read(void **state)
+{
+    enum { COUNT = 40, BODY = 60 * 1000 };
+    static char body[BODY];
+    struct http_server_opts opts = wire_opts();
+    char head[128];
+    int busy[2], fds[COUNT];
+    int len;
+
+    (void)state;
+    opts.threads = 2;
+    opts.max_body_bytes = BODY;
+    opts.body_budget_bytes = (size_t)COUNT * BODY;
+    wire_start(&wire, opts);
+    for (int i = 0; i < 2; i++) { /* so that all of them wait */
+        busy[i] = wire_connect(&wire);
+        wire_send(busy[i], "GET /block HTTP/1.1\r\nHost: x\r\n\r\n");
+        sem_wait(&wire.entered);
+    }
+    len = snprintf(head, sizeof(head),
+                   "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", BODY);
+    for (int i = 0; i < COUNT; i++) {
+        memset(body, 'a' + i % 26, sizeof(body));
+        fds[i] = wire_connect(&wire);
+        assert_true(wire_send_bytes(fds[i], head, (size_t)len));
+        assert_true(wire_send_bytes(fds[i], body, sizeof(body)));
+    }
+    for (int i = 0; i < 2; i++)
+        sem_post(&wire.release);
+    for (int i = 0; i < COUNT; i++) {
+        expect_answer(fds[i], 200);
+        assert_int_equal(answer.body_len, BODY);
+        memset(body, 'a' + i % 26, sizeof(body));
+        assert_memory_equal(answer.body, body, sizeof(body));
+        close(fds[i]);
+    }
+    for (int i = 0; i < 2; i++)
+        close(busy[i]);
+    wire_stop(&wire);
+}
+
 /* --- room ------------------------------------------------------------------------------------- */
 
 static void gate__longest_idle_makes_room(void **state)
@@ -527,6 +569,7 @@ int main(void)
         cmocka_unit_test(gate__idle_connections_are_closed),
         cmocka_unit_test(gate__time_is_kept_while_all_workers_are_busy),
         cmocka_unit_test(gate__client_may_speak_while_it_is_served),
+        cmocka_unit_test(gate__large_bodies_at_once_are_all_read),
         cmocka_unit_test(gate__longest_idle_makes_room),
         cmocka_unit_test(gate__served_connections_are_never_closed_for_room),
         cmocka_unit_test(gate__bodies_have_a_budget),
