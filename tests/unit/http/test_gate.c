@@ -12,6 +12,16 @@ static void expect_answer(int fd, int status)
     assert_int_equal(answer.status, status);
 }
 
+/* As many workers as that are with long calls, until wire.release is posted for each. */
+static void keep_busy(int *fds, int count)
+{
+    for (int i = 0; i < count; i++) {
+        fds[i] = wire_connect(&wire);
+        wire_send(fds[i], "GET /block HTTP/1.1\r\nHost: x\r\n\r\n");
+        sem_wait(&wire.entered);
+    }
+}
+
 static int64_t ms_since(int64_t start_ms)
 {
     return clock_mono_ms() - start_ms;
@@ -108,11 +118,7 @@ static void gate__long_calls_leave_the_others_their_pace(void **state)
     (void)state;
     opts.threads = count + 8;
     wire_start(&wire, opts);
-    for (int i = 0; i < count; i++) {
-        blocked[i] = wire_connect(&wire);
-        wire_send(blocked[i], "GET /block HTTP/1.1\r\nHost: x\r\n\r\n");
-        sem_wait(&wire.entered);
-    }
+    keep_busy(blocked, count);
     start_ms = clock_mono_ms();
     for (int i = 0; i < BUSY; i++) {
         fds[i] = (struct pollfd){.fd = wire_connect(&wire), .events = POLLIN};
@@ -269,11 +275,7 @@ static void gate__time_is_kept_while_all_workers_are_busy(void **state)
     opts.idle_timeout_ms = 400;
     opts.threads = 2;
     wire_start(&wire, opts);
-    for (int i = 0; i < 2; i++) {
-        busy[i] = wire_connect(&wire);
-        wire_send(busy[i], "GET /block HTTP/1.1\r\nHost: x\r\n\r\n");
-        sem_wait(&wire.entered);
-    }
+    keep_busy(busy, 2);
     idle = wire_connect(&wire);
     slow = wire_connect(&wire);
     wire_send(slow, "GET / HTTP/1.1\r\nHo");
@@ -338,11 +340,7 @@ static void gate__large_bodies_at_once_are_all_read(void **state)
     opts.max_body_bytes = BODY;
     opts.body_budget_bytes = (size_t)COUNT * BODY;
     wire_start(&wire, opts);
-    for (int i = 0; i < 2; i++) { /* so that all of them wait */
-        busy[i] = wire_connect(&wire);
-        wire_send(busy[i], "GET /block HTTP/1.1\r\nHost: x\r\n\r\n");
-        sem_wait(&wire.entered);
-    }
+    keep_busy(busy, 2); /* so that all of them wait */
     len = snprintf(head, sizeof(head),
                    "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", BODY);
     for (int i = 0; i < COUNT; i++) {
@@ -402,11 +400,7 @@ static void gate__served_connections_are_never_closed_for_room(void **state)
     (void)state;
     opts.max_connections = 3;
     wire_start(&wire, opts);
-    for (int i = 0; i < 3; i++) {
-        fds[i] = wire_connect(&wire);
-        wire_send(fds[i], "GET /block HTTP/1.1\r\nHost: x\r\n\r\n");
-        sem_wait(&wire.entered);
-    }
+    keep_busy(fds, 3);
     for (int i = 3; i < 6; i++) {
         fds[i] = wire_connect(&wire);
         wire_send(fds[i], WIRE_GET);
