@@ -545,8 +545,9 @@ static void resume_accepting(struct gate *g, int64_t now)
 
     if (g->accepting || g->listen_fd < 0 || now < g->accept_pause_ends_ms)
         return;
-    if (epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, g->listen_fd, &event) == 0)
-        g->accepting = true;
+    g->accepting = epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, g->listen_fd, &event) == 0;
+    if (!g->accepting) /* or the gate's thread would try without end */
+        g->accept_pause_ends_ms = now + ACCEPT_PAUSE_MS;
 }
 
 /* A client of a dual-stack socket is shown by the address it knows itself by. */
