@@ -82,6 +82,14 @@ static int reload(void *arg, struct buf *report, struct err *err)
 
 /* ------------------------------------------------------------------------- start */
 
+/* HTTP worker: nobody asks for anything, so other programs may have the whole log (the routes' readers keep
+ * their locks on it). */
+static void on_idle(void *arg)
+{
+    (void)arg;
+    db_end_kept_locks();
+}
+
 /* Writer thread: the disk can't be trusted any more. main stops the rest. */
 static void on_fatal(void *arg, const struct err *err)
 {
@@ -295,6 +303,7 @@ static int start_http(struct server *server, struct err *err)
         .urgent_path = config->action_path,
         .handle = endpoints_handle,
         .refusing = endpoints_refusing,
+        .idle = on_idle,
         .arg = &server->endpoints,
     };
     int rc;

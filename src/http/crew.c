@@ -171,6 +171,13 @@ bool crew_has_waiting(const struct crew *crew)
 
 /* -------------------------------------------------------------------------------------- a worker */
 
+/* Without the lock. */
+static void tell_idle(struct crew *crew)
+{
+    if (crew->opts.idle)
+        crew->opts.idle(crew->opts.arg);
+}
+
 /* Called and left with the lock held, by one that doesn't count as running any more, and does afterwards. */
 static void park(struct crew *crew)
 {
@@ -179,6 +186,7 @@ static void park(struct crew *crew)
     sem_init(&self.wake, 0, 0);
     crew->parked = &self;
     pthread_mutex_unlock(&crew->lock);
+    tell_idle(crew);
     while (sem_wait(&self.wake) < 0)
         ; /* a signal */
     pthread_mutex_lock(&crew->lock);
@@ -209,6 +217,7 @@ static void look(struct crew *crew)
 
     crew->looking++;
     pthread_mutex_unlock(&crew->lock);
+    tell_idle(crew);
     found = crew->opts.look(crew->opts.arg, true, &more);
     pthread_mutex_lock(&crew->lock);
     crew->looking--;
@@ -320,6 +329,7 @@ void crew_go(struct crew *crew)
     if (!has_work(crew) && may_look(crew))
         bring_one(crew);
     pthread_mutex_unlock(&crew->lock);
+    tell_idle(crew);
 }
 
 void crew_wait_begin(struct crew *crew)

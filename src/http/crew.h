@@ -30,7 +30,8 @@
  * Answers go before requests: whoever gets one makes room.
  *
  * Threads    crew_start, _open, _close, _stop: main. crew_add_*, _nudge_again, _has_waiting: any. The
- *            others: a worker, of this crew alone. opts.call and .nudge: any of these; .look: a worker.
+ *            others: a worker, of this crew alone. opts.call and .nudge: any of these; .look and .idle:
+ *            a worker, without a lock.
  * Ownership  a connection or an answer belongs to the crew from add, or look, until a worker has it.
  * Limits     all connections have room. `call` is called at most `most` times more often than
  *            crew_come.
@@ -56,6 +57,8 @@ struct crew_opts {
     /* Both NULL: nobody looks. As gate_look and gate_nudge (gate.h); is_urgent is set. */
     struct gate_conn *(*look)(void *arg, bool may_wait, bool *out_more);
     void (*nudge)(void *arg);
+    void (*idle)(
+        void *arg); /* a worker has nothing to do, and is about to wait; NULL: nobody minds */
     void *arg;
 };
 

@@ -2,8 +2,9 @@
 #include "store/db_state.h"
 
 #include "base/clock.h"
+#include "store/layer.h"
+#include "store/lease.h"
 #include "store/memory.h"
-#include "store/wipe.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -212,7 +213,7 @@ static void set_up_library(void)
     memory_install();
     sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     sqlite3_config(SQLITE_CONFIG_URI, 0);
-    library_is_ready = wipe_vfs_register();
+    library_is_ready = layer_register();
 }
 
 /*
@@ -527,8 +528,7 @@ static int new_connection(struct db **out, const char *path, enum db_mode mode, 
     db->wal_pages = 1;
     db->wal_due_pages = WAL_DUE_PAGES;
     flags |= mode == DB_READER ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
-    if (sqlite3_open_v2(path, &db->handle, flags, mode == DB_READER ? NULL : wipe_vfs_name()) !=
-        SQLITE_OK) {
+    if (sqlite3_open_v2(path, &db->handle, flags, layer_name()) != SQLITE_OK) {
         const char *why = db->handle ? sqlite3_errmsg(db->handle) : "out of memory";
         int number = db->handle ? sqlite3_system_errno(db->handle) : 0;
 
@@ -688,6 +688,16 @@ bool db_has_broken_references(const struct db *db)
 void db_hold_transaction(struct db *db, bool held)
 {
     db->held = held;
+}
+
+void db_keep_locks(struct db *db)
+{
+    layer_keep_locks(db->handle);
+}
+
+void db_end_kept_locks(void)
+{
+    lease_end_all();
 }
 
 int db_trouble(const struct db *db)

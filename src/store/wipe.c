@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "store/wipe.h"
 
-#include "store/gather.h"
-
-#include <sqlite3.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -20,18 +17,6 @@ enum {
     TABLE_LEAF = 13,
 };
 
-/* Behind the bytes of the real layer's file, which otherwise stays itself: only its write is ours, and
- * that its WAL (gather.h) is told of locks. */
-struct wiped {
-    const sqlite3_io_methods *real;
-    sqlite3_io_methods own;
-    sqlite3_file *wal; /* NULL while there is none */
-};
-
-static sqlite3_vfs wipe_vfs;
-static sqlite3_vfs *real_vfs;
-static size_t real_size;
-
 static uint32_t u16(const unsigned char *at)
 {
     return (uint32_t)at[0] << 8 | at[1];
@@ -40,11 +25,6 @@ static uint32_t u16(const unsigned char *at)
 static uint32_t u32(const unsigned char *at)
 {
     return u16(at) << 16 | u16(at + 2);
-}
-
-static struct wiped *wiped_of(sqlite3_file *file)
-{
-    return (struct wiped *)((char *)file + real_size);
 }
 
 bool wipe_find_gap(const unsigned char *page, size_t size, size_t header, size_t *out_from,
@@ -78,13 +58,14 @@ bool wipe_find_gap(const unsigned char *page, size_t size, size_t header, size_t
  * another process may have changed the file. A checkpoint writes page 1 first, so what the file
  * says there holds for the pages that follow.
  */
-static bool is_plain_file(sqlite3_file *file, const unsigned char *page, sqlite3_int64 at)
+static bool is_plain_file(const sqlite3_io_methods *real, sqlite3_file *file,
+                          const unsigned char *page, sqlite3_int64 at)
 {
     unsigned char header[FILE_HEADER];
 
     if (at == 0)
         memcpy(header, page, sizeof(header));
-    else if (wiped_of(file)->real->xRead(file, header, sizeof(header), 0) != SQLITE_OK)
+    else if (real->xRead(file, header, sizeof(header), 0) != SQLITE_OK)
         return false;
     return u32(header + AT_LARGEST_ROOT) == 0 && u32(header + AT_PAGE_COUNT) <= WIPE_PAGES_MAX;
 }
@@ -99,7 +80,8 @@ static bool is_clear(const unsigned char *bytes, size_t len)
     return len == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0);
 }
 
-static int wipe_write(sqlite3_file *file, const void *bytes, int len, sqlite3_int64 at)
+int wipe_write(const sqlite3_io_methods *real, sqlite3_file *file, const void *bytes, int len,
+               sqlite3_int64 at)
 {
     unsigned char copy[PAGE_MAX];
     const unsigned char *page = bytes;
@@ -107,67 +89,10 @@ static int wipe_write(sqlite3_file *file, const void *bytes, int len, sqlite3_in
 
     if (is_page(len, at) &&
         wipe_find_gap(page, (size_t)len, at == 0 ? FILE_HEADER : 0, &from, &to) &&
-        !is_clear(page + from, to - from) && is_plain_file(file, page, at)) {
+        !is_clear(page + from, to - from) && is_plain_file(real, file, page, at)) {
         memcpy(copy, page, (size_t)len);
         memset(copy + from, 0, to - from);
         bytes = copy;
     }
-    return wiped_of(file)->real->xWrite(file, bytes, len, at);
-}
-
-static int wipe_shm_lock(sqlite3_file *file, int first, int count, int flags)
-{
-    struct wiped *w = wiped_of(file);
-
-    if (flags & SQLITE_SHM_UNLOCK)
-        gather_settle(w->wal);
-    return w->real->xShmLock(file, first, count, flags);
-}
-
-static void wrap_database(sqlite3_file *file)
-{
-    struct wiped *w = wiped_of(file);
-
-    *w = (struct wiped){.real = file->pMethods, .own = *file->pMethods};
-    w->own.xWrite = wipe_write;
-    w->own.xShmLock = wipe_shm_lock;
-    file->pMethods = &w->own;
-}
-
-static int wipe_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags,
-                     int *out_flags)
-{
-    int rc;
-
-    (void)vfs;
-    rc = real_vfs->xOpen(real_vfs, name, file, flags, out_flags);
-    if (rc != SQLITE_OK)
-        return rc;
-    if (flags & SQLITE_OPEN_MAIN_DB)
-        wrap_database(file);
-    if (flags & SQLITE_OPEN_WAL)
-        gather_file(file, &wiped_of(sqlite3_database_file_object(name))->wal);
-    return SQLITE_OK;
-}
-
-bool wipe_vfs_register(void)
-{
-    real_vfs = sqlite3_vfs_find(NULL);
-    if (!real_vfs)
-        return false;
-    real_size = ((size_t)real_vfs->szOsFile + 15) / 16 * 16;
-    gather_set_up(real_size);
-    wipe_vfs = *real_vfs;
-    wipe_vfs.pNext = NULL;
-    wipe_vfs.zName = "wipe";
-    wipe_vfs.szOsFile =
-        (int)(real_size + (sizeof(struct wiped) > sizeof(struct gather) ? sizeof(struct wiped)
-                                                                        : sizeof(struct gather)));
-    wipe_vfs.xOpen = wipe_open;
-    return sqlite3_vfs_register(&wipe_vfs, 0) == SQLITE_OK;
-}
-
-const char *wipe_vfs_name(void)
-{
-    return wipe_vfs.zName;
+    return real->xWrite(file, bytes, len, at);
 }

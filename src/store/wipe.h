@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * wipe - SQLite's file layer, for a database file that holds nothing but what is in the database.
+ * wipe - a database file that holds nothing but what is in the database.
  *
  * secure_delete overwrites what is deleted, but not the copies that SQLite itself leaves behind: to
  * balance a B-tree it builds pages anew and doesn't clear the room between a page's cell pointers
  * and its cells, where the cells were before. So of some hundred erased rows one is still in the
- * file (3.40.1, measured). This layer clears that room in every page on its way into the file; the
+ * file (3.40.1, measured). Here that room is cleared in every page on its way into the file; the
  * WAL, whose frames are checksummed, is left alone and must be emptied (db_scrub_wal).
  *
  * The room belongs to nobody (https://www.sqlite.org/fileformat2.html, 1.6, "unallocated space"),
@@ -14,21 +14,20 @@
  * maps could be taken for B-trees), nor in one of more than WIPE_PAGES_MAX pages (so could its
  * overflow pages: they begin with a page number). Ours have neither.
  *
- * Threads    wipe_vfs_register: once, before any other. The rest: any.
+ * Threads    any.
  */
 #ifndef STORE_WIPE_H
 #define STORE_WIPE_H
 
+#include <sqlite3.h>
 #include <stdbool.h>
 #include <stddef.h>
 
 enum { WIPE_PAGES_MAX = (1 << 25) - 1 }; /* 128 GiB of pages of 4 KiB */
 
-/* On top of SQLite's default layer. False when memory ran out. */
-bool wipe_vfs_register(void);
-
-/* The name to open a database with. */
-const char *wipe_vfs_name(void);
+/* sqlite3_io_methods.xWrite of a database's file, whose methods are real: a page without its gap. */
+int wipe_write(const sqlite3_io_methods *real, sqlite3_file *file, const void *bytes, int len,
+               sqlite3_int64 at);
 
 /* Where the unused room of a B-tree page is, [*out_from, *out_to), header bytes behind its start
  * (100 in page 1, else 0). False when it is none, or damaged. */

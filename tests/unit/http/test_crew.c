@@ -16,7 +16,8 @@ enum { USUAL = 2, MOST = 5, STALL_MS = 5, NEVER_MS = 3600 * 1000 };
 
 static struct crew crew;
 static atomic_int calls;
-static sem_t places; /* of workers that were called, and haven't come */
+static atomic_int idles; /* how often one said that it has nothing to do */
+static sem_t places;     /* of workers that were called, and haven't come */
 static struct gate_conn conns[8];
 
 static void count_call(void *arg)
@@ -26,14 +27,22 @@ static void count_call(void *arg)
     sem_post(&places);
 }
 
+static void count_idle(void *arg)
+{
+    (void)arg;
+    crew_is_quiet(&crew); /* it may be asked: the lock isn't held */
+    atomic_fetch_add(&idles, 1);
+}
+
 static int start_with(int stall_ms)
 {
     const struct crew_opts opts = {
-        .usual = USUAL, .most = MOST, .stall_ms = stall_ms, .call = count_call};
+        .usual = USUAL, .most = MOST, .stall_ms = stall_ms, .call = count_call, .idle = count_idle};
     struct err err;
 
     memset(&crew, 0, sizeof(crew));
     atomic_store(&calls, 0);
+    atomic_store(&idles, 0);
     return crew_start(&crew, &opts, &err);
 }
 
@@ -112,6 +121,7 @@ static int start_looking_with(int stall_ms)
         .call = count_call,
         .look = look_at_world,
         .nudge = nudge_world,
+        .idle = count_idle,
     };
     struct err err;
 
@@ -122,6 +132,7 @@ static int start_looking_with(int stall_ms)
     world.nudged = world.nudges = world.waiting = world.glances = 0;
     world.more = world.steals = false;
     atomic_store(&calls, 0);
+    atomic_store(&idles, 0);
     return crew_start(&crew, &opts, &err);
 }
 
@@ -165,15 +176,20 @@ static void add(int count)
         crew_add_request(&crew, &conns[i]);
 }
 
-/* What the pacer does takes its time. */
-static void wait_for_calls(int count)
+static void wait_for_count(atomic_int *counter, int count)
 {
     const struct timespec moment = {.tv_nsec = 1000000};
     int64_t limit_ms = clock_mono_ms() + 10000;
 
-    while (atomic_load(&calls) < count && clock_mono_ms() < limit_ms)
+    while (atomic_load(counter) < count && clock_mono_ms() < limit_ms)
         nanosleep(&moment, NULL);
-    assert_true(atomic_load(&calls) >= count);
+    assert_true(atomic_load(counter) >= count);
+}
+
+/* What the pacer does takes its time. */
+static void wait_for_calls(int count)
+{
+    wait_for_count(&calls, count);
 }
 
 static void crew__calls_no_more_than_the_usual_number(void **state)
@@ -634,6 +650,45 @@ static void crew__what_comes_alone_wakes_nobody_else(void **state)
     puppets_end(puppets, USUAL);
 }
 
+/* Before it looks, before it is parked, and when it goes. */
+static void crew__who_has_nothing_to_do_says_so(void **state)
+{
+    struct puppet puppets[USUAL + 1], *busy, *other;
+
+    (void)state;
+    start_lookers(puppets);
+    puppet_start(&puppets[USUAL]);
+    assert_int_equal(atomic_load(&idles), USUAL);
+    bring(&conns[0], 1);
+    busy = wait_for_one(puppets, USUAL + 1);
+    assert_int_equal(atomic_load(&idles), USUAL);
+    sem_post(&busy->may_go_on);
+    wait_for_lookers(USUAL);
+    assert_int_equal(atomic_load(&idles), USUAL + 1);
+
+    bring(&conns[1], 2);
+    busy = wait_for_one(puppets, USUAL + 1);
+    other = wait_for_one(puppets, USUAL + 1);
+    busy->waits = true;
+    sem_post(&busy->may_go_on); /* and a third comes in its place, to look */
+    assert_ptr_equal(wait_for_one(puppets, USUAL + 1), busy);
+    wait_for_lookers(1);
+    assert_int_equal(atomic_load(&idles), USUAL + 2);
+    sem_post(&other->may_go_on);
+    wait_for_lookers(USUAL);
+    assert_int_equal(atomic_load(&idles), USUAL + 3);
+    sem_post(&busy->may_go_on); /* it is one too many now */
+    wait_for_count(&idles, USUAL + 4);
+    assert_int_equal(count_waiting(), USUAL);
+
+    bring(&conns[3], 1);
+    busy = wait_for_one(puppets, USUAL + 1);
+    busy->goes = true;
+    sem_post(&busy->may_go_on);
+    wait_for_count(&idles, USUAL + 6); /* it goes, and the one that was parked looks */
+    puppets_end(puppets, USUAL + 1);
+}
+
 static void crew__what_is_more_than_one_can_do_is_shared(void **state)
 {
     struct puppet puppets[USUAL], *first, *second;
@@ -790,6 +845,7 @@ int main(void)
                                         stop),
         cmocka_unit_test_setup_teardown(crew__what_comes_alone_wakes_nobody_else, start_looking,
                                         stop),
+        cmocka_unit_test_setup_teardown(crew__who_has_nothing_to_do_says_so, start_looking, stop),
         cmocka_unit_test_setup_teardown(crew__what_is_more_than_one_can_do_is_shared, start_looking,
                                         stop),
         cmocka_unit_test_setup_teardown(crew__answer_is_told_to_one_that_looks, start_looking,

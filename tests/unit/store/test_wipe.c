@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "fault_vfs.h"
+#include "store/layer.h"
 #include "store/writer.h"
 #include "temp_dir.h"
 
@@ -271,7 +272,7 @@ static void wipe__erased_users_are_not_in_the_file(void **state)
         remove_database("plain.db");
         remove_database("wiped.db");
         begin_life(&plain, "plain.db", NULL, "");
-        begin_life(&wiped, "wiped.db", wipe_vfs_name(), "");
+        begin_life(&wiped, "wiped.db", layer_name(), "");
         lead_life(&plain);
         lead_life(&wiped);
         residues_of_sqlite += count_residues(&plain, "plain.db");
@@ -304,7 +305,7 @@ static void wipe__any_page_size_is_served(void **state)
         remove_database("plain.db");
         remove_database("wiped.db");
         begin_life(&plain, "plain.db", NULL, sizes[i].pragma);
-        begin_life(&wiped, "wiped.db", wipe_vfs_name(), sizes[i].pragma);
+        begin_life(&wiped, "wiped.db", layer_name(), sizes[i].pragma);
         lead_life(&plain);
         lead_life(&wiped);
         assert_int_equal(count_residues(&wiped, "wiped.db"), 0);
@@ -330,7 +331,7 @@ static void wipe__auto_vacuum_file_is_left_alone(void **state)
     struct life l = {.random = 1, .users = 200, .largest = 6000};
 
     (void)state;
-    begin_life(&l, "a.db", wipe_vfs_name(),
+    begin_life(&l, "a.db", layer_name(),
                "PRAGMA page_size = 512; PRAGMA auto_vacuum = INCREMENTAL");
     lead_life(&l);
     shrink(&l);
@@ -339,7 +340,7 @@ static void wipe__auto_vacuum_file_is_left_alone(void **state)
 
     /* Also when it becomes one later. */
     l = (struct life){.random = 2, .users = 200, .largest = 6000};
-    begin_life(&l, "b.db", wipe_vfs_name(), "PRAGMA page_size = 512");
+    begin_life(&l, "b.db", layer_name(), "PRAGMA page_size = 512");
     lead_life(&l);
     exec(&l, "PRAGMA auto_vacuum = INCREMENTAL; VACUUM");
     shrink(&l);
