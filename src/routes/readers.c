@@ -160,9 +160,12 @@ static int new_reader(struct reader **out, struct readers *readers, struct err *
     if (!reader)
         return err_set(err, ERR_NOMEM, "no memory for a reader");
     reader->readers = readers;
+    reader->user_thread = pthread_self();
     rc = db_open(&reader->db, readers->db_path, DB_READER, err);
     if (rc == ERR_ABSENT)
         rc = err->code = ERR_IO; /* absent is the script */
+    if (rc == 0)
+        db_keep_locks(reader->db);
     if (rc == 0)
         rc = stmt_new(&reader->begin, reader->db, "BEGIN", err);
     if (rc == 0)
@@ -202,15 +205,30 @@ static void push_idle(struct readers *readers, struct reader *reader)
     readers->idle_count++;
 }
 
+/* The one that the calling thread had last, whose memory is in its processor's cache; or any. */
+static struct reader *pop_idle(struct readers *readers)
+{
+    struct reader **at = &readers->idle, *reader;
+
+    while (*at && !pthread_equal((*at)->user_thread, pthread_self()))
+        at = &(*at)->next;
+    if (!*at)
+        at = &readers->idle;
+    reader = *at;
+    if (reader) {
+        *at = reader->next;
+        readers->idle_count--;
+        reader->user_thread = pthread_self();
+    }
+    return reader;
+}
+
 /* A place, or NULL: make one, it is counted already. False: all are taken, and there may be no more. */
 static bool take_idle(struct readers *readers, size_t limit, struct reader **out)
 {
-    *out = readers->idle;
-    if (*out) {
-        readers->idle = (*out)->next;
-        readers->idle_count--;
+    *out = pop_idle(readers);
+    if (*out)
         return true;
-    }
     if (readers->count >= limit)
         return false;
     readers->count++;

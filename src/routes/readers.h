@@ -36,6 +36,7 @@
 #include "script/script.h"
 #include "store/db.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -65,7 +66,8 @@ struct reader {
     /* the pool's own */
     struct readers *readers;
     struct stmt *begin, *end;
-    uint64_t edition; /* of the script */
+    uint64_t edition;      /* of the script */
+    pthread_t user_thread; /* whoever took it last */
     struct reader *next;
 };
 

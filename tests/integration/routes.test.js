@@ -3,6 +3,7 @@
 // a reload swaps them.
 
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import { after } from 'node:test';
 
 import {
@@ -33,6 +34,22 @@ import { registrationAction, userCreated } from './lib/workos.js';
 const key = newKey();
 const keys = await new KeyServer([key]).listen();
 after(() => keys.close());
+
+// https://www.sqlite.org/walformat.html, 2.3: which bytes are locked. The last one says that the log is in use.
+const FIRST_LOCK = 120;
+const OPEN_LOCK = 8;
+
+/** The locks that a server's process has on its log now, by their numbers. */
+function locksOnLog(server) {
+    const { ino } = fs.statSync(`${server.database}-shm`);
+    const locks = fs.readFileSync('/proc/locks', 'utf8').split('\n').map((line) => line.split(/\s+/));
+
+    return locks
+        .filter(([, , , , pid, file]) => Number(pid) === server.child.pid && file.endsWith(`:${ino}`))
+        .flatMap(([, , , , , , from, to]) =>
+            Array.from({ length: to - from + 1 }, (_, i) => Number(from) + i - FIRST_LOCK),
+        );
+}
 
 async function addUser(server) {
     const event = userCreated();
@@ -418,6 +435,20 @@ describe('what a route costs the others', () => {
         t.diagnostic(`${read.length} GETs and ${events} events in ${Date.now() - begun} ms`);
         assert.equal((await ask(server, '/count')).json().count, events);
         assert.equal(server.row("SELECT count(*) FROM workos_events WHERE status <> 'done'"), 0);
+    });
+
+    test('who has answered leaves no lock on the log, in the way of other programs', async (t) => {
+        const server = await startRoutes(t, NOTES);
+        for (let round = 0; round < load(10, 3); round++) {
+            await inParallel(8, Array(100).fill(), () => ask(server, '/count'));
+            await post(server, '/notes', { key: 'a' });
+            await ask(server, '/count');
+            await until('the log without a lock', () => {
+                const locks = locksOnLog(server);
+                assert.ok(locks.includes(OPEN_LOCK), 'no lock at all is seen'); // it is always there
+                return locks.every((lock) => lock === OPEN_LOCK);
+            });
+        }
     });
 
     test('a server that stops answers what it has begun', async (t) => {

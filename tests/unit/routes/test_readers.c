@@ -92,6 +92,52 @@ static void readers__the_last_one_is_used_again(void **state)
     stop(&s);
 }
 
+struct turn {
+    pthread_barrier_t *both_have_one;
+    struct reader *first, *second;
+};
+
+/* Beside another one; and once more, when both are idle. */
+static void *take_twice(void *arg)
+{
+    struct turn *turn = arg;
+
+    turn->first = take();
+    pthread_barrier_wait(turn->both_have_one);
+    readers_give_back(pool, turn->first);
+    pthread_barrier_wait(turn->both_have_one);
+    turn->second = take();
+    pthread_barrier_wait(turn->both_have_one);
+    readers_give_back(pool, turn->second);
+    return NULL;
+}
+
+static void readers__thread_gets_the_one_it_had(void **state)
+{
+    pthread_barrier_t both;
+    struct turn turns[2];
+    pthread_t threads[2];
+    struct service s;
+    struct err err;
+
+    (void)state;
+    start(&s);
+    pthread_barrier_init(&both, NULL, 2);
+    for (int i = 0; i < 10; i++) {
+        for (int k = 0; k < 2; k++) {
+            turns[k] = (struct turn){.both_have_one = &both};
+            assert_int_equal(thread_start(&threads[k], "taker", take_twice, &turns[k], &err), 0);
+        }
+        for (int k = 0; k < 2; k++)
+            pthread_join(threads[k], NULL);
+        assert_ptr_not_equal(turns[0].first, turns[1].first);
+        assert_ptr_equal(turns[0].second, turns[0].first);
+        assert_ptr_equal(turns[1].second, turns[1].first);
+    }
+    pthread_barrier_destroy(&both);
+    stop(&s);
+}
+
 static void readers__more_are_made_for_who_has_waited(void **state)
 {
     struct reader *taken[READERS_MAX], *reader;
@@ -514,6 +560,7 @@ int main(void)
         IN_TEMP_DIR(readers__without_a_script_there_is_none),
         IN_TEMP_DIR(readers__without_a_database_there_is_none),
         IN_TEMP_DIR(readers__the_last_one_is_used_again),
+        IN_TEMP_DIR(readers__thread_gets_the_one_it_had),
         IN_TEMP_DIR(readers__more_are_made_for_who_has_waited),
         IN_TEMP_DIR(readers__who_waits_gets_what_comes_back),
         IN_TEMP_DIR(readers__who_has_waited_is_not_overtaken),
