@@ -391,18 +391,36 @@ static int put_events(struct stmt *stmt, const struct browse_events *ask, struct
     return rc;
 }
 
+/* The newest event; 0 and 0 when there is none. */
+static int read_last(struct db *db, int64_t *out_seq, int64_t *out_received_ms, struct err *err)
+{
+    struct stmt *stmt = NULL;
+    int rc = stmt_new(
+        &stmt, db, "SELECT _seq, received_at FROM workos_events ORDER BY _seq DESC LIMIT 1", err);
+
+    if (rc == 0)
+        rc = stmt_step(stmt, err);
+    *out_seq = rc > 0 ? stmt_int(stmt, 0) : 0;
+    *out_received_ms = rc > 0 ? stmt_int(stmt, 1) : 0;
+    stmt_free(stmt);
+    return rc < 0 ? rc : 0;
+}
+
 int browse_events(struct db *db, const struct browse_events *ask, struct buf *out, struct err *err)
 {
     const char *sql = events_sql(ask);
     struct stmt *stmt = NULL;
-    int rc = stmt_new(&stmt, db, sql, err);
+    int64_t last_seq, last_received_ms;
+    int rc = read_last(db, &last_seq, &last_received_ms, err); /* first: the page may know more */
 
+    if (rc == 0)
+        rc = stmt_new(&stmt, db, sql, err);
     if (rc < 0)
         return rc;
     if (sql != of_all)
         stmt_bind_str(stmt, 1, sql == of_user ? ask->user_id : ask->status);
     stmt_bind_int(stmt, 2, ask->after ? ask->after : INT64_MAX);
-    buf_puts(out, "{\"events\":[");
+    buf_printf(out, "{\"last_seq\":%" PRId64 ",\"events\":[", last_seq);
     rc = put_events(stmt, ask, out, err);
     stmt_free(stmt);
     return rc;
@@ -440,17 +458,13 @@ static int put_count(struct stmt *stmt, const char *status, struct buf *out, str
 
 static int put_last(struct db *db, struct buf *out, struct err *err)
 {
-    struct stmt *stmt = NULL;
-    int rc = stmt_new(
-        &stmt, db, "SELECT _seq, received_at FROM workos_events ORDER BY _seq DESC LIMIT 1", err);
+    int64_t seq, received_ms;
+    int rc = read_last(db, &seq, &received_ms, err);
 
     if (rc == 0)
-        rc = stmt_step(stmt, err);
-    if (rc >= 0)
-        buf_printf(out, "\"last_seq\":%" PRId64 ",\"last_received_at\":%" PRId64 "}",
-                   rc ? stmt_int(stmt, 0) : 0, rc ? stmt_int(stmt, 1) : 0);
-    stmt_free(stmt);
-    return rc < 0 ? rc : 0;
+        buf_printf(out, "\"last_seq\":%" PRId64 ",\"last_received_at\":%" PRId64 "}", seq,
+                   received_ms);
+    return rc;
 }
 
 int browse_counts(struct db *db, struct buf *out, struct err *err)

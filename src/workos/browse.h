@@ -49,7 +49,8 @@ int browse_users(struct db *db, const struct browse_users *ask, struct buf *out,
  * deleted_at (ms) when there is no tombstone. */
 int browse_user(struct db *db, const char *id, struct buf *out, struct err *err) MUST_CHECK;
 
-/* {"events":[…],"next":…}, the newest first. */
+/* {"last_seq":…,"events":[…],"next":…}, the newest first. The page is of all events after `next` (of all,
+ * where that is null), up to where it begins; the first one, of all that were there up to last_seq (0: none). */
 struct browse_events {
     const char *status; /* NULL: any, here and below */
     const char *type;   /* "user.*" is every type that begins with "user." */

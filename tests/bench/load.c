@@ -484,6 +484,8 @@ static bool receive(struct worker *worker, struct connection *c)
 {
     ssize_t n = read(c->fd, c->in + c->in_len, ANSWER_MAX - 1 - c->in_len);
 
+    if (n < 0 && errno == ECONNREFUSED)
+        die("is there no server (any more)?"); /* it would be refused without end */
     if (n < 0)
         return errno == EAGAIN || errno == EINTR;
     if (n == 0)

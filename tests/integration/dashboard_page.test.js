@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import path from 'node:path';
 
 import { sharedBrowser } from './lib/browser.js';
+import { fillDatabase } from './lib/database.js';
 import { atEnd, describe, patience, test, until } from './lib/harness.js';
 import { newFolder, runCommand, startServer, writeFile } from './lib/server.js';
 import {
@@ -388,6 +389,27 @@ describe('the dashboard in a browser', () => {
             await page.getByRole('searchbox').evaluate((box) => document.activeElement === box),
             true,
         );
+    });
+
+    // Symptom: what was found far back was gone with the next refresh.
+    test('what is found far back stays', async (t) => {
+        const server = await startServer(t, { handlers: BROKEN });
+        await server.deliver(userCreated());
+        await server.stop();
+        fillDatabase(server.database, 45); // more events than a page looks through
+        await server.start();
+        const page = await open(t, server, { hash: '#/events?type=user.created' });
+        await page.getByText('None among the latest events.').waitFor();
+        await page.getByRole('button', { name: 'Look further back' }).click();
+        await until('the first', async () => (await events(page).count()) === 1);
+        for (let count = 2; count < 4; count++) {
+            const answer = page.waitForResponse((response) => response.url().includes('/api/events'));
+            await answer; // one refresh without, and one with something new
+            assert.equal(await events(page).count(), count - 1);
+            await server.deliver(userCreated());
+            await until('one more', async () => (await events(page).count()) === count);
+        }
+        assert.equal(await page.getByRole('button', { name: 'Show more' }).count(), 0);
     });
 
     test('charts show what is known, and say what is not', async (t) => {

@@ -90,7 +90,8 @@ export function eventList({ status, type, user }, { nothing, withRetry = false }
     const note = el('div');
     const node = el('div', null, note, list, foot);
     let events = []; // the newest first
-    let next = null; // behind the last one
+    let next = null; // where the list ends, or null: it has all of them
+    let last = 0; // up to where it is complete
 
     const ask = (after) => get(`/api/events${query({ status, type, user, after })}`);
 
@@ -116,29 +117,30 @@ export function eventList({ status, type, user }, { nothing, withRetry = false }
         );
     }
 
-    /** What the top page covers is as it says; what lies behind stays, unless there would be a gap. */
+    /** What the top page is of is as it says; what lies behind stays, unless there would be a gap. */
     function merge(page) {
-        const from = page.next === null ? 0 : (page.events.at(-1)?.seq ?? page.next);
-        const behind = events.filter(({ seq }) => seq < from);
-        const touches = events.some(({ seq }) => seq >= from) || events.length === 0;
-        if (page.next === null || behind.length === 0 || !touches) {
+        const from = page.next ?? 0;
+        const hasGap = from > last + 1;
+        if (hasGap || from <= (next ?? 0)) {
             events = page.events;
             next = page.next;
         } else {
-            events = [...page.events, ...behind];
+            events = [...page.events, ...events.filter(({ seq }) => seq < from)];
         }
+        last = page.last_seq;
     }
 
     async function refresh() {
-        const page = await ask();
-        if (!(events.length === 0 && page.events.length === 0 && next !== null)) merge(page);
+        merge(await ask());
         show();
     }
 
     async function lookFurther() {
         try {
             for (let pages = 0; pages < 10 && next !== null; pages++) {
-                const page = await ask(next);
+                const after = next;
+                const page = await ask(after);
+                if (next !== after) break; // the list was begun anew meanwhile
                 events = [...events, ...page.events];
                 next = page.next;
                 if (page.events.length > 0) break;

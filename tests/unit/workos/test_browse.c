@@ -472,6 +472,7 @@ static void browse__nothing_is_looked_through(void **state)
 
     /* Without an index as many as BROWSE_LOOKS, and the next page goes on there. */
     assert_string_equal(EVENTS(db, .type = "rare"), "|more");
+    assert_string_equal(buf_text(&answer), "{\"last_seq\":60000,\"events\":[],\"next\":55001}");
     assert_string_equal(EVENTS(db, .type = "rare", .after = 55001), "|more");
     assert_string_equal(EVENTS(db, .type = "rare", .after = 5000), "event_000007");
     assert_true(thousands() < 500);
