@@ -82,9 +82,9 @@ static int reload(void *arg, struct buf *report, struct err *err)
 
 /* ------------------------------------------------------------------------- start */
 
-/* HTTP worker: nobody asks for anything, so other programs may have the whole log (the routes' readers keep
- * their locks on it). */
-static void on_idle(void *arg)
+/* HTTP worker. Routes' readers keep their locks on the log while one request comes after the other, and no
+ * longer: other programs wait for them. */
+static void on_waits(void *arg)
 {
     (void)arg;
     db_end_kept_locks();
@@ -303,7 +303,7 @@ static int start_http(struct server *server, struct err *err)
         .urgent_path = config->action_path,
         .handle = endpoints_handle,
         .refusing = endpoints_refusing,
-        .idle = on_idle,
+        .waits = on_waits,
         .arg = &server->endpoints,
     };
     int rc;

@@ -172,10 +172,10 @@ bool crew_has_waiting(const struct crew *crew)
 /* -------------------------------------------------------------------------------------- a worker */
 
 /* Without the lock. */
-static void tell_idle(struct crew *crew)
+static void tell_waits(struct crew *crew)
 {
-    if (crew->opts.idle)
-        crew->opts.idle(crew->opts.arg);
+    if (crew->opts.waits)
+        crew->opts.waits(crew->opts.arg);
 }
 
 /* Called and left with the lock held, by one that doesn't count as running any more, and does afterwards. */
@@ -186,7 +186,7 @@ static void park(struct crew *crew)
     sem_init(&self.wake, 0, 0);
     crew->parked = &self;
     pthread_mutex_unlock(&crew->lock);
-    tell_idle(crew);
+    tell_waits(crew);
     while (sem_wait(&self.wake) < 0)
         ; /* a signal */
     pthread_mutex_lock(&crew->lock);
@@ -217,7 +217,7 @@ static void look(struct crew *crew)
 
     crew->looking++;
     pthread_mutex_unlock(&crew->lock);
-    tell_idle(crew);
+    tell_waits(crew);
     found = crew->opts.look(crew->opts.arg, true, &more);
     pthread_mutex_lock(&crew->lock);
     crew->looking--;
@@ -304,6 +304,8 @@ bool crew_come(struct crew *crew, struct crew_work *out)
     begin_running(crew);
     found = take_and_tell(crew, out) || stay_until_found(crew, out);
     pthread_mutex_unlock(&crew->lock);
+    if (!found)
+        tell_waits(crew);
     return found;
 }
 
@@ -318,6 +320,8 @@ bool crew_next(struct crew *crew, struct crew_work *out)
     found = (count_unstuck(crew) <= crew->opts.usual && take_and_tell(crew, out)) ||
             stay_until_found(crew, out);
     pthread_mutex_unlock(&crew->lock);
+    if (!found)
+        tell_waits(crew);
     return found;
 }
 
@@ -329,7 +333,7 @@ void crew_go(struct crew *crew)
     if (!has_work(crew) && may_look(crew))
         bring_one(crew);
     pthread_mutex_unlock(&crew->lock);
-    tell_idle(crew);
+    tell_waits(crew);
 }
 
 void crew_wait_begin(struct crew *crew)
@@ -340,6 +344,7 @@ void crew_wait_begin(struct crew *crew)
     if (!has_work(crew) && crew->looking == 0 && may_look(crew))
         bring_one(crew);
     pthread_mutex_unlock(&crew->lock);
+    tell_waits(crew);
 }
 
 void crew_wait_end(struct crew *crew)

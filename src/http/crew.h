@@ -30,7 +30,7 @@
  * Answers go before requests: whoever gets one makes room.
  *
  * Threads    crew_start, _open, _close, _stop: main. crew_add_*, _nudge_again, _has_waiting: any. The
- *            others: a worker, of this crew alone. opts.call and .nudge: any of these; .look and .idle:
+ *            others: a worker, of this crew alone. opts.call and .nudge: any of these; .look and .waits:
  *            a worker, without a lock.
  * Ownership  a connection or an answer belongs to the crew from add, or look, until a worker has it.
  * Limits     all connections have room. `call` is called at most `most` times more often than
@@ -57,8 +57,8 @@ struct crew_opts {
     /* Both NULL: nobody looks. As gate_look and gate_nudge (gate.h); is_urgent is set. */
     struct gate_conn *(*look)(void *arg, bool may_wait, bool *out_more);
     void (*nudge)(void *arg);
-    void (*idle)(
-        void *arg); /* a worker has nothing to do, and is about to wait; NULL: nobody minds */
+    /* A worker is about to wait, or to go; NULL: nobody minds. */
+    void (*waits)(void *arg);
     void *arg;
 };
 

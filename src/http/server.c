@@ -580,13 +580,13 @@ static void on_nudge(void *arg)
     gate_nudge(server->gate);
 }
 
-/* crew_opts.idle */
-static void on_idle(void *arg)
+/* crew_opts.waits */
+static void on_waits(void *arg)
 {
     struct http_server *server = arg;
 
-    if (server->opts.idle)
-        server->opts.idle(server->opts.arg);
+    if (server->opts.waits)
+        server->opts.waits(server->opts.arg);
 }
 
 /* crew_opts.call: what goes into civetweb's queue is a place; who comes to stand in it is seen then. */
@@ -879,7 +879,7 @@ static int start_crew(struct http_server *server, struct err *err)
         .call = on_call,
         .look = on_look,
         .nudge = on_nudge,
-        .idle = on_idle,
+        .waits = on_waits,
         .arg = server,
     };
 

@@ -66,10 +66,10 @@ struct http_server_opts {
     http_handle_fn *handle;
     http_handle_fn *refusing; /* may add headers to the answer of a request that handle never sees,
                                  because of its framing; called like handle; NULL: there is none */
-    void (*idle)(
-        void *arg); /* a worker has nothing to do, and is about to wait for requests: called
-                                 often, and to be quick; NULL: there is none */
-    void *arg;      /* of these */
+    /* A worker is about to wait, for requests or within handle (base/thread.h): called often, and to be
+     * quick; NULL: there is none. */
+    void (*waits)(void *arg);
+    void *arg; /* of these */
 };
 
 struct http_server;

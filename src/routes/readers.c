@@ -130,11 +130,13 @@ bool readers_is_outdated(struct readers *readers, const struct reader *reader)
     bool is_outdated;
     int rc = 0;
 
+    thread_wait_begin();
     pthread_mutex_lock(&readers->lock);
     while (readers->installing && rc == 0)
         rc = pthread_cond_clockwait(&readers->swapped, &readers->lock, CLOCK_MONOTONIC, &until);
     is_outdated = reader->edition != readers->editions;
     pthread_mutex_unlock(&readers->lock);
+    thread_wait_end();
     return is_outdated;
 }
 
@@ -304,8 +306,10 @@ static int wait_in_line(struct readers *readers, struct waiter *self, int most_m
             thread_after_ms((waited_ms < READERS_GROW_MS ? READERS_GROW_MS : most_ms) - waited_ms);
         pthread_cond_clockwait(&self->wake, &readers->lock, CLOCK_MONOTONIC, &until);
         *out = self->given;
-        if (*out)
+        if (*out) {
+            (*out)->user_thread = pthread_self();
             return 0;
+        }
         waited_ms = clock_mono_ms() - self->began_ms;
         if (take_idle(readers, waited_ms >= READERS_GROW_MS ? READERS_MAX : readers->usual, out))
             break;
@@ -482,6 +486,7 @@ void readers_pause(struct readers *readers)
     struct timespec until = thread_after_ms(READERS_PAUSE_MS);
     int rc = 0;
 
+    db_end_kept_locks();
     pthread_mutex_lock(&readers->lock);
     atomic_store(&readers->paused_until_ms, clock_mono_ms() + READERS_PAUSE_MS + READERS_MOMENT_MS);
     while (atomic_load(&readers->snapshots) > 0 && rc == 0)

@@ -414,7 +414,7 @@ static int set_up_reader(struct db *db, struct err *err)
 
 /*
  * Whoever makes a copy syncs it as a whole, or throws it away. The last statement writes page 1, which
- * the wipe layer reads before it touches another.
+ * wipe.h reads before it touches another.
  */
 static int set_up_target(struct db *db, struct err *err)
 {

@@ -90,7 +90,7 @@ bool db_has_broken_references(const struct db *db);
 void db_hold_transaction(struct db *db, bool held);
 
 /* A DB_READER that reads again and again: it keeps its lock on the WAL in between (lease.h), until
- * db_end_kept_locks, which is to be called when nobody reads for the moment. */
+ * db_end_kept_locks, which whoever has read calls before he waits for anything. */
 void db_keep_locks(struct db *db);
 void db_end_kept_locks(void); /* of all connections; any thread */
 

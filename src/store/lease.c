@@ -26,6 +26,8 @@ static void end_locks(struct lease *lease, int first, int count)
     }
 }
 
+/* Before the connection asks the real layer for anything: nobody else shall be in there for it meanwhile. And
+ * a reader that takes another lock, since the log has grown, needs the one before no longer. */
 static void end_own(struct lease *lease)
 {
     pthread_mutex_lock(&list_lock);
@@ -33,7 +35,7 @@ static void end_own(struct lease *lease)
     pthread_mutex_unlock(&list_lock);
 }
 
-static void end_others(int first, int count)
+static void end_everybodys(int first, int count)
 {
     pthread_mutex_lock(&list_lock);
     for (struct lease *at = list; at; at = at->next)
@@ -63,8 +65,10 @@ void lease_leave(struct lease *lease)
 
     if (!lease->keeps)
         return;
-    end_own(lease);
     pthread_mutex_lock(&list_lock);
+    end_locks(lease, 0, SQLITE_SHM_NLOCK);
+    for (int i = 0; i < SQLITE_SHM_NLOCK; i++) /* what couldn't be given back goes with the file */
+        atomic_store(&lease->locks[i], FREE);
     while (*at != lease)
         at = &(*at)->next;
     *at = lease->next;
@@ -74,7 +78,7 @@ void lease_leave(struct lease *lease)
 
 void lease_end_all(void)
 {
-    end_others(0, SQLITE_SHM_NLOCK);
+    end_everybodys(0, SQLITE_SHM_NLOCK);
 }
 
 static bool is_kept(struct lease *lease, int lock)
@@ -84,7 +88,6 @@ static bool is_kept(struct lease *lease, int lock)
     return atomic_compare_exchange_strong(&lease->locks[lock], &kept, IN_USE);
 }
 
-/* A reader of a log that has grown takes another lock: the one before it isn't needed any more. */
 static int take_shared(struct lease *lease, int lock)
 {
     int rc;
@@ -106,7 +109,9 @@ int lease_lock(struct lease *lease, int first, int count, int flags)
         atomic_store(&lease->locks[first], KEPT);
         return SQLITE_OK;
     }
+    if (lease->keeps)
+        end_own(lease);
     if (flags == (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE))
-        end_others(first, count);
+        end_everybodys(first, count);
     return lease->real->xShmLock(lease->file, first, count, flags);
 }

@@ -10,20 +10,20 @@
  *            lock                unlock
  *     free --------> in use  <------------->  kept --+-- an exclusive lock is asked for, on any connection
  *       ^                          lock              +-- lease_end_all
- *       |                                            +-- the connection takes another lock, or leaves
+ *       |                                            +-- the connection asks for another, or leaves
  *       +--------------------------------------------+
  *
  * What SQLite sees is what it would see without: a transaction still begins with a look at what was committed
- * last, and in this process a kept lock is never in anybody's way. For other processes it is: to them it
- * looks like a reader. So it must not be kept while nobody reads: lease_end_all, whenever there is nothing
- * to do.
+ * last, and in this process a kept lock ends before it is in anybody's way. For other processes it is: to them
+ * it looks like a reader, and while they wait for it they may hold the lock that our writer waits for. So it
+ * is kept only from one request to the next: lease_end_all, whenever somebody is about to wait for anything.
  *
  * Only the locks of readers are kept, WAL_READ_LOCK(0) to (4): https://www.sqlite.org/walformat.html, 2.3.
  *
  * Threads    lease_end_all: any. The others: those of the connection. A lock that is kept is given back
  *            by whoever ends it.
  * Ownership  the room is the file's, which must outlive it: lease_leave, before it is closed.
- * Errors     those of the real layer. A lock that couldn't be given back is as if it were still kept.
+ * Errors     those of the real layer. A lock that couldn't be given back is kept on, until its file goes.
  */
 #ifndef STORE_LEASE_H
 #define STORE_LEASE_H

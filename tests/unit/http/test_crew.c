@@ -16,8 +16,8 @@ enum { USUAL = 2, MOST = 5, STALL_MS = 5, NEVER_MS = 3600 * 1000 };
 
 static struct crew crew;
 static atomic_int calls;
-static atomic_int idles; /* how often one said that it has nothing to do */
-static sem_t places;     /* of workers that were called, and haven't come */
+static atomic_int waits_told;
+static sem_t places; /* of workers that were called, and haven't come */
 static struct gate_conn conns[8];
 
 static void count_call(void *arg)
@@ -27,22 +27,25 @@ static void count_call(void *arg)
     sem_post(&places);
 }
 
-static void count_idle(void *arg)
+static void count_waits(void *arg)
 {
     (void)arg;
     crew_is_quiet(&crew); /* it may be asked: the lock isn't held */
-    atomic_fetch_add(&idles, 1);
+    atomic_fetch_add(&waits_told, 1);
 }
 
 static int start_with(int stall_ms)
 {
-    const struct crew_opts opts = {
-        .usual = USUAL, .most = MOST, .stall_ms = stall_ms, .call = count_call, .idle = count_idle};
+    const struct crew_opts opts = {.usual = USUAL,
+                                   .most = MOST,
+                                   .stall_ms = stall_ms,
+                                   .call = count_call,
+                                   .waits = count_waits};
     struct err err;
 
     memset(&crew, 0, sizeof(crew));
     atomic_store(&calls, 0);
-    atomic_store(&idles, 0);
+    atomic_store(&waits_told, 0);
     return crew_start(&crew, &opts, &err);
 }
 
@@ -121,7 +124,7 @@ static int start_looking_with(int stall_ms)
         .call = count_call,
         .look = look_at_world,
         .nudge = nudge_world,
-        .idle = count_idle,
+        .waits = count_waits,
     };
     struct err err;
 
@@ -132,7 +135,7 @@ static int start_looking_with(int stall_ms)
     world.nudged = world.nudges = world.waiting = world.glances = 0;
     world.more = world.steals = false;
     atomic_store(&calls, 0);
-    atomic_store(&idles, 0);
+    atomic_store(&waits_told, 0);
     return crew_start(&crew, &opts, &err);
 }
 
@@ -650,21 +653,21 @@ static void crew__what_comes_alone_wakes_nobody_else(void **state)
     puppets_end(puppets, USUAL);
 }
 
-/* Before it looks, before it is parked, and when it goes. */
-static void crew__who_has_nothing_to_do_says_so(void **state)
+/* Before it looks, before it is parked or waits for something else, and when it goes. */
+static void crew__who_is_about_to_wait_says_so(void **state)
 {
     struct puppet puppets[USUAL + 1], *busy, *other;
 
     (void)state;
     start_lookers(puppets);
     puppet_start(&puppets[USUAL]);
-    assert_int_equal(atomic_load(&idles), USUAL);
+    assert_int_equal(atomic_load(&waits_told), USUAL);
     bring(&conns[0], 1);
     busy = wait_for_one(puppets, USUAL + 1);
-    assert_int_equal(atomic_load(&idles), USUAL);
+    assert_int_equal(atomic_load(&waits_told), USUAL);
     sem_post(&busy->may_go_on);
     wait_for_lookers(USUAL);
-    assert_int_equal(atomic_load(&idles), USUAL + 1);
+    assert_int_equal(atomic_load(&waits_told), USUAL + 1);
 
     bring(&conns[1], 2);
     busy = wait_for_one(puppets, USUAL + 1);
@@ -673,20 +676,22 @@ static void crew__who_has_nothing_to_do_says_so(void **state)
     sem_post(&busy->may_go_on); /* and a third comes in its place, to look */
     assert_ptr_equal(wait_for_one(puppets, USUAL + 1), busy);
     wait_for_lookers(1);
-    assert_int_equal(atomic_load(&idles), USUAL + 2);
+    assert_int_equal(atomic_load(&waits_told), USUAL + 3);
     sem_post(&other->may_go_on);
     wait_for_lookers(USUAL);
-    assert_int_equal(atomic_load(&idles), USUAL + 3);
+    assert_int_equal(atomic_load(&waits_told), USUAL + 4);
     sem_post(&busy->may_go_on); /* it is one too many now */
-    wait_for_count(&idles, USUAL + 4);
+    wait_for_count(&waits_told, USUAL + 5);
     assert_int_equal(count_waiting(), USUAL);
 
     bring(&conns[3], 1);
     busy = wait_for_one(puppets, USUAL + 1);
     busy->goes = true;
     sem_post(&busy->may_go_on);
-    wait_for_count(&idles, USUAL + 6); /* it goes, and the one that was parked looks */
+    wait_for_count(&waits_told, USUAL + 7); /* it goes, and the one that was parked looks */
+    wait_for_lookers(USUAL);
     puppets_end(puppets, USUAL + 1);
+    assert_int_equal(atomic_load(&waits_told), USUAL + 9); /* those that were sent away */
 }
 
 static void crew__what_is_more_than_one_can_do_is_shared(void **state)
@@ -845,7 +850,7 @@ int main(void)
                                         stop),
         cmocka_unit_test_setup_teardown(crew__what_comes_alone_wakes_nobody_else, start_looking,
                                         stop),
-        cmocka_unit_test_setup_teardown(crew__who_has_nothing_to_do_says_so, start_looking, stop),
+        cmocka_unit_test_setup_teardown(crew__who_is_about_to_wait_says_so, start_looking, stop),
         cmocka_unit_test_setup_teardown(crew__what_is_more_than_one_can_do_is_shared, start_looking,
                                         stop),
         cmocka_unit_test_setup_teardown(crew__answer_is_told_to_one_that_looks, start_looking,

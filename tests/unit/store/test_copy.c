@@ -222,7 +222,7 @@ static bool file_has(const char *path, const char *text)
 }
 
 /* Between the cells of a page that was balanced there may be what was erased, as long as the page is
- * in the WAL: a copy by pages brings it along, unless it goes through the wipe layer. */
+ * in the WAL: a copy by pages brings it along, unless it goes through our layer. */
 static void copy__has_nothing_that_was_erased(void **state)
 {
     enum { COUNT = 1500 };
