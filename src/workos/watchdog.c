@@ -162,6 +162,15 @@ int watchdog_clear_note(const char *path, struct err *err)
 
 /* ---------------------------------------------------------------------------------- signals */
 
+/* By the writer itself; or sent to the process, as by a supervisor that has waited for it for too long. Not by
+ * another thread's own abort(). */
+static bool concerns_writer(const struct watchdog *watchdog, int signal_number,
+                            const siginfo_t *info)
+{
+    return pthread_equal(pthread_self(), watchdog->writer) ||
+           (signal_number == SIGABRT && info->si_code != SI_TKILL);
+}
+
 /*
  * Leave the note, and let happen what would have happened without us: the old action is put back,
  * and the fault comes again. What was sent (si_code: by kill, or by abort) doesn't by itself.
@@ -176,8 +185,7 @@ static void on_fatal_signal(int signal_number, siginfo_t *info, void *state)
         return;
     for (size_t i = 0; i < ARRAY_LEN(fatal_signals); i++)
         sigaction(fatal_signals[i], &watchdog->old_actions[i], NULL);
-    if (atomic_load(&watchdog->is_running) &&
-        (signal_number == SIGABRT || pthread_equal(pthread_self(), watchdog->writer)))
+    if (atomic_load(&watchdog->is_running) && concerns_writer(watchdog, signal_number, info))
         leave_note(watchdog, watchdog->type, event_id(watchdog),
                    "the process crashed while its function ran");
     if (info->si_code <= 0)

@@ -13,8 +13,8 @@
  * waits for one of them, but it keeps its place, and a snapshot that the WAL must not be emptied behind:
  * it ends the process, too.
  *
- * A crash inside a function (SIGSEGV and the like on the writer's thread, SIGABRT by anybody) leaves
- * the same note. A kill -9 or a power cut leaves none: they say nothing about the event that
+ * A crash inside a function (SIGSEGV and the like on the writer's thread, SIGABRT there or from another
+ * process) leaves the same note. A kill -9 or a power cut leaves none: they say nothing about the event that
  * happened to run.
  *
  *     enter --> [ function ] --> leave

@@ -374,13 +374,29 @@ static void *crash_elsewhere(void *arg)
     return NULL;
 }
 
-static void crash_of_another_thread(struct watchdog *watchdog)
+static void *abort_elsewhere(void *arg)
+{
+    (void)arg;
+    abort();
+}
+
+static void run_beside_event(struct watchdog *watchdog, void *(*run)(void *arg))
 {
     pthread_t thread;
 
     watchdog_enter(watchdog, WATCHDOG_EVENT, "user.created", "event_1");
-    if (pthread_create(&thread, NULL, crash_elsewhere, NULL) == 0)
+    if (pthread_create(&thread, NULL, run, NULL) == 0)
         pthread_join(thread, NULL);
+}
+
+static void crash_of_another_thread(struct watchdog *watchdog)
+{
+    run_beside_event(watchdog, crash_elsewhere);
+}
+
+static void abort_of_another_thread(struct watchdog *watchdog)
+{
+    run_beside_event(watchdog, abort_elsewhere);
 }
 
 static void abort_behind_event(struct watchdog *watchdog)
@@ -422,6 +438,8 @@ static void watchdog__what_is_no_functions_fault_accuses_none(void **state)
 {
     (void)state;
     assert_ended_by(run_child(&patient, crash_of_another_thread), SIGSEGV);
+    assert_false(read_note().found);
+    assert_ended_by(run_child(&patient, abort_of_another_thread), SIGABRT);
     assert_false(read_note().found);
     assert_ended_by(run_child(&patient, abort_behind_event), SIGABRT);
     assert_false(read_note().found);
