@@ -7,11 +7,12 @@
  *
  *     readers_take --> readers_begin  [ function ]  readers_end --> readers_give_back
  *
- * There are as many places as processors, made when they are first needed. Only when somebody has
- * waited READERS_GROW_MS, since functions are slow, more are made, up to max; those beyond the usual
- * number go when nobody waits for them. Who comes may go before those who wait, who must wake up first;
- * but not before one who has waited READERS_FAIR_MS. While READERS_CROWD wait, whoever else comes waits
- * only READERS_CROWDED_WAIT_MS: the threads that wait are those that all requests come in with.
+ * There are as many places as processors, made when they are first needed; a thread gets the one it had
+ * last, if that is idle. Only when somebody has waited READERS_GROW_MS, since functions are slow, more are
+ * made, up to max; those beyond the usual number go when nobody waits for them. Who comes may go before those
+ * who wait, who must wake up first; but not before one who has waited READERS_FAIR_MS. While READERS_CROWD
+ * wait, whoever else comes waits only READERS_CROWDED_WAIT_MS: the threads that wait are those that all
+ * requests come in with.
  *
  * A new script reaches the places before their next use. A snapshot may be of the new schema a moment
  * before the script is swapped: whoever got an error asks readers_is_outdated, which waits for a swap

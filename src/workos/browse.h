@@ -49,8 +49,9 @@ int browse_users(struct db *db, const struct browse_users *ask, struct buf *out,
  * deleted_at (ms) when there is no tombstone. */
 int browse_user(struct db *db, const char *id, struct buf *out, struct err *err) MUST_CHECK;
 
-/* {"last_seq":…,"events":[…],"next":…}, the newest first. The page is of all events after `next` (of all,
- * where that is null), up to where it begins; the first one, of all that were there up to last_seq (0: none). */
+/* {"last_seq":…,"events":[…],"next":…}, the newest first. The page is of the events from the one whose seq is
+ * `next` (from the first of all, where that is null) up to the one before `after`; without `after`, up to
+ * last_seq at least, the newest one's (0: there is none). */
 struct browse_events {
     const char *status; /* NULL: any, here and below */
     const char *type;   /* "user.*" is every type that begins with "user." */
