@@ -759,8 +759,10 @@ void db_scrub_wal(struct db *db)
 }
 
 /*
- * The first try goes as far as the readers let it. Where they overlap all the time the WAL is never
- * begun anew that way and grows without end, so later tries wait for the reads that are running.
+ * The first try goes as far as the readers let it, and waits for nobody. It keeps other programs' writers out
+ * (FULL instead of PASSIVE): without a reader in its way it copies all then, and its writes are gathered. Where
+ * readers overlap all the time the WAL is never begun anew that way and grows without end, so later tries wait
+ * for the reads that are running.
  */
 int db_checkpoint_due(struct db *db, struct err *err)
 {
@@ -774,7 +776,7 @@ int db_checkpoint_due(struct db *db, struct err *err)
     if (db->wal_pages < db->wal_due_pages)
         return 0;
     if (db->wal_due_pages == WAL_DUE_PAGES)
-        rc = checkpoint(db, SQLITE_CHECKPOINT_PASSIVE, 0, err);
+        rc = checkpoint(db, SQLITE_CHECKPOINT_FULL, 0, err);
     else
         rc = checkpoint(db, SQLITE_CHECKPOINT_RESTART, WAL_WAIT_MS, err);
     db->wal_due_pages = db->wal_pages + WAL_DUE_PAGES;

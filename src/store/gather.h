@@ -1,49 +1,66 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gather - what SQLite writes to the WAL, bit by bit, put together to fewer and larger writes.
+ * gather - what SQLite writes bit by bit, put together to fewer and larger writes.
  *
- * For every page of a transaction SQLite writes 24 bytes, and then the page behind them: two system
- * calls, which touch three pages of the system's cache. Here bytes that follow one another are kept,
- * and written together:
+ * For every page of a transaction SQLite writes 24 bytes to the WAL, and then the page behind them; and a
+ * checkpoint writes page after page to the database's file, most of them one behind the other. Each is a
+ * system call, and the file system does its work for each by itself. Here bytes that follow one another in
+ * a file are kept, and written together:
  *
- *     frame frame frame ...  --> one write, when GATHER_BYTES are full; before anything else is
- *                                done with the file, a sync above all; and before the connection
- *                                lets go of a lock
+ *     write write write ...  --> one write, when GATHER_BYTES are full, when the next belongs elsewhere,
+ *                                and before anybody can tell: gather_flush, gather_settle
  *
- * So nothing is ever kept but what a transaction wrote that still holds its lock and isn't committed:
- * a COMMIT syncs (synchronous=FULL), and while the lock is held no other connection reads these
- * frames, or writes its own in their place.
+ * Whoever has one flushes it before anything else is done with one of the files, a sync above all, and
+ * settles it before the connection lets go of a lock. So nothing is ever kept but
+ *
+ *     of the WAL                   what a transaction wrote that isn't committed: a COMMIT syncs, and while
+ *                                  the lock is held no other connection reads these frames, or writes its
+ *                                  own in their place
+ *     of the database's file       what a checkpoint has copied and doesn't count as copied yet: until then
+ *                                  everybody reads these pages from the WAL. Only of one that truncates the
+ *                                  file, and syncs it, before it counts them: one that copies all (layer.c)
+ *
+ * It wants synchronous=FULL: without a COMMIT's sync frames would be told of that aren't in the file yet. And
+ * not locking_mode=EXCLUSIVE: then SQLite gives back none of the WAL's locks.
  *
  * Threads    those of the connection.
- * Ownership  the room is the file's; gather_file fills it, closing the file empties it.
+ * Ownership  gather_init to gather_free; the files must last as long.
  * Errors     those of the real layer, for whichever call meets them. What couldn't be written is
- *            kept, and tried again until the lock is given back: no COMMIT can succeed in between.
+ *            kept, and tried again until the lock is given back: neither a COMMIT nor such a checkpoint
+ *            can succeed in between.
  */
 #ifndef STORE_GATHER_H
 #define STORE_GATHER_H
 
 #include <sqlite3.h>
-#include <stddef.h>
+#include <stdbool.h>
 
-enum { GATHER_BYTES = 128 * 1024 };
+/* SQLite's layer for Unix writes less than 128 KiB at a time, and takes the rest for a full disk. */
+enum { GATHER_BYTES = 128 * 1024 - 1 };
 
 struct gather {
-    const sqlite3_io_methods *real;
-    sqlite3_io_methods own;
     unsigned char *bytes; /* NULL: none are kept */
     int len;
     sqlite3_int64 at; /* where in the file they belong */
-    sqlite3_file **slot;
+    const sqlite3_io_methods *real;
+    sqlite3_file *file;
 };
 
-/* Once, before any other: the struct gather stands so many bytes behind each file. */
-void gather_set_up(size_t offset);
+/* Where there is no memory every write is made as it comes. */
+void gather_init(struct gather *gather);
+void gather_free(struct gather *gather);
 
-/* From now on. slot, which must last longer than the file, holds it while it is open. Where there is
- * no memory for it nothing changes. */
-void gather_file(sqlite3_file *file, sqlite3_file **slot);
+/* sqlite3_io_methods.xWrite of a file whose methods are real. */
+int gather_write(struct gather *gather, const sqlite3_io_methods *real, sqlite3_file *file,
+                 const void *bytes, int len, sqlite3_int64 at);
 
-/* A lock is about to be given back. file: what the slot holds, or NULL. */
-void gather_settle(sqlite3_file *file);
+/* Does what is kept belong to this file, before its byte end? */
+bool gather_keeps(const struct gather *gather, const sqlite3_file *file, sqlite3_int64 end);
+
+/* Something else is about to happen to a file. */
+int gather_flush(struct gather *gather);
+
+/* A lock is about to be given back. */
+void gather_settle(struct gather *gather);
 
 #endif

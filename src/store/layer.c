@@ -7,13 +7,25 @@
 
 #include <stddef.h>
 
-/* Behind the bytes of a database's file; a WAL's has a struct gather there. */
+/* Behind the bytes of a database's file, and of a writer's WAL. */
 struct layered {
     const sqlite3_io_methods *real;
     sqlite3_io_methods own;
-    bool writes;
-    sqlite3_file *wal; /* that of a writer; NULL while there is none */
+    struct gather *gather; /* one for both; NULL: there is no WAL, or nothing is written to it */
+
+    struct layered *database; /* the WAL's alone */
+
+    bool is_writers; /* the database's alone, from here on */
+    struct gather gathered;
+    unsigned held, refused; /* of the WAL's locks, asked for exclusively: bit i is lock i */
     struct lease lease;
+};
+
+/* https://www.sqlite.org/walformat.html, 2.3 */
+enum {
+    WRITE_LOCK = 1 << 0,
+    CHECKPOINT_LOCK = 1 << 1,
+    READERS_LOCKS = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7
 };
 
 static sqlite3_vfs layer;
@@ -25,18 +37,110 @@ static struct layered *layered_of(sqlite3_file *file)
     return (struct layered *)((char *)file + real_size);
 }
 
-static int layer_write(sqlite3_file *file, const void *bytes, int len, sqlite3_int64 at)
+/* ------------------------------------------------------------------ both files */
+
+static int flush(struct layered *l)
 {
-    return wipe_write(layered_of(file)->real, file, bytes, len, at);
+    return l->gather ? gather_flush(l->gather) : SQLITE_OK;
+}
+
+static int layer_read(sqlite3_file *file, void *out, int len, sqlite3_int64 at)
+{
+    struct layered *l = layered_of(file);
+    int rc = SQLITE_OK;
+
+    if (l->gather && gather_keeps(l->gather, file, at + len))
+        rc = gather_flush(l->gather);
+    return rc == SQLITE_OK ? l->real->xRead(file, out, len, at) : rc;
+}
+
+static int layer_truncate(sqlite3_file *file, sqlite3_int64 size)
+{
+    struct layered *l = layered_of(file);
+    int rc = flush(l);
+
+    return rc == SQLITE_OK ? l->real->xTruncate(file, size) : rc;
+}
+
+static int layer_sync(sqlite3_file *file, int flags)
+{
+    struct layered *l = layered_of(file);
+    int rc = flush(l);
+
+    return rc == SQLITE_OK ? l->real->xSync(file, flags) : rc;
+}
+
+static int layer_size(sqlite3_file *file, sqlite3_int64 *out)
+{
+    struct layered *l = layered_of(file);
+    int rc = flush(l);
+
+    return rc == SQLITE_OK ? l->real->xFileSize(file, out) : rc;
+}
+
+static struct layered *wrap(sqlite3_file *file)
+{
+    struct layered *l = layered_of(file);
+
+    *l = (struct layered){.real = file->pMethods, .own = *file->pMethods};
+    l->own.xRead = layer_read;
+    l->own.xTruncate = layer_truncate;
+    l->own.xSync = layer_sync;
+    l->own.xFileSize = layer_size;
+    file->pMethods = &l->own;
+    return l;
+}
+
+/* ---------------------------------------------------------------- the database */
+
+/*
+ * Will this checkpoint copy all that there is? It does when it keeps the writers out, and no reader of something
+ * older was in its way, for which SQLite asks each of their locks before. Then it truncates the file and syncs
+ * it, and only then counts the pages as copied. One that copies a part counts it at once, with no other call
+ * in which a write that was put off could fail.
+ */
+static bool copies_all(const struct layered *l)
+{
+    return (l->held & WRITE_LOCK) && !(l->refused & READERS_LOCKS);
+}
+
+static int write_page(sqlite3_file *file, const void *page, int len, sqlite3_int64 at)
+{
+    struct layered *l = layered_of(file);
+    unsigned char room[WIPE_PAGE_BYTES];
+    int rc = wipe_page(file, page, len, at, room, &page);
+
+    if (rc == SQLITE_OK && l->gather && copies_all(l))
+        return gather_write(l->gather, l->real, file, page, len, at);
+    return rc == SQLITE_OK ? l->real->xWrite(file, page, len, at) : rc;
+}
+
+static void note_lock(struct layered *l, unsigned locks, int flags, int rc)
+{
+    if (!(flags & SQLITE_SHM_EXCLUSIVE))
+        return;
+    if (flags & SQLITE_SHM_UNLOCK) {
+        l->held &= ~locks;
+    } else if (rc != SQLITE_OK) {
+        l->refused |= locks;
+    } else {
+        l->held |= locks;
+        l->refused &= ~locks;
+        if (locks & CHECKPOINT_LOCK) /* it begins; what was refused before is of no account */
+            l->refused = 0;
+    }
 }
 
 static int layer_shm_lock(sqlite3_file *file, int first, int count, int flags)
 {
     struct layered *l = layered_of(file);
+    int rc;
 
-    if (flags & SQLITE_SHM_UNLOCK)
-        gather_settle(l->wal);
-    return lease_lock(&l->lease, first, count, flags);
+    if (l->gather && (flags & SQLITE_SHM_UNLOCK))
+        gather_settle(l->gather);
+    rc = lease_lock(&l->lease, first, count, flags);
+    note_lock(l, ((1u << count) - 1) << first, flags, rc);
+    return rc;
 }
 
 static int layer_shm_unmap(sqlite3_file *file, int delete_it)
@@ -55,26 +159,53 @@ static int layer_close(sqlite3_file *file)
     return l->real->xClose(file);
 }
 
-static void wrap_database(sqlite3_file *file, bool writes)
+static void wrap_database(sqlite3_file *file, bool is_writers)
 {
-    struct layered *l = layered_of(file);
+    struct layered *l = wrap(file);
 
-    *l = (struct layered){.real = file->pMethods, .own = *file->pMethods, .writes = writes};
+    l->is_writers = is_writers;
     lease_init(&l->lease, l->real, file);
-    l->own.xWrite = layer_write;
+    l->own.xWrite = write_page;
     l->own.xShmLock = layer_shm_lock;
     l->own.xShmUnmap = layer_shm_unmap;
     l->own.xClose = layer_close;
-    file->pMethods = &l->own;
+}
+
+/* --------------------------------------------------------------------- the WAL */
+
+static int write_frame(sqlite3_file *file, const void *bytes, int len, sqlite3_int64 at)
+{
+    struct layered *l = layered_of(file);
+
+    return gather_write(l->gather, l->real, file, bytes, len, at);
+}
+
+/* Nothing is kept but what is of no use: of a transaction that was rolled back. */
+static int close_wal(sqlite3_file *file)
+{
+    struct layered *l = layered_of(file);
+    struct layered *database = l->database;
+
+    gather_free(l->gather);
+    database->gather = NULL;
+    return l->real->xClose(file);
 }
 
 static void wrap_wal(sqlite3_file *file, const char *name)
 {
-    struct layered *l = layered_of(sqlite3_database_file_object(name));
+    struct layered *database = layered_of(sqlite3_database_file_object(name)), *l;
 
-    if (l->writes)
-        gather_file(file, &l->wal);
+    if (!database->is_writers)
+        return;
+    l = wrap(file);
+    l->own.xWrite = write_frame;
+    l->own.xClose = close_wal;
+    l->database = database;
+    gather_init(&database->gathered);
+    l->gather = database->gather = &database->gathered;
 }
+
+/* ----------------------------------------------------------------- the layer */
 
 static int layer_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags,
                       int *out_flags)
@@ -93,18 +224,14 @@ static int layer_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, in
 
 bool layer_register(void)
 {
-    size_t room = sizeof(struct layered) > sizeof(struct gather) ? sizeof(struct layered)
-                                                                 : sizeof(struct gather);
-
     real_vfs = sqlite3_vfs_find(NULL);
     if (!real_vfs)
         return false;
     real_size = ((size_t)real_vfs->szOsFile + 15) / 16 * 16;
-    gather_set_up(real_size);
     layer = *real_vfs;
     layer.pNext = NULL;
     layer.zName = "authkitd";
-    layer.szOsFile = (int)(real_size + room);
+    layer.szOsFile = (int)(real_size + sizeof(struct layered));
     layer.xOpen = layer_open;
     return sqlite3_vfs_register(&layer, 0) == SQLITE_OK;
 }

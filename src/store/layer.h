@@ -3,7 +3,7 @@
  * layer - what lies between SQLite and its files, on top of SQLite's own layer for them (its "VFS").
  *
  *     the database's pages   wipe.h     nothing is left in them of what was deleted
- *     the WAL's frames       gather.h   are written together
+ *     both files' writes     gather.h   those that follow one another are made as one
  *     the WAL's locks        lease.h    readers' are kept from one transaction to the next
  *
  * Everything else is the real layer's, whose files they remain: ours have room behind their bytes.

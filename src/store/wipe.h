@@ -23,11 +23,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { WIPE_PAGES_MAX = (1 << 25) - 1 }; /* 128 GiB of pages of 4 KiB */
+enum {
+    WIPE_PAGES_MAX = (1 << 25) - 1, /* 128 GiB of pages of 4 KiB */
+    WIPE_PAGE_BYTES = 65536,        /* of the largest */
+};
 
-/* sqlite3_io_methods.xWrite of a database's file, whose methods are real: a page without its gap. */
-int wipe_write(const sqlite3_io_methods *real, sqlite3_file *file, const void *bytes, int len,
-               sqlite3_int64 at);
+/* What is about to be written to a database's file, without its gap: *out is page itself where there is none
+ * to clear, else room. The file is asked what it is by its xRead, whose error this is, then. */
+int wipe_page(sqlite3_file *file, const void *page, int len, sqlite3_int64 at,
+              unsigned char room[WIPE_PAGE_BYTES], const void **out);
 
 /* Where the unused room of a B-tree page is, [*out_from, *out_to), header bytes behind its start
  * (100 in page 1, else 0). False when it is none, or damaged. */

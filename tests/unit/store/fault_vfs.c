@@ -16,9 +16,11 @@ enum { NODES_MAX = 16 };
 atomic_long fault_writes = -1;
 atomic_int fault_write_rc = SQLITE_FULL;
 atomic_long fault_wal_writes = -1;
+atomic_long fault_one_write = -1;
 atomic_long fault_shm_locks = -1;
 atomic_long fault_syncs = -1;
 atomic_int fault_sync_ms;
+void (*fault_before_page)(void);
 
 /* ------------------------------------------------------------ the disk's memory */
 
@@ -413,6 +415,12 @@ static int fault_write(sqlite3_file *f, const void *bytes, int len, sqlite3_int6
 {
     struct fault_file *file = (struct fault_file *)f;
 
+    if (fault_before_page && !file->is_wal)
+        fault_before_page();
+    if (!count_down(&fault_one_write)) {
+        atomic_store(&fault_one_write, -1);
+        return atomic_load(&fault_write_rc);
+    }
     if (!count_down(&fault_writes) || (file->is_wal && !count_down(&fault_wal_writes)))
         return atomic_load(&fault_write_rc);
     return disk.is_watched ? write_watched(file, bytes, len, at) : CALL(f, xWrite, bytes, len, at);
@@ -614,6 +622,7 @@ void fault_none(void)
     atomic_store(&fault_writes, -1);
     atomic_store(&fault_write_rc, SQLITE_FULL);
     atomic_store(&fault_wal_writes, -1);
+    atomic_store(&fault_one_write, -1);
     atomic_store(&fault_shm_locks, -1);
     atomic_store(&fault_syncs, -1);
     atomic_store(&fault_sync_ms, 0);

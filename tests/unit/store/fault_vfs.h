@@ -27,6 +27,7 @@
 extern atomic_long fault_writes;     /* then fault_write_rc, until it is set again */
 extern atomic_int fault_write_rc;    /* SQLITE_FULL, unless it is set */
 extern atomic_long fault_wal_writes; /* the same, of the WAL alone */
+extern atomic_long fault_one_write;  /* then one that fails like that, and the next don't */
 extern atomic_long fault_shm_locks;  /* then SQLITE_FULL, of the locks that a transaction takes */
 extern atomic_long fault_syncs;      /* then SQLITE_IOERR_FSYNC, once */
 extern atomic_int fault_sync_ms;     /* every sync takes so long; 0, unless it is set */
@@ -41,6 +42,9 @@ struct fault_plan {
     long cut_at;        /* the power ends at this operation: it and all later calls fail */
     uint64_t seed;      /* decides what survives */
 };
+
+/* Called before each write to any file but a WAL, until it is set to NULL. Not while threads write. */
+extern void (*fault_before_page)(void);
 
 void fault_vfs_install(void);
 void fault_none(void); /* resets the counters */
