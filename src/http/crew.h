@@ -29,9 +29,9 @@
  *
  * Answers go before requests: whoever gets one makes room.
  *
- * Threads    crew_start, _open, _close, _stop: main. crew_add_*, _nudge_again, _has_waiting: any. The
- *            others: a worker, of this crew alone. opts.call and .nudge: any of these; .look and .waits:
- *            a worker, without a lock.
+ * Threads    crew_start, _close, _stop: main; _open: main, or a worker. crew_add_*, _nudge_again,
+ *            _has_waiting: any. The others: a worker, of this crew alone. opts.call and .nudge: any of
+ *            these; .look and .waits: a worker, without a lock.
  * Ownership  a connection or an answer belongs to the crew from add, or look, until a worker has it.
  * Limits     all connections have room. `call` is called at most `most` times more often than
  *            crew_come.

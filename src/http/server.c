@@ -43,6 +43,12 @@ struct http_server {
     bool has_crew;
     atomic_bool is_stayed;             /* a worker waits for one connection alone */
     struct thread_wait_hook wait_hook; /* of the workers, for the crew */
+
+    pthread_mutex_t opening;
+    bool is_opened;      /* guarded by opening */
+    int opened;          /* what came of it; guarded by opening */
+    struct err open_err; /* guarded by opening */
+
     atomic_bool draining;
     struct metric_statuses statuses;
 };
@@ -743,6 +749,56 @@ static void on_done(const struct mg_connection *const_conn)
     worker.runs = false;
 }
 
+/* --- start and stop --------------------------------------------------------------------------- */
+
+static int start_gate(struct http_server *server, struct err *err)
+{
+    const struct gate_opts opts = {
+        .tls = server->opts.tls_ctx != NULL,
+        .max_connections = server->opts.max_connections,
+        .max_body_bytes = server->opts.max_body_bytes,
+        .body_budget_bytes = server->opts.body_budget_bytes,
+        .request_timeout_ms = server->opts.request_timeout_ms,
+        .idle_timeout_ms = server->opts.idle_timeout_ms,
+        .ready = on_ready,
+        .nudged = on_nudged,
+        .read = on_read,
+        .free_tls = cw_tls_free,
+        .arg = server,
+        .statuses = &server->statuses,
+    };
+    int rc = gate_new(&server->gate, &opts, err);
+
+    if (rc < 0)
+        return rc;
+    rc = gate_start(server->gate, server->listen_fd, err);
+    if (rc < 0)
+        return rc;
+    server->listen_fd = -1; /* the gate's now */
+    crew_open(&server->crew);
+    return 0;
+}
+
+/*
+ * The first worker that there is opens the gate, or main when all are there: so whoever comes early is answered
+ * while most of the workers are still being made. But not before the first, who is called to look.
+ */
+static int open_gate(struct http_server *server, struct err *err)
+{
+    int rc;
+
+    pthread_mutex_lock(&server->opening);
+    if (!server->is_opened) {
+        server->is_opened = true;
+        server->opened = start_gate(server, &server->open_err);
+    }
+    rc = server->opened;
+    if (rc < 0)
+        err_set(err, rc, "%s", server->open_err.text);
+    pthread_mutex_unlock(&server->opening);
+    return rc;
+}
+
 static void on_thread_exit(const struct mg_context *ctx, int type, void *pointer)
 {
     (void)ctx;
@@ -756,10 +812,11 @@ static void *on_thread_start(const struct mg_context *ctx, int type)
     const int is_worker = 1;
 
     if (type == is_worker) {
-        const struct http_server *server = mg_get_user_data(ctx);
+        struct http_server *server = mg_get_user_data(ctx);
 
         thread_set_wait_hook(&server->wait_hook);
         worker.out = BUF_INIT(HEADERS_MAX_BYTES + ONE_WRITE_MAX + 4096);
+        (void)open_gate(server, NULL); /* main gets the error */
     }
     return NULL;
 }
@@ -783,10 +840,9 @@ static void on_context(const struct mg_context *ctx)
 {
     struct http_server *server = mg_get_user_data(ctx);
 
-    cw_replace_listener((struct mg_context *)ctx, dup(server->wake_fd));
+    server->civetweb = (struct mg_context *)ctx;
+    cw_replace_listener(server->civetweb, dup(server->wake_fd));
 }
-
-/* --- start and stop --------------------------------------------------------------------------- */
 
 static void init_civetweb(void)
 {
@@ -841,10 +897,10 @@ static int start_civetweb(struct http_server *server, struct err *err)
     snprintf(queue, sizeof(queue), "%d", server->opts.threads + 1);
     snprintf(header_block, sizeof(header_block), "%d", HTTP_HEADER_BLOCK_MAX);
     pthread_once(&once, init_civetweb);
-    server->civetweb = mg_start2(&init, &error);
-    if (!server->civetweb)
-        return err_set(err, ERR_IO, "cannot start the HTTP threads: %s", text);
-    return 0;
+    if (mg_start2(&init, &error)) /* on_context has it already */
+        return 0;
+    server->civetweb = NULL;
+    return err_set(err, ERR_IO, "cannot start the HTTP threads: %s", text);
 }
 
 static void stop_civetweb(struct http_server *server)
@@ -889,34 +945,6 @@ static int start_crew(struct http_server *server, struct err *err)
     return crew_start(&server->crew, &opts, err);
 }
 
-static int start_gate(struct http_server *server, struct err *err)
-{
-    const struct gate_opts opts = {
-        .tls = server->opts.tls_ctx != NULL,
-        .max_connections = server->opts.max_connections,
-        .max_body_bytes = server->opts.max_body_bytes,
-        .body_budget_bytes = server->opts.body_budget_bytes,
-        .request_timeout_ms = server->opts.request_timeout_ms,
-        .idle_timeout_ms = server->opts.idle_timeout_ms,
-        .ready = on_ready,
-        .nudged = on_nudged,
-        .read = on_read,
-        .free_tls = cw_tls_free,
-        .arg = server,
-        .statuses = &server->statuses,
-    };
-    int rc = gate_new(&server->gate, &opts, err);
-
-    if (rc < 0)
-        return rc;
-    rc = gate_start(server->gate, server->listen_fd, err);
-    if (rc < 0)
-        return rc;
-    server->listen_fd = -1; /* the gate's now */
-    crew_open(&server->crew);
-    return 0;
-}
-
 int http_server_start(struct http_server **out, const struct http_server_opts *opts,
                       struct err *err)
 {
@@ -928,6 +956,7 @@ int http_server_start(struct http_server **out, const struct http_server_opts *o
     server->opts = *opts;
     server->opts.address = NULL; /* the one in use is server->address */
     server->listen_fd = server->wake_fd = -1;
+    pthread_mutex_init(&server->opening, NULL);
     rc = start_crew(server, err);
     if (rc < 0)
         goto out;
@@ -942,7 +971,7 @@ int http_server_start(struct http_server **out, const struct http_server_opts *o
     rc = start_civetweb(server, err);
     if (rc < 0)
         goto out;
-    rc = start_gate(server, err);
+    rc = open_gate(server, err);
     if (rc < 0)
         goto out;
     *out = server;
@@ -987,5 +1016,6 @@ void http_server_free(struct http_server *server)
         close(server->wake_fd);
     if (server->has_crew)
         crew_stop(&server->crew);
+    pthread_mutex_destroy(&server->opening);
     free(server);
 }

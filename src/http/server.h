@@ -25,7 +25,8 @@
  * (400, 411, 413, 417, 431, 501, 505) and the connection is closed.
  *
  * Threads    http_server_start, _drain, _free: main; _address, _statuses, _connections: any. The
- *            callbacks: any of the workers, several at once. They may block; no lock is held: who
+ *            callbacks: any of the workers, several at once, and the first of them before
+ *            http_server_start has returned. They may block; no lock is held: who
  *            does so for long says it (base/thread.h), else others may wait some milliseconds longer than they
  *            need to. Their stacks have 1 MiB.
  * Ownership  opts is copied; tls_ctx, urgent_path and arg must outlive the server, address need
