@@ -67,6 +67,19 @@ static int write_url(const struct config *config, const char *given, struct buf 
 
 /* ---------------------------------------------------------------------------------- the env file */
 
+/* Who is going to change the file had better not do so while it isn't what it was meant to be. */
+static int read_file(struct env_file **out, const char *path, struct err *err)
+{
+    int rc = env_file_read(out, path, err);
+
+    if (rc == 0 && env_file_faults(*out)) {
+        rc = err_set(err, ERR_INVALID, "%s", env_file_faults(*out));
+        env_file_free(*out);
+        *out = NULL;
+    }
+    return rc;
+}
+
 /* Before anything is changed at WorkOS: can the secret be written there, and will it count? */
 static int check_file(const char *path, struct err *err)
 {
@@ -80,7 +93,7 @@ static int check_file(const char *path, struct err *err)
         return err_errno(err, ERR_IO, "--write: cannot write '%s'", path);
     if (access(path, F_OK) < 0)
         return 0;
-    if (env_file_read(&file, path, err) < 0)
+    if (read_file(&file, path, err) < 0)
         return err->code;
     elsewhere = env_file_get(file, SECRET_VARIABLE "_FILE", &line);
     if (elsewhere && *elsewhere)
@@ -116,7 +129,7 @@ static int write_secret(const char *path, const char *secret, bool *out_changed,
 
     *out_changed = true;
     if (access(path, F_OK) == 0) {
-        if (env_file_read(&file, path, err) < 0)
+        if (read_file(&file, path, err) < 0)
             return err->code;
         old = env_file_get(file, SECRET_VARIABLE, &line);
         *out_changed = !old || !has_secret(old, secret);

@@ -715,6 +715,8 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
         goto out;
     if (config->env_file && env_file_read(&file, config->env_file, err) < 0)
         buf_printf(&problems, "%s\n", err->text);
+    if (env_file_faults(file))
+        buf_printf(&problems, "%s\n", env_file_faults(file));
     for (size_t i = 0; i < ARRAY_LEN(options); i++)
         if (options[i].commands & command)
             set_option(config, &options[i], given.values[i], file, &problems);

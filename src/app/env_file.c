@@ -16,7 +16,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILE_MAX_BYTES = 16 * 1024 * 1024 };
+enum {
+    FILE_MAX_BYTES = 16 * 1024 * 1024,
+    FAULTS_MAX_BYTES = 64 * 1024,
+    FAULTS_TOLD_MAX = 10, /* a file that is something else altogether has nothing else */
+};
 
 struct entry {
     char *key;
@@ -28,11 +32,16 @@ struct env_file {
     char *path;
     struct entry *entries;
     size_t count;
+    struct buf faults;
+    int fault_count;
 };
 
-static int fail(const struct env_file *file, int line, struct err *err, const char *what)
+static int pass_over(struct env_file *file, int line, const char *why)
 {
-    return err_set(err, ERR_INVALID, "%s:%d: %s", file->path, line, what);
+    if (++file->fault_count <= FAULTS_TOLD_MAX)
+        buf_printf(&file->faults, "%s%s:%d: %s", file->faults.len > 0 ? "\n" : "", file->path, line,
+                   why);
+    return 0;
 }
 
 static int add_entry(struct env_file *file, const char *key, size_t key_len, const char *value,
@@ -97,10 +106,10 @@ static int read_line(struct env_file *file, char *text, int line, struct err *er
         text += 7 + strspn(text + 7, " \t");
     key_len = key_length(text);
     if (key_len == 0 || text[key_len] != '=')
-        return fail(file, line, err, "this isn't KEY=value (no spaces around the '=')");
+        return pass_over(file, line, "this isn't KEY=value (no spaces around the '=')");
     value = text + key_len + 1;
     if ((*value == '"' || *value == '\'') && !unquote(value))
-        return fail(file, line, err, "the value's quotes don't match");
+        return pass_over(file, line, "the value's quotes don't match");
     return add_entry(file, text, key_len, value, line, err);
 }
 
@@ -116,6 +125,7 @@ int env_file_read(struct env_file **out, const char *path, struct err *err)
         rc = err_set(err, ERR_NOMEM, "no memory for '%s'", path);
         goto out;
     }
+    file->faults = BUF_INIT(FAULTS_MAX_BYTES);
     stream = fopen(path, "re");
     if (!stream) {
         rc = err_errno(err, ERR_IO, "--env-file: cannot open '%s'", path);
@@ -125,6 +135,9 @@ int env_file_read(struct env_file **out, const char *path, struct err *err)
         rc = read_line(file, line, ++number, err);
     if (rc == 0 && ferror(stream))
         rc = err_errno(err, ERR_IO, "--env-file: cannot read '%s'", path);
+    if (file->fault_count > FAULTS_TOLD_MAX)
+        buf_printf(&file->faults, "\n%s: and %d more such lines", path,
+                   file->fault_count - FAULTS_TOLD_MAX);
 out:
     if (line)
         crypto_wipe(line, size);
@@ -148,9 +161,15 @@ void env_file_free(struct env_file *file)
         free(file->entries[i].key);
         free(file->entries[i].value);
     }
+    buf_release(&file->faults);
     free(file->entries);
     free(file->path);
     free(file);
+}
+
+const char *env_file_faults(const struct env_file *file)
+{
+    return file && file->faults.len > 0 ? file->faults.data : NULL;
 }
 
 const char *env_file_path(const struct env_file *file)

@@ -11,7 +11,7 @@
  *
  * Threads    main.
  * Ownership  texts are borrowed until env_file_free, which wipes them: they may be secrets.
- * Errors     ERR_INVALID and ERR_IO name the file and the line.
+ * Errors     ERR_IO names the file. A line that won't do is no error, but a fault: all of them shall be told.
  */
 #ifndef APP_ENV_FILE_H
 #define APP_ENV_FILE_H
@@ -24,6 +24,10 @@ struct env_file;
 
 int env_file_read(struct env_file **out, const char *path, struct err *err) MUST_CHECK;
 void env_file_free(struct env_file *file); /* NULL is fine, here and below */
+
+/* The lines that were passed over, and why: "FILE:LINE: …" for each of the first ten, with newlines between.
+ * NULL: there are none. */
+const char *env_file_faults(const struct env_file *file);
 
 const char *env_file_path(const struct env_file *file);
 const char *env_file_get(const struct env_file *file, const char *key, int *out_line);

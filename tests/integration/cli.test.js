@@ -229,6 +229,15 @@ describe('--env-file', () => {
         assert.match(output, /settings\.env:3/);
     });
 
+    test('all that is wrong with it is told at once', async () => {
+        const folder = folderWith(undefined, {
+            'settings.env': 'no setting\nAUTHKITD_LOG_LEVEL=loud\nnor this\nAUTHKITD_POLL=soon\n',
+        });
+        const { code, output } = await check(folder, ['--env-file', 'settings.env'], {});
+        assert.notEqual(code, 0);
+        for (const line of [1, 2, 3, 4]) assert.match(output, new RegExp(`settings\\.env:${line}: `));
+    });
+
     test('a bad value in it is refused with file and line', async () => {
         const folder = folderWith(undefined, { 'settings.env': '\n\nAUTHKITD_LOG_LEVEL=loud\n' });
         const { code, output } = await check(folder, ['--env-file', 'settings.env'], {});
