@@ -193,6 +193,11 @@ static void give_up_budget(struct gate *g, struct gate_conn *conn)
     conn->over_budget = false;
 }
 
+static bool bodies_have_room(struct gate *g)
+{
+    return atomic_load(&g->bodies) <= g->opts.body_budget_bytes;
+}
+
 static void release(struct gate *g, struct slot *s)
 {
     unlink_wait(g, s);
@@ -217,6 +222,8 @@ static void start_linger(struct gate *g, struct slot *s)
     if (s->conn.tls)
         g->opts.free_tls(s->conn.tls); /* says good-bye first */
     s->conn.tls = NULL;
+    buf_release(&s->conn.carry);
+    give_up_budget(g, &s->conn);
     if (shutdown(s->conn.fd, SHUT_WR) < 0) {
         release(g, s);
         return;
@@ -262,6 +269,40 @@ static void wait_again(struct gate *g, struct slot *s, bool begun)
         watch(g, s, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP);
 }
 
+static void say_too_slow(struct gate *g, struct slot *s)
+{
+    char text[512];
+    int len = snprintf(text, sizeof(text),
+                       "HTTP/1.1 408 Request Timeout\r\n"
+                       "Content-Type: application/json\r\n"
+                       "Content-Length: %zu\r\n"
+                       "Connection: close\r\n"
+                       "Cache-Control: no-store\r\n"
+                       "X-Content-Type-Options: nosniff\r\n\r\n%s",
+                       sizeof(too_slow) - 1, too_slow);
+
+    if (!g->opts.tls && send(s->conn.fd, text, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
+        if (g->opts.statuses)
+            metric_count_status(g->opts.statuses, 408);
+        start_linger(g, s);
+    } else {
+        release(g, s);
+    }
+}
+
+/* Those that wait longest for the rest of a body make room, until bodies have enough. One whose rest is there
+ * already doesn't wait. */
+static void end_slowest_bodies(struct gate *g)
+{
+    struct slot *next;
+
+    for (struct slot *s = g->waits[WAIT_REQUEST].head; s && !bodies_have_room(g); s = next) {
+        next = s->next;
+        if (s->state == STATE_WAITING && s->conn.reserved > 0 && !has_unread(s))
+            say_too_slow(g, s);
+    }
+}
+
 /* --- whoever has the connection ---------------------------------------------------------------- */
 
 /* Room for what the headers announce, before it comes. Returns false when there is none. */
@@ -272,7 +313,13 @@ static bool reserve_budget(struct gate *g, struct gate_conn *conn)
     if (len == conn->reserved)
         return true;
     conn->reserved = len;
-    conn->over_budget = atomic_fetch_add(&g->bodies, len) + len > g->opts.body_budget_bytes;
+    atomic_fetch_add(&g->bodies, len);
+    if (!bodies_have_room(g)) {
+        pthread_mutex_lock(&g->lock);
+        end_slowest_bodies(g);
+        pthread_mutex_unlock(&g->lock);
+        conn->over_budget = !bodies_have_room(g);
+    }
     return !conn->over_budget;
 }
 
@@ -364,27 +411,6 @@ void gate_give_back(struct gate *gate, struct gate_conn *conn, enum gate_fate fa
         release(gate, s);
     }
     pthread_mutex_unlock(&gate->lock);
-}
-
-static void say_too_slow(struct gate *g, struct slot *s)
-{
-    char text[512];
-    int len = snprintf(text, sizeof(text),
-                       "HTTP/1.1 408 Request Timeout\r\n"
-                       "Content-Type: application/json\r\n"
-                       "Content-Length: %zu\r\n"
-                       "Connection: close\r\n"
-                       "Cache-Control: no-store\r\n"
-                       "X-Content-Type-Options: nosniff\r\n\r\n%s",
-                       sizeof(too_slow) - 1, too_slow);
-
-    if (!g->opts.tls && send(s->conn.fd, text, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
-        if (g->opts.statuses)
-            metric_count_status(g->opts.statuses, 408);
-        start_linger(g, s);
-    } else {
-        release(g, s);
-    }
 }
 
 /* --- whoever looks ----------------------------------------------------------------------------- */

@@ -33,7 +33,9 @@
  *            between gate_look() or ready() and gate_give_back().
  * Limits     at max_connections the one that lingers, else idles, else dawdles longest is closed to
  *            make room; when all are with workers, or descriptors run out, accepting pauses.
- *            Announced bodies above body_budget_bytes together aren't gathered (over_budget).
+ *            Where announced bodies are more than body_budget_bytes together, those that have waited
+ *            longest for their rest make room (408); what doesn't fit even then isn't gathered
+ *            (over_budget).
  */
 #ifndef HTTP_GATE_H
 #define HTTP_GATE_H

@@ -35,7 +35,8 @@
  * Limits     a request must be complete request_timeout_ms after its first byte (else: 408); an idle
  *            connection is closed after idle_timeout_ms; above max_connections the connection
  *            that has been idle longest makes room; body_budget_bytes bounds the bodies that are in
- *            memory or announced (above it: 503), and each connection may hold 20 KiB of
+ *            memory or announced (above it those that have waited longest for their rest make room,
+ *            408, or else it is a 503), and each connection may hold 20 KiB of
  *            headers besides. A client that doesn't read its answer keeps a worker for
  *            request_timeout_ms, but for half a second only while others wait for one. When all
  *            workers are busy, whole requests for urgent_path go first (plain HTTP only: over TLS

@@ -438,6 +438,43 @@ static void gate__bodies_have_a_budget(void **state)
     wire_stop(&wire);
 }
 
+static bool is_answered(int fd)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+
+    return poll(&poll_fd, 1, 0) > 0;
+}
+
+/* Symptom: a hundred clients that announced a body, and said nothing more, had everybody else refused. */
+static void gate__body_that_does_not_come_makes_room(void **state)
+{
+    struct http_server_opts opts = wire_opts();
+    int silent, other;
+
+    (void)state;
+    opts.body_budget_bytes = 15;
+    opts.request_timeout_ms = 60000;
+    wire_start(&wire, opts);
+    silent = wire_connect(&wire);
+    wire_send(silent, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n01234");
+    do {
+        other = wire_connect(&wire);
+        wire_send(other, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456789");
+        assert_true(wire_receive(other, &answer));
+        if (answer.status != 503) /* while somebody reads from it it doesn't wait yet */
+            assert_int_equal(answer.status, 200);
+        close(other);
+    } while (!is_answered(silent));
+    expect_answer(silent, 408);
+    while (wire_ask(&wire,
+                    "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n012345678901234",
+                    &answer, NULL) == 503)
+        ; /* all of it is free again, in a moment */
+    assert_int_equal(answer.status, 200);
+    close(silent);
+    wire_stop(&wire);
+}
+
 /* --- clients that go -------------------------------------------------------------------------- */
 
 /* Data and the end of all data, in one segment. */
@@ -567,6 +604,7 @@ int main(void)
         cmocka_unit_test(gate__longest_idle_makes_room),
         cmocka_unit_test(gate__served_connections_are_never_closed_for_room),
         cmocka_unit_test(gate__bodies_have_a_budget),
+        cmocka_unit_test(gate__body_that_does_not_come_makes_room),
         cmocka_unit_test(gate__who_says_goodbye_is_answered_and_let_go),
         cmocka_unit_test(gate__drain_lets_running_requests_finish),
         cmocka_unit_test(gate__drain_waits_for_nobody_who_dawdles),
