@@ -34,7 +34,7 @@ struct event_log {
     uint64_t lines_mark; /* db_undo_mark, when that was found */
     struct stmt *add, *is_known, *update, *any_in_line, *is_held, *any_later, *is_late, *release,
         *erase, *erase_one;
-    struct stmt *load_due, *find_due, *find_next, *renew_failed;
+    struct stmt *load_due, *find_due, *find_ahead, *find_next, *renew_failed;
     struct stmt *find, *retry, *retry_all, *is_backfilled;
     bool any_backfilled; /* so that one look per event is spared where backfill was never used */
 };
@@ -96,12 +96,15 @@ int event_log_open(struct event_log **out, struct db *db, struct err *err)
         {&log->erase_one, "UPDATE workos_events SET payload = NULL, last_error = NULL"
                           " WHERE _seq = ? AND user_id IN (SELECT id FROM authkitd_tombstones"
                           " WHERE object = 'user')"},
-        {&log->load_due, "SELECT attempts, payload FROM workos_events"
-                         " WHERE _seq = ? AND " IN_LINE " AND next_attempt_at <= ?"},
+        {&log->load_due,
+         "SELECT attempts, payload FROM workos_events"
+         " WHERE _seq = ?1 AND " IN_LINE " AND (next_attempt_at <= ?2 OR next_attempt_at > ?3)"},
         {&log->find_due, "SELECT _seq FROM workos_events WHERE next_attempt_at <= ?"
                          " ORDER BY next_attempt_at, _seq LIMIT ?"},
+        {&log->find_ahead, "SELECT _seq FROM workos_events WHERE next_attempt_at > ?"
+                           " ORDER BY next_attempt_at, _seq LIMIT ?"},
         {&log->find_next, "SELECT min(next_attempt_at) FROM workos_events"
-                          " WHERE next_attempt_at > ?"},
+                          " WHERE next_attempt_at > ?1 AND next_attempt_at <= ?2"},
         {&log->renew_failed, "UPDATE workos_events SET attempts = 0, next_attempt_at = ?"
                              " WHERE status = 'failed' AND status <> 'done'"},
         {&log->is_backfilled, "SELECT 1 FROM workos_events WHERE id = '" BACKFILL_PREFIX "' || ?"},
@@ -144,6 +147,7 @@ void event_log_close(struct event_log *log)
     stmt_free(log->load_due);
     stmt_free(log->find_due);
     stmt_free(log->find_next);
+    stmt_free(log->find_ahead);
     stmt_free(log->renew_failed);
     stmt_free(log->find);
     stmt_free(log->retry);
@@ -401,6 +405,7 @@ int event_log_load_due(struct event_log *log, int64_t seq, int64_t now_ms, bool 
     *out_is_due = false;
     stmt_bind_int(load, 1, seq);
     stmt_bind_int(load, 2, now_ms);
+    stmt_bind_int(load, 3, now_ms + EVENT_AHEAD_MS);
     rc = stmt_step(load, err);
     if (rc <= 0)
         return rc;
@@ -412,6 +417,19 @@ int event_log_load_due(struct event_log *log, int64_t seq, int64_t now_ms, bool 
     return buf_ok(payload) ? 0 : err_set(err, ERR_NOMEM, "no memory for an event's payload");
 }
 
+/* More of them, up to max. */
+static int add_found(struct stmt *find, int64_t time_ms, int64_t *out_seqs, size_t max,
+                     size_t *count, struct err *err)
+{
+    int rc;
+
+    stmt_bind_int(find, 1, time_ms);
+    stmt_bind_int(find, 2, (int64_t)(max - *count));
+    while ((rc = stmt_step(find, err)) > 0)
+        out_seqs[(*count)++] = stmt_int(find, 0);
+    return rc;
+}
+
 int event_log_find_due(struct event_log *log, int64_t now_ms, int64_t *out_seqs, size_t max,
                        size_t *out_count, int64_t *out_next_ms, struct err *err)
 {
@@ -419,13 +437,13 @@ int event_log_find_due(struct event_log *log, int64_t now_ms, int64_t *out_seqs,
 
     *out_count = 0;
     *out_next_ms = 0;
-    stmt_bind_int(log->find_due, 1, now_ms);
-    stmt_bind_int(log->find_due, 2, (int64_t)max);
-    while ((rc = stmt_step(log->find_due, err)) > 0)
-        out_seqs[(*out_count)++] = stmt_int(log->find_due, 0);
+    rc = add_found(log->find_due, now_ms, out_seqs, max, out_count, err);
+    if (rc == 0)
+        rc = add_found(log->find_ahead, now_ms + EVENT_AHEAD_MS, out_seqs, max, out_count, err);
     if (rc < 0)
         return rc;
     stmt_bind_int(log->find_next, 1, now_ms);
+    stmt_bind_int(log->find_next, 2, now_ms + EVENT_AHEAD_MS);
     rc = stmt_step(log->find_next, err);
     if (rc <= 0)
         return rc;

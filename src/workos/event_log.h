@@ -98,6 +98,10 @@ int event_log_erase_one(struct event_log *log, int64_t seq, struct err *err) MUS
 int event_log_load_due(struct event_log *log, int64_t seq, int64_t now_ms, bool *out_is_due,
                        int64_t *out_attempts, struct buf *payload, struct err *err) MUST_CHECK;
 
+/* No attempt is put off for so long (handle.h: an hour at most). What seems to be was put off while the clock
+ * was ahead, and has been set right since: it is due. */
+enum { EVENT_AHEAD_MS = 61 * 60 * 1000 };
+
 /* The numbers of events that are due, the longest due first, at most max of them. out_next_ms: when
  * the first of those that aren't due will be, 0 when there is none. */
 int event_log_find_due(struct event_log *log, int64_t now_ms, int64_t *out_seqs, size_t max,

@@ -5,8 +5,9 @@
 
 #include <string.h>
 
-/* Members of data, by the prefix of the event's type; "" is every event. Of a path of two the first
- * is a list (or an object), and the second a member of what is in it. */
+/* Members of data (and of context.previous_attributes, which has what an update changed as it was before), by
+ * the prefix of the event's type; "" is every event. Of a path of two the first is a list (or an object), and
+ * the second a member of what is in it. */
 static const struct secret {
     const char *prefix;
     const char *path[2];
@@ -107,14 +108,36 @@ static void look_at_member(struct removal *r, uint32_t key)
     }
 }
 
+static void look_into(struct removal *r, uint32_t object)
+{
+    const struct json_node *nodes = r->event->json.nodes;
+
+    for (uint32_t key = object + 1; key < nodes[object].next; key = nodes[key + 1].next)
+        look_at_member(r, key);
+}
+
+static void look_into_context(struct removal *r, uint32_t context)
+{
+    const struct json_node *nodes = r->event->json.nodes;
+
+    for (uint32_t key = context + 1; key < nodes[context].next; key = nodes[key + 1].next)
+        if (nodes[key + 1].type == JSON_OBJECT &&
+            json_equals(&r->event->json, key, "previous_attributes"))
+            look_into(r, key + 1);
+}
+
 int secrets_remove(const struct event *event, struct buf *out, bool *out_found, struct err *err)
 {
     const struct json_node *nodes = event->json.nodes;
     struct removal r = {.event = event, .out = out};
 
     find_wanted(&r);
-    for (uint32_t key = event->data + 1; key < nodes[event->data].next; key = nodes[key + 1].next)
-        look_at_member(&r, key);
+    for (uint32_t key = 1; key < nodes[0].next; key = nodes[key + 1].next) {
+        if (key + 1 == event->data)
+            look_into(&r, event->data);
+        else if (nodes[key + 1].type == JSON_OBJECT && json_equals(&event->json, key, "context"))
+            look_into_context(&r, key + 1);
+    }
     if (r.found)
         buf_put(out, event->body + r.copied, event->body_len - r.copied);
     if (!buf_ok(out))

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "workos/event_log.h"
 #include "workos/retention.h"
 #include "workos/retry.h"
 #include "workos/room.h"
@@ -77,13 +78,22 @@ static int64_t sooner(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* How long until the next retry. One that seems too far away to be true was due by a clock that has been set
+ * back since. With the lock held. */
+static int64_t retry_in_ms(const struct upkeep *upkeep)
+{
+    int64_t left_ms = upkeep->due_ms - clock_wall_ms();
+
+    return left_ms > EVENT_AHEAD_MS ? 0 : left_ms;
+}
+
 /* How long until something is to be done, in ms; at most SLEEP_MAX_MS. With the lock held. */
 static int64_t time_left_ms(const struct upkeep *upkeep)
 {
     int64_t now_ms = clock_mono_ms(), left_ms = SLEEP_MAX_MS, until_ms;
 
     if (upkeep->due_ms) {
-        left_ms = upkeep->due_ms - clock_wall_ms();
+        left_ms = retry_in_ms(upkeep);
         until_ms = upkeep->not_before_ms - now_ms;
         left_ms = left_ms > until_ms ? left_ms : until_ms;
     }
@@ -116,8 +126,7 @@ static bool take_due(struct upkeep *upkeep)
     bool is_due;
 
     pthread_mutex_lock(&upkeep->lock);
-    is_due = upkeep->due_ms && upkeep->due_ms <= clock_wall_ms() &&
-             upkeep->not_before_ms <= clock_mono_ms();
+    is_due = upkeep->due_ms && retry_in_ms(upkeep) <= 0 && upkeep->not_before_ms <= clock_mono_ms();
     if (is_due)
         upkeep->due_ms = 0;
     pthread_mutex_unlock(&upkeep->lock);

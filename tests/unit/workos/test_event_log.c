@@ -391,6 +391,34 @@ static void event_log__due_is_in_order_of_time_then_of_arrival(void **state)
     stop(&b);
 }
 
+/* Symptom: what had failed while the clock was a day ahead ran a day later. */
+static void event_log__what_is_too_far_ahead_is_due(void **state)
+{
+    struct buf payload = BUF_INIT(4096);
+    int64_t seqs[10], next_ms, attempts;
+    struct bench b;
+    size_t count;
+    bool is_due;
+
+    (void)state;
+    start(&b);
+    add(&b, 1, "\"o1\"", EVENT_FAILED, 100 + EVENT_AHEAD_MS);
+    add(&b, 2, "\"o2\"", EVENT_FAILED, 101 + EVENT_AHEAD_MS);
+    add(&b, 3, "\"o3\"", EVENT_WAITING, 0);
+    ok(&b, event_log_find_due(b.log, 100, seqs, 10, &count, &next_ms, &b.err));
+    assert_int_equal(count, 1);
+    assert_int_equal(seqs[0], 2);
+    assert_int_equal(next_ms, 100 + EVENT_AHEAD_MS);
+    ok(&b, event_log_load_due(b.log, 1, 100, &is_due, &attempts, &payload, &b.err));
+    assert_false(is_due);
+    ok(&b, event_log_load_due(b.log, 2, 100, &is_due, &attempts, &payload, &b.err));
+    assert_true(is_due);
+    ok(&b, event_log_load_due(b.log, 3, 100, &is_due, &attempts, &payload, &b.err));
+    assert_false(is_due);
+    buf_release(&payload);
+    stop(&b);
+}
+
 static void event_log__only_what_is_due_is_loaded(void **state)
 {
     struct buf payload = BUF_INIT(4096);
@@ -621,6 +649,7 @@ int main(void)
         IN_TEMP_DIR(event_log__retried_one_stands_before_the_present_head),
         IN_TEMP_DIR(event_log__late_is_behind_a_newer_one_that_is_done),
         IN_TEMP_DIR(event_log__due_is_in_order_of_time_then_of_arrival),
+        IN_TEMP_DIR(event_log__what_is_too_far_ahead_is_due),
         IN_TEMP_DIR(event_log__only_what_is_due_is_loaded),
         IN_TEMP_DIR(event_log__new_script_renews_the_failed_only),
         IN_TEMP_DIR(event_log__retry_says_what_it_cannot),

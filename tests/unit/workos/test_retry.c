@@ -298,6 +298,21 @@ static void retry__full_disk_loses_nothing(void **state)
     stop_service(&s);
 }
 
+/* It was put off while the clock was a day ahead, and all that is known of its time is wrong. */
+static void retry__clock_that_was_set_back_puts_nothing_off(void **state)
+{
+    struct service s;
+
+    (void)state;
+    start_service(&s);
+    install_script(&s, broken, 1000);
+    deliver_event(&s, "e1", "test.a", "bad_1");
+    exec_sql("UPDATE workos_events SET next_attempt_at = (unixepoch() + 86400) * 1000");
+    upkeep_wake(s.workos->upkeep, 1);
+    await_value("SELECT attempts FROM workos_events WHERE id = 'e1'", "2");
+    stop_service(&s);
+}
+
 /* ------------------------------------------------------------------------- put_back */
 
 static void put_back__names_what_cannot_be(void **state)
@@ -379,6 +394,7 @@ int main(void)
         IN_TEMP_DIR(webhook__swallowed_loss_of_the_transaction_is_a_failure),
         IN_TEMP_DIR(retry__swallowed_loss_of_the_transaction_is_a_failure),
         IN_TEMP_DIR(retry__full_disk_loses_nothing),
+        IN_TEMP_DIR(retry__clock_that_was_set_back_puts_nothing_off),
         IN_TEMP_DIR(put_back__names_what_cannot_be),
         IN_TEMP_DIR(put_back__at_rest_waits_for_the_start),
     };

@@ -42,6 +42,44 @@ static const char *kept(const char *type, const char *data)
     return found ? text : NULL;
 }
 
+/* What an update changed, as it was before: in front of data or behind it. */
+static void secrets__of_before_an_update_are_null(void **state)
+{
+    static const char *const bodies[][2] = {
+        {"{\"context\":{\"x\":{\"token\":\"kept\"},\"previous_attributes\":{\"token\":\"OLD\","
+         "\"a\":1}},"
+         "\"id\":\"e\",\"event\":\"invitation.resent\",\"data\":{\"token\":\"NEW\"}}",
+         "{\"context\":{\"x\":{\"token\":\"kept\"},\"previous_attributes\":{\"token\":null,\"a\":1}"
+         "},"
+         "\"id\":\"e\",\"event\":\"invitation.resent\",\"data\":{\"token\":null}}"},
+        {"{\"id\":\"e\",\"event\":\"organization.updated\",\"data\":{\"id\":\"o\"},\"context\":"
+         "{\"previous_attributes\":{\"domains\":[{\"verification_token\":\"OLD\"}]}}}",
+         "{\"id\":\"e\",\"event\":\"organization.updated\",\"data\":{\"id\":\"o\"},\"context\":"
+         "{\"previous_attributes\":{\"domains\":[{\"verification_token\":null}]}}}"},
+        {"{\"id\":\"e\",\"event\":\"invitation.resent\",\"data\":{},\"context\":{\"previous_"
+         "attributes\":7}}",
+         NULL},
+        {"{\"id\":\"e\",\"event\":\"invitation.resent\",\"data\":{},\"context\":[]}", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(bodies); i++) {
+        struct buf out = BUF_INIT(4096);
+        struct event event = {0};
+        struct err err = {0};
+        bool found = false;
+
+        if (event_read(&event, bodies[i][0], strlen(bodies[i][0]), &err) < 0 ||
+            secrets_remove(&event, &out, &found, &err) < 0)
+            fail_msg("%s: %s", bodies[i][0], err.text);
+        assert_int_equal(found, bodies[i][1] != NULL);
+        if (found)
+            assert_string_equal(buf_text(&out), bodies[i][1]);
+        event_release(&event);
+        buf_release(&out);
+    }
+}
+
 static void secrets__of_each_type_are_null(void **state)
 {
     static const struct {
@@ -148,6 +186,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(secrets__of_each_type_are_null),
+        cmocka_unit_test(secrets__of_before_an_update_are_null),
         cmocka_unit_test(secrets__of_any_form_are_null),
         cmocka_unit_test(secrets__what_is_none_is_left_as_it_came),
         cmocka_unit_test(secrets__copy_is_never_longer_than_its_ceiling),
