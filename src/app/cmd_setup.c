@@ -138,6 +138,23 @@ static int write_secret(const char *path, const char *secret, bool *out_changed,
     return *out_changed ? env_file_set(path, SECRET_VARIABLE, secret, err) : 0;
 }
 
+/* Any that isn't empty: whose it is can't be told. */
+static bool holds_secret(const char *path)
+{
+    struct env_file *file = NULL;
+    const char *value;
+    struct err err;
+    bool holds;
+    int line;
+
+    if (env_file_read(&file, path, &err) < 0)
+        return false;
+    value = env_file_get(file, SECRET_VARIABLE, &line);
+    holds = value && *value;
+    env_file_free(file);
+    return holds;
+}
+
 /* ---------------------------------------------------------------------------------- what it says */
 
 static void say(const char *label, const char *text)
@@ -192,6 +209,12 @@ static int hand_over_secret(const struct config *config, const struct setup_repo
     struct err err;
     bool changed;
 
+    /* That of an endpoint that was there already is the one in the file, most likely. */
+    if (!report->secret && report->was_there && config->write && holds_secret(config->write)) {
+        printf("%-9s WorkOS didn't say it: the " SECRET_VARIABLE " that stands in %s was left\n",
+               "secret", config->write);
+        return EXIT_FINE;
+    }
     if (!report->secret) {
         command_complain("WorkOS didn't say the endpoint's secret: copy it from its dashboard "
                          "into " SECRET_VARIABLE);

@@ -28,6 +28,7 @@ enum kind {
     URL_PATH,
     KEYS_URL,
     CLIENT_ID,
+    HOST,
     COUNT,
     SECONDS,
     BYTES,
@@ -166,7 +167,7 @@ static const struct option options[] = {
      "the app's client id at WorkOS (client_…): access tokens"},
     {NULL, "WORKOS_API_KEY", NULL, SECRET, AT(api_key), NULL, API, 0, 0, NULL,
      "key for WorkOS's API (sk_…): missed events, backfill, setup"},
-    {NULL, "WORKOS_API_HOSTNAME", "HOST", TEXT, AT(api_hostname), "api.workos.com", API, 0, 0, NULL,
+    {NULL, "WORKOS_API_HOSTNAME", "HOST", HOST, AT(api_hostname), "api.workos.com", API, 0, 0, NULL,
      "host of WorkOS's API: a custom authentication domain, or the emulator"},
     {NULL, "WORKOS_API_PORT", "PORT", COUNT, AT(api_port), "443", API, 1, 65535, NULL,
      "port of WorkOS's API"},
@@ -381,9 +382,14 @@ static void set_value(struct config *config, const struct option *option, const 
     case CLIENT_ID:
         wanted = value_client_id_fault(value);
         break;
+    case HOST:
+        wanted = value_host_fault(value);
+        break;
     case TEXT:
     case SECRET:
         wanted = value[0] == '\0' ? "not empty" : NULL;
+        if (!wanted && option->offset == AT(api_key))
+            wanted = value_api_key_fault(value);
         break;
     case ISSUERS:
     case AUDIENCES:
@@ -507,10 +513,23 @@ static void read_arguments(struct config *config, int command, int argc, char **
 
 /* ------------------------------------------------------------------------- secrets in files */
 
+/* Strips the line's end, and the blanks before it. What is wrong with the rest, in words, or NULL. */
+static const char *trim_secret(struct buf *text)
+{
+    if (text->len > 0 && memchr(text->data, '\0', text->len))
+        return "isn't text: it has a NUL byte, as UTF-16 has; save it as UTF-8";
+    while (text->len > 0 && strchr(" \t\r\n", text->data[text->len - 1]))
+        text->data[--text->len] = '\0';
+    if (text->len == 0)
+        return "is empty";
+    return strpbrk(text->data, "\r\n") ? "has several lines: a secret is one line" : NULL;
+}
+
 static char *read_secret_file(const char *path, const char *origin, struct buf *problems)
 {
     struct buf text = BUF_INIT(SECRET_MAX_BYTES);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const char *fault;
     char *room;
     ssize_t n = fd < 0 ? -1 : 1;
 
@@ -525,12 +544,13 @@ static char *read_secret_file(const char *path, const char *origin, struct buf *
         buf_printf(problems, "%s: '%s' is too large for a secret\n", origin, path);
     if (fd >= 0)
         close(fd);
-    while (text.len > 0 && strchr(" \t\r\n", text.data[text.len - 1]))
-        text.data[--text.len] = '\0';
-    if (n == 0 && text.len > 0)
+    fault = trim_secret(&text);
+    if (n == 0 && !fault)
         return buf_take(&text, NULL);
     if (n == 0)
-        buf_printf(problems, "%s: '%s' is empty\n", origin, path);
+        buf_printf(problems, "%s: '%s' %s\n", origin, path, fault);
+    if (text.len > 0)
+        crypto_wipe(text.data, text.len);
     buf_release(&text);
     return NULL;
 }

@@ -35,11 +35,42 @@ const char *value_issuer_fault(const char *value)
     return NULL;
 }
 
-const char *value_audience_fault(const char *value)
+static bool has_control(const char *value)
 {
     for (const char *c = value; *c; c++)
         if ((unsigned char)*c < ' ' || *c == 0x7F)
-            return "a text without control characters";
+            return true;
+    return false;
+}
+
+const char *value_audience_fault(const char *value)
+{
+    return has_control(value) ? "a text without control characters" : NULL;
+}
+
+const char *value_api_key_fault(const char *value)
+{
+    for (const char *c = value; *c; c++)
+        if (*c <= ' ' || *c > '~')
+            return "a key of WorkOS's dashboard (sk_…), without blanks, line breaks and control "
+                   "characters";
+    return NULL;
+}
+
+const char *value_host_fault(const char *value)
+{
+    const char *rest = value;
+
+    if (!*value)
+        return "not empty";
+    if (strstr(value, "://") || strchr(value, '/'))
+        return "a host name without https:// and without a path, such as api.workos.com";
+    if (has_control(value) || strpbrk(value, " ?#@%\\"))
+        return "a host name, such as api.workos.com";
+    if (value[0] == '[')
+        rest = value + 1 + strspn(value + 1, "0123456789abcdefABCDEF:.");
+    if (rest > value ? strcmp(rest, "]") != 0 : strchr(value, ':') != NULL)
+        return "a host name without a port, which WORKOS_API_PORT is for; [::1] for IPv6";
     return NULL;
 }
 

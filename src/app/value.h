@@ -22,6 +22,12 @@ const char *value_origin_fault(const char *value);
 /* It travels in a header, and whoever has it can read and do everything. */
 const char *value_admin_token_fault(const char *value);
 
+/* Of a URL that we make of it: a name or an address, without all that stands around it there. */
+const char *value_host_fault(const char *value);
+
+/* It travels in a header: fetch refuses the same characters. */
+const char *value_api_key_fault(const char *value);
+
 /* It goes into the same file as the client id, a line above it, and must not be shown. */
 bool value_is_api_key(const char *value);
 

@@ -490,6 +490,7 @@ int setup_webhook(struct api *api, const struct setup_request *request, struct s
         rc = err_set(err, ERR_INVALID, "a webhook endpoint needs at least one event type");
     if (rc == 0)
         rc = find_endpoint(&setting, err);
+    out->was_there = setting.is_found;
     if (rc == 0)
         rc = make_right(&setting, err);
     if (rc == 0)

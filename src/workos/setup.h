@@ -34,6 +34,7 @@ enum setup_outcome { SETUP_CREATED, SETUP_CHANGED, SETUP_UNCHANGED };
 struct setup_report {
     enum setup_outcome outcome;
     char id[128];
+    bool was_there;     /* before we asked for one: then its secret may be known */
     bool enabled_again; /* it was disabled */
     struct buf types;   /* of the endpoint now; the lists are by ", ", "" for none */
     struct buf added;   /* to an endpoint that was there already */

@@ -474,6 +474,21 @@ describe('check', () => {
         assert.match(output, /cert\.pem/);
     });
 
+    test('how WorkOS is called: a host name that is a URL, a key with a line break, a secret in UTF-16', async () => {
+        const cwd = folderWith(undefined, { secret: Buffer.from('whsec_1\n', 'utf16le') });
+        const env = {
+            WORKOS_API_HOSTNAME: 'https://api.workos.com',
+            WORKOS_API_KEY: 'sk_test_1\nX-Other: 1',
+            WORKOS_WEBHOOK_SECRET_FILE: 'secret',
+        };
+        const { code, output } = await runCommand(['check'], { cwd, env });
+        assert.notEqual(code, 0, output);
+        assert.match(output, /WORKOS_API_HOSTNAME: 'https:\/\/api\.workos\.com' .* a host name without/);
+        assert.match(output, /WORKOS_API_KEY: this value .* without blanks, line breaks/);
+        assert.match(output, /WORKOS_WEBHOOK_SECRET_FILE: 'secret' isn't text: .*UTF-16/);
+        assert.ok(!output.includes('sk_test_1'));
+    });
+
     test('access tokens: from where their keys come, or what to set', async () => {
         const off = await check(folderWith());
         assert.match(off.output, /tokens +are off: set WORKOS_CLIENT_ID/);

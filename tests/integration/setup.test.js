@@ -332,6 +332,52 @@ describe('authkitd setup --write', () => {
         const written = await setup([HOST, '--write', 'x.env']);
         assert.equal(written.code, 1);
         assert.ok(!fs.existsSync(path.join(folder, 'x.env')));
+        for (const text of ['WORKOS_WEBHOOK_SECRET=\n', 'WORKOS_API_KEY=sk_1\n']) {
+            writeFile(path.join(folder, 'y.env'), text);
+            const none = await setup([HOST, '--write', 'y.env']);
+            assert.equal(none.code, 1);
+            assert.match(none.stderr, /^authkitd: WorkOS didn't say the endpoint's secret/);
+            assert.equal(fs.readFileSync(path.join(folder, 'y.env'), 'utf8'), text);
+        }
+    });
+
+    test('leaves the secret that the file has when WorkOS keeps it to itself', async (t) => {
+        const { api, setup, endpoint, folder } = await setUp(t);
+        const file = path.join(folder, 'x.env');
+        const again = async (outcome) => {
+            const run = await setup([HOST, '--write', 'x.env']);
+            assertFine(run);
+            assert.equal(run.stderr, '');
+            assert.match(run.stdout, outcome);
+            assert.match(
+                run.stdout,
+                /^secret {4}WorkOS didn't say it: the WORKOS_WEBHOOK_SECRET that stands in x\.env was left$/m,
+            );
+            assert.ok(!run.output.includes('whsec_'));
+            assert.equal(
+                fs.readFileSync(file, 'utf8'),
+                `WORKOS_WEBHOOK_SECRET=${endpoint().secret}\n`,
+            );
+        };
+
+        api.hidesSecrets = true;
+        assertFine(await setup([HOST, '--write', 'x.env']));
+        await again(/^nothing had to change/);
+        endpoint().events = ['user.created'];
+        await again(/^changed the webhook endpoint/);
+    });
+
+    test("doesn't take the secret of an old endpoint for that of one it has just made", async (t) => {
+        const { api, setup, folder } = await setUp(t);
+        const file = path.join(folder, 'x.env');
+
+        writeFile(file, 'WORKOS_WEBHOOK_SECRET=whsec_of_another\n');
+        api.hidesSecrets = true;
+        api.fail(/^POST/, faults.cut());
+        const run = await setup([HOST, '--write', 'x.env']);
+        assert.equal(run.code, 1, run.output);
+        assert.match(run.stderr, /^authkitd: WorkOS didn't say the endpoint's secret/);
+        assert.equal(fs.readFileSync(file, 'utf8'), 'WORKOS_WEBHOOK_SECRET=whsec_of_another\n');
     });
 });
 
@@ -352,9 +398,11 @@ describe("authkitd setup and WorkOS's emulator", () => {
         const made = await runCommand([...args, '--write', file], { env });
         assertFine(made);
         assert.match(made.stdout, /^created the webhook endpoint/);
-        const again = await runCommand(args, { env });
-        assertFine(again);
-        assert.match(again.stdout, /^nothing had to change/);
+        for (const more of [[], ['--write', file]]) {
+            const again = await runCommand([...args, ...more], { env });
+            assertFine(again);
+            assert.match(again.stdout, /^nothing had to change/);
+        }
 
         await server.stop();
         server.listen = new URL(server.url).host;

@@ -57,13 +57,18 @@ static void refuses(int command, const char *words, const char *wanted)
     config_release(&config);
 }
 
-static void write_file(const char *name, const char *text)
+static void write_bytes(const char *name, const char *bytes, size_t len)
 {
     FILE *file = fopen(name, "w");
 
     assert_non_null(file);
-    fputs(text, file);
+    assert_int_equal(fwrite(bytes, 1, len, file), len);
     fclose(file);
+}
+
+static void write_file(const char *name, const char *text)
+{
+    write_bytes(name, text, strlen(text));
 }
 
 static void config__defaults(void **state)
@@ -279,6 +284,66 @@ static void config__wrong_secret_files(void **state)
     refuses(FOR_SERVE, "", "WORKOS_WEBHOOK_SECRET and WORKOS_WEBHOOK_SECRET_FILE are both set");
 }
 
+/* Not cut at the NUL, where the rest would be taken for the secret. */
+static void config__a_secret_file_is_one_line_of_text(void **state)
+{
+    static const char utf16[] = "w\0h\0s\0e\0c\0_\0x\0\n\0";
+    static const char *const lines[] = {"whsec_hidden\nwhsec_y\n", "whsec_hidden\rwhsec_y",
+                                        "\nwhsec_hidden"};
+    struct config c;
+    struct err err;
+
+    (void)state;
+    setenv("WORKOS_WEBHOOK_SECRET_FILE", "x.txt", 1);
+    write_bytes("x.txt", utf16, sizeof(utf16) - 1);
+    refuses(FOR_SERVE, "", "WORKOS_WEBHOOK_SECRET_FILE: 'x.txt' isn't text");
+    refuses(FOR_SERVE, "", "UTF-16");
+    write_bytes("x.txt", "whsec_x\0\n", 9);
+    refuses(FOR_SERVE, "", "'x.txt' isn't text");
+    write_bytes("x.txt", "whsec_x\0", 8);
+    refuses(FOR_SERVE, "", "'x.txt' isn't text");
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+        write_file("x.txt", lines[i]);
+        assert_int_equal(read_words(&c, FOR_SERVE, "", &err), ERR_INVALID);
+        assert_non_null(strstr(err.text, "WORKOS_WEBHOOK_SECRET_FILE: 'x.txt' has several lines: "
+                                         "a secret is one line"));
+        assert_null(strstr(err.text, "hidden"));
+        config_release(&c);
+    }
+    write_file("x.txt", "whsec_x\r\n");
+    reads(&c, FOR_SERVE, "");
+    assert_string_equal(c.webhook_secret, "whsec_x");
+    config_release(&c);
+}
+
+static void config__how_workos_is_called(void **state)
+{
+    struct config c;
+    struct err err;
+
+    (void)state;
+    setenv("WORKOS_API_HOSTNAME", "https://api.workos.com", 1);
+    refuses(
+        FOR_CHECK, "",
+        "WORKOS_API_HOSTNAME: 'https://api.workos.com' won't do: it must be a host name without "
+        "https:// and without a path");
+    setenv("WORKOS_API_HOSTNAME", "auth.example.com", 1);
+    setenv("WORKOS_API_KEY", "sk_hidden\nX-Other: 1", 1);
+    assert_int_equal(read_words(&c, FOR_CHECK, "", &err), ERR_INVALID);
+    assert_non_null(strstr(err.text, "WORKOS_API_KEY: this value won't do: it must be a key"));
+    assert_null(strstr(err.text, "hidden"));
+    config_release(&c);
+    setenv("WORKOS_API_KEY", "", 1);
+    write_file("key.txt", "sk_hid\tden\n");
+    setenv("WORKOS_API_KEY_FILE", "key.txt", 1);
+    refuses(FOR_CHECK, "", "WORKOS_API_KEY_FILE: this value won't do");
+    write_file("key.txt", "sk_1\n");
+    reads(&c, FOR_CHECK, "");
+    assert_string_equal(c.api_hostname, "auth.example.com");
+    assert_string_equal(c.api_key, "sk_1");
+    config_release(&c);
+}
+
 static void config__lists(void **state)
 {
     struct config c;
@@ -462,6 +527,8 @@ int main(void)
         IN_TEMP_DIR(config__very_long_wrong_value_is_refused),
         IN_TEMP_DIR(config__secrets),
         IN_TEMP_DIR(config__wrong_secret_files),
+        IN_TEMP_DIR(config__a_secret_file_is_one_line_of_text),
+        IN_TEMP_DIR(config__how_workos_is_called),
         IN_TEMP_DIR(config__lists),
         IN_TEMP_DIR(config__wrong_lists),
         IN_TEMP_DIR(config__an_api_key_is_no_client_id),

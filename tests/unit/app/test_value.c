@@ -123,13 +123,62 @@ static void value__admin_tokens(void **state)
     expect(value_admin_token_fault, cases, ARRAY_LEN(cases));
 }
 
+static void value__hosts(void **state)
+{
+    static const struct value_case cases[] = {
+        {"api.workos.com", NULL},
+        {"Auth.Example.com", NULL},
+        {"localhost", NULL},
+        {"my_host", NULL},
+        {"127.0.0.1", NULL},
+        {"[::1]", NULL},
+        {"[2001:DB8::1]", NULL},
+        {"b\xC3\xBC"
+         "cher.example",
+         NULL},
+        {"", "not empty"},
+        {"https://api.workos.com", "without https:// and without a path"},
+        {"http://localhost:4100", "without https:// and without a path"},
+        {"//api.workos.com", "without https:// and without a path"},
+        {"api.workos.com/", "without https:// and without a path"},
+        {"a/b", "without https:// and without a path"},
+        {"api.workos.com ", "a host name, such as"},
+        {"api.workos.com\n", "a host name, such as"},
+        {"me@api.workos.com", "a host name, such as"},
+        {"api.workos.com?x", "a host name, such as"},
+        {"api.workos.com#x", "a host name, such as"},
+        {"localhost:4100", "without a port"},
+        {"[::1]:4100", "without a port"},
+        {"[::1", "without a port"},
+        {"::1", "[::1] for IPv6"},
+    };
+
+    (void)state;
+    expect(value_host_fault, cases, ARRAY_LEN(cases));
+}
+
+static void value__api_keys(void **state)
+{
+    static const struct value_case cases[] = {
+        {"sk_test_1", NULL},
+        {"a-key.of/another+kind=", NULL},
+        {"sk_test\n1", "without blanks, line breaks"},
+        {"sk_test_1\r", "without blanks, line breaks"},
+        {"sk_test\x7F", "without blanks, line breaks"},
+        {"sk_test 1", "without blanks, line breaks"},
+        {"sk_test\xC2\xA0", "without blanks, line breaks"},
+    };
+
+    (void)state;
+    expect(value_api_key_fault, cases, ARRAY_LEN(cases));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(value__admin_tokens),
-        cmocka_unit_test(value__origins),
-        cmocka_unit_test(value__issuers),
-        cmocka_unit_test(value__client_ids_and_audiences),
+        cmocka_unit_test(value__admin_tokens), cmocka_unit_test(value__hosts),
+        cmocka_unit_test(value__api_keys),     cmocka_unit_test(value__origins),
+        cmocka_unit_test(value__issuers),      cmocka_unit_test(value__client_ids_and_audiences),
     };
 
     return cmocka_run_group_tests_name("value", tests, NULL, NULL);
