@@ -723,11 +723,27 @@ void db_set_interrupt(struct db *db, bool (*fn)(void *arg), void *arg)
     sqlite3_progress_handler(db->handle, fn ? INTERRUPT_OPS : 0, fn ? ask_interrupt : NULL, db);
 }
 
+/* Whoever deletes or replaces the file leaves us one that nobody will ever open again. */
+static int check_place(struct db *db, struct err *err)
+{
+    int has_moved = 0;
+
+    sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_HAS_MOVED, &has_moved);
+    if (!has_moved)
+        return 0;
+    err_set(&db->trouble, ERR_FATAL,
+            "'%s' was deleted, or another file put in its place, while it was in use",
+            sqlite3_db_filename(db->handle, "main"));
+    return err_set(err, ERR_FATAL, "%s", db->trouble.text);
+}
+
 /* A checkpoint that met a reader has still moved what it could. */
 static int checkpoint(struct db *db, int mode, int wait_ms, struct err *err)
 {
-    int rc;
+    int rc = check_place(db, err);
 
+    if (rc < 0)
+        return rc;
     sqlite3_busy_timeout(db->handle, wait_ms);
     rc = sqlite3_wal_checkpoint_v2(db->handle, "main", mode, NULL, NULL);
     sqlite3_busy_timeout(db->handle, BUSY_TIMEOUT_MS);

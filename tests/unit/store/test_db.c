@@ -1012,6 +1012,25 @@ static void db__library_version_is_known(void **state)
     assert_int_equal(strncmp(db_library_version(), "3.", 2), 0);
 }
 
+/* Symptom: all was well with a server whose file had been deleted, until it stopped. */
+static void db__file_that_is_gone_is_told(void **state)
+{
+    struct db *db = NULL;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(db_open(&db, "a.db", DB_WRITER, &err), 0);
+    assert_int_equal(db_exec(db, "CREATE TABLE t (n)", &err), 0);
+    assert_int_equal(rename("a.db", "b.db"), 0);
+    assert_int_equal(db_checkpoint(db, &err), ERR_FATAL);
+    assert_non_null(strstr(err.text, "/a.db' was deleted, or another file put in its place"));
+    assert_int_equal(db_trouble(db), ERR_FATAL);
+    db_clear_trouble(db);
+    assert_int_equal(rename("b.db", "a.db"), 0);
+    assert_int_equal(db_checkpoint(db, &err), 0);
+    db_close(db);
+}
+
 #define IN_TEMP_DIR(test) cmocka_unit_test_setup_teardown(test, enter_temp_dir, leave_temp_dir)
 
 int main(void)
@@ -1051,6 +1070,7 @@ int main(void)
         IN_TEMP_DIR(db__broken_references_are_seen_before_commit),
         IN_TEMP_DIR(db__standing_statements_are_reset),
         IN_TEMP_DIR(db__checkpoint_empties_the_wal),
+        IN_TEMP_DIR(db__file_that_is_gone_is_told),
         IN_TEMP_DIR(db__wal_stays_small),
         IN_TEMP_DIR(db__wal_stays_small_with_readers),
         IN_TEMP_DIR(db__erased_bytes_leave_the_wal_under_load),
