@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,9 @@ static const char *const level_labels[] = {"DEBUG", "INFO ", "WARN ", "ERROR"};
 /* Written by log_setup before other threads start, only read afterwards. */
 static enum log_level threshold = LOG_LEVEL_INFO;
 static enum log_format line_format = LOG_FORMAT_TEXT;
+
+static atomic_bool is_stuck; /* nobody takes lines, at the last look */
+static atomic_long lost;     /* lines since then */
 
 /* Marks a field that log_str was given NULL for: it is passed over, but doesn't end the list. */
 static const char absent[] = "";
@@ -123,6 +127,19 @@ static void put_json_line(struct buf *line, const char *time, enum log_level lev
     buf_putc(line, '}');
 }
 
+/* Also true when it can't be written to at all, as the write will find. */
+static bool is_taken(void)
+{
+    struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+    int n;
+
+    do
+        n = poll(&out, 1, atomic_load(&is_stuck) ? 0 : LOG_PATIENCE_MS);
+    while (n < 0 && errno == EINTR);
+    atomic_store(&is_stuck, n == 0);
+    return n != 0;
+}
+
 static void write_all(const char *bytes, size_t len)
 {
     while (len > 0) {
@@ -137,13 +154,11 @@ static void write_all(const char *bytes, size_t len)
     }
 }
 
-void log_write(enum log_level level, const char *message, const struct log_field *fields)
+static void write_line(enum log_level level, const char *message, const struct log_field *fields)
 {
     struct buf line = BUF_INIT(LOG_LINE_MAX);
     char time[CLOCK_TEXT_MAX];
 
-    if (!log_is_on(level))
-        return;
     clock_format_ms(clock_wall_ms(), time);
     if (line_format == LOG_FORMAT_JSON)
         put_json_line(&line, time, level, message, fields);
@@ -164,6 +179,23 @@ void log_write(enum log_level level, const char *message, const struct log_field
     buf_putc(&line, '\n');
     write_all(buf_text(&line), line.len);
     buf_release(&line);
+}
+
+void log_write(enum log_level level, const char *message, const struct log_field *fields)
+{
+    long lines;
+
+    if (!log_is_on(level))
+        return;
+    if (!is_taken()) {
+        atomic_fetch_add(&lost, 1);
+        return;
+    }
+    lines = atomic_exchange(&lost, 0);
+    if (lines > 0)
+        write_line(LOG_LEVEL_WARN, "lines of this log were lost, since nobody took them",
+                   LOG_FIELDS(log_int("lines", lines)));
+    write_line(level, message, fields);
 }
 
 bool log_may(struct log_limit *limit)

@@ -10,7 +10,9 @@
  *     log_info("listening", log_str("url", url), log_int("threads", n));
  *
  * Threads    any, after log_setup (main, before other threads). One write(2) a line.
- * Limits     a line is cut at LOG_LINE_MAX bytes.
+ * Limits     a line is cut at LOG_LINE_MAX bytes. Where nobody takes them (a full pipe, a terminal that is
+ *            held) one waits LOG_PATIENCE_MS at most, and those that follow not at all: they are lost, and
+ *            counted in the next line that isn't. So a server never hangs on its log.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
@@ -21,7 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LOG_LINE_MAX = 16384 };
+enum { LOG_LINE_MAX = 16384, LOG_PATIENCE_MS = 1000 };
 
 enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR };
 enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };

@@ -5,6 +5,7 @@
 #include "base/text.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -45,6 +46,13 @@ static const char *what_was_logged(void)
     heard[len] = '\0';
     assert_int_equal(strlen(heard), len);
     return heard;
+}
+
+static bool is_readable(int fd)
+{
+    struct pollfd in = {.fd = fd, .events = POLLIN};
+
+    return poll(&in, 1, 0) > 0;
 }
 
 static size_t count_lines(const char *text)
@@ -200,6 +208,32 @@ static void log__control_characters_that_grow_are_cut_too(void **state)
     is_whole_json(heard);
 }
 
+/* Symptom: a server whose log nobody read hung, and heard no SIGTERM. */
+static void log__nobody_waits_for_a_reader_that_does_not_read(void **state)
+{
+    static char filler[4096];
+
+    (void)state;
+    listen_to_log(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+    fcntl(STDERR_FILENO, F_SETFL, O_NONBLOCK);
+    memset(filler, '-', sizeof(filler));
+    while (write(STDERR_FILENO, filler, sizeof(filler)) > 0)
+        ;
+    fcntl(STDERR_FILENO, F_SETFL, 0);
+    for (int i = 0; i < 5000; i++) /* of which only the first may wait */
+        log_info("lost");
+    while (read(ear, filler, sizeof(filler)) == sizeof(filler) &&
+           filler[sizeof(filler) - 1] == '-' && is_readable(ear))
+        ;
+    log_info("heard");
+    log_info("heard, too");
+    what_was_logged();
+    assert_non_null(
+        strstr(heard, "lines of this log were lost, since nobody took them  lines=5000\n"));
+    assert_int_equal(count_lines(heard), 3);
+    assert_non_null(strstr(heard, "INFO  heard, too\n"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,6 +246,7 @@ int main(void)
         cmocka_unit_test(log__long_fields_are_left_out),
         cmocka_unit_test(log__long_message_is_cut_to_a_whole_line),
         cmocka_unit_test(log__control_characters_that_grow_are_cut_too),
+        cmocka_unit_test(log__nobody_waits_for_a_reader_that_does_not_read),
     };
 
     return cmocka_run_group_tests_name("log", tests, NULL, NULL);
