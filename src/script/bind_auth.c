@@ -26,8 +26,10 @@ static int l_claims(lua_State *L)
 {
     const struct script_caller *caller = check_caller(L);
 
-    if (!caller->claims)
-        return 0;
+    if (!caller->claims) {
+        lua_pushnil(L);
+        return 1;
+    }
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &claims_key) == LUA_TNIL) {
         push_json(L, caller->claims, 0, false);
         lua_pushvalue(L, -1);
@@ -84,8 +86,10 @@ static int l_claim(lua_State *L)
     const struct json *claims = check_caller(L)->claims;
     uint32_t node = claims ? json_string_member(claims, 0, luaL_checkstring(L, 1)) : JSON_ABSENT;
 
-    if (node == JSON_ABSENT)
-        return 0;
+    if (node == JSON_ABSENT) {
+        lua_pushnil(L);
+        return 1;
+    }
     push_json(L, claims, node, false);
     return 1;
 }

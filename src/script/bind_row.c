@@ -180,8 +180,10 @@ static int l_get(lua_State *L)
         stmt = keep_statement(L, t, GET, NULL);
     }
     stmt_bind_int(stmt, 1, id);
-    if (!step(L, stmt))
-        return 0;
+    if (!step(L, stmt)) {
+        lua_pushnil(L);
+        return 1;
+    }
     push_row(L, stmt, t);
     end_statement(L, stmt);
     return 1;

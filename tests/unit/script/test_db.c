@@ -42,6 +42,20 @@ static void db__row_comes_back_as_it_went_in(void **state)
         "assert(ctx.db.get('notes', id) == nil)\n");
 }
 
+/* One nil, not nothing: that would be an error in tostring, and a 204 from a route. */
+static void db__row_that_is_absent_is_one_nil(void **state)
+{
+    (void)state;
+    passes("assert(select('#', ctx.db.get('notes', 999)) == 1)\n"
+           "assert(tostring(ctx.db.get('notes', 999)) == 'nil')\n"
+           "local q = ctx.db.query('notes')\n"
+           "assert(select('#', q:first()) == 1 and select('#', q:unique()) == 1)\n"
+           "assert(select('#', q:each()()) == 1)\n"
+           "for _, get in pairs(ctx.users) do\n"
+           "  assert(select('#', get(nil)) == 1)\n"
+           "end\n");
+}
+
 static void db__json_columns_keep_their_form(void **state)
 {
     (void)state;
@@ -373,6 +387,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_TEMP_DIR(db__row_comes_back_as_it_went_in),
+        IN_TEMP_DIR(db__row_that_is_absent_is_one_nil),
         IN_TEMP_DIR(db__json_columns_keep_their_form),
         IN_TEMP_DIR(db__default_fills_in),
         IN_TEMP_DIR(db__every_operator),

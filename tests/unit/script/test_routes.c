@@ -357,6 +357,15 @@ static void answer__value_alone(void **state)
     }
 }
 
+static void answer__row_that_is_absent_is_null(void **state)
+{
+    (void)state;
+    asking_load(&a, "authkit.schema { q = { columns = { n = 'integer' } } }\n"
+                    "authkit.routes { ['GET /x'] = function(ctx)\n"
+                    "return ctx.db.get('q', 999)\nend }");
+    assert_string_equal(asking_for(&a, "GET /x"), JSON "null");
+}
+
 static void answer__status_body_and_headers(void **state)
 {
     static const struct {
@@ -734,6 +743,7 @@ int main(void)
         WITH_ASKING(request__large_body_leaves_no_memory_behind),
         WITH_ASKING(request__kept_one_reads_nothing_any_more),
         WITH_ASKING(answer__value_alone),
+        WITH_ASKING(answer__row_that_is_absent_is_null),
         WITH_ASKING(answer__status_body_and_headers),
         WITH_ASKING(answer__what_is_none_is_an_error),
         WITH_ASKING(answer__has_a_bound),
