@@ -86,7 +86,7 @@ struct table *check_handle(lua_State *L, int index);
 
 /* The index of the column that the value names; raises, with what is known, when there is none. */
 int check_column(lua_State *L, const struct table *t, int name_index);
-int find_column(const struct table *t, const char *name); /* -1: none */
+int find_column(const struct table *t, const char *name, size_t len); /* -1: none */
 
 /* The statement that was kept for this, or NULL. set may be NULL: no columns. */
 struct stmt *find_kept(lua_State *L, struct table *t, enum statement_kind kind, const bool *set);

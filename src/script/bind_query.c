@@ -126,6 +126,10 @@ int l_sql(lua_State *L)
 
     if (lua_type(L, 1) != LUA_TSTRING)
         script_raise(L, "ctx.db.sql wants a text, not a %s", luaL_typename(L, 1));
+    if (strlen(lua_tostring(L, 1)) != lua_rawlen(L, 1))
+        script_raise(L,
+                     "ctx.db.sql: the statement has a NUL byte in it, where SQLite would take it "
+                     "to end; take the NUL out");
     luaL_checkstack(L, given + LUA_MINSTACK, "too many values");
     first = lua_gettop(L) + 1;
     for (int i = 0; i < given; i++)

@@ -210,11 +210,12 @@ static void push_field(lua_State *L, const struct field *field)
 /* __index: a field that isn't there yet, or nil */
 static int l_request_index(lua_State *L)
 {
-    const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+    size_t len = 0;
+    const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tolstring(L, 2, &len) : "";
 
     lua_settop(L, 2);
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
-        if (strcmp(fields[i].name, name) == 0) {
+        if (strcmp(fields[i].name, name) == 0 && strlen(name) == len) {
             push_field(L, &fields[i]);
             return 1;
         }

@@ -169,7 +169,7 @@ static int l_get(lua_State *L)
     lua_Integer id;
 
     check_db(L);
-    if (find_column(t, "_id") < 0)
+    if (find_column(t, "_id", 3) < 0)
         script_raise(L,
                      "rows of %s have no _id; use ctx.db.query(\"%s\"):where(\"id\", …):unique()",
                      t->name, t->name);

@@ -63,12 +63,13 @@ int l_unknown(lua_State *L)
 {
     const char *what = luaL_checkstring(L, 1), *where = luaL_checkstring(L, 4);
     lua_Integer count = luaL_len(L, 3);
-    const char *name = luaL_tolstring(L, 2, NULL); /* index 5 */
     const char *names[COLUMNS_MAX];
-    const char *closest;
+    const char *name, *closest;
     luaL_Buffer list;
     int known = 0;
 
+    luaL_tolstring(L, 2, NULL);
+    name = push_visible(L, lua_gettop(L));
     luaL_checkstack(L, COLUMNS_MAX + LUA_MINSTACK, NULL);
     for (lua_Integer i = 1; i <= count && known < COLUMNS_MAX; i++) {
         if (lua_rawgeti(L, 3, i) == LUA_TSTRING)
@@ -103,11 +104,13 @@ static void raise_unknown_column(lua_State *L, const struct table *t, int name_i
 }
 
 /* Lua keeps short strings once, and our names are its strings: usually the pointer tells. */
-int find_column(const struct table *t, const char *name)
+int find_column(const struct table *t, const char *name, size_t len)
 {
     for (int i = 0; i < t->count; i++)
         if (t->columns[i].name == name)
             return i;
+    if (strlen(name) != len) /* none of ours has a NUL in it */
+        return -1;
     for (int i = 0; i < t->count; i++)
         if (strcmp(t->columns[i].name, name) == 0)
             return i;
@@ -116,9 +119,14 @@ int find_column(const struct table *t, const char *name)
 
 int check_column(lua_State *L, const struct table *t, int name_index)
 {
-    int i =
-        lua_type(L, name_index) == LUA_TSTRING ? find_column(t, lua_tostring(L, name_index)) : -1;
+    int i = -1;
+    size_t len;
 
+    if (lua_type(L, name_index) == LUA_TSTRING) {
+        const char *name = lua_tolstring(L, name_index, &len);
+
+        i = find_column(t, name, len);
+    }
     if (i < 0)
         raise_unknown_column(L, t, name_index);
     return i;

@@ -63,10 +63,32 @@ void check_may_write(lua_State *L)
             route_method_names[script->run->route->method]);
 }
 
+const char *push_visible(lua_State *L, int index)
+{
+    size_t len;
+    const char *text = lua_tolstring(L, index, &len), *end = text + len;
+    luaL_Buffer out;
+
+    luaL_buffinit(L, &out);
+    while (text < end) {
+        size_t part = strlen(text);
+
+        luaL_addlstring(&out, text, part);
+        text += part;
+        if (text < end) {
+            luaL_addstring(&out, "\\0");
+            text++;
+        }
+    }
+    luaL_pushresult(&out);
+    return lua_tostring(L, -1);
+}
+
 /* native.raise(text) */
 static int l_raise(lua_State *L)
 {
-    script_raise(L, "%s", luaL_checkstring(L, 1));
+    luaL_checkstring(L, 1);
+    script_raise(L, "%s", push_visible(L, 1));
 }
 
 /* native.check_budget(): raises when time or memory is used up */

@@ -128,7 +128,8 @@ static void request__fields(void **state)
                  "assert(request.headers.host == 'x' and request.headers['x-one'] == '1, 2, 3')\n"
                  "assert(request.headers.cookie == 'a=1; b=2' and not request.headers.Host)\n"
                  "assert(request.body == 'a\\0b' and request.remote_addr == '192.0.2.1')\n"
-                 "assert(request.query == q and request.nothing == nil and request[1] == nil)\n");
+                 "assert(request.query == q and request.nothing == nil and request[1] == nil)\n"
+                 "assert(request['path\\0x'] == nil)\n");
     assert_string_equal(asking_for(&a, "POST /l%C3%A4nder/a%2Fb+c%20d/1?"
                                        "a=1&b=x+y%2B%26&a=2&c&=d&&%C3%A4=%C3%B6&e="),
                         "204 -||");

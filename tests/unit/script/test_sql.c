@@ -93,6 +93,8 @@ static void sql__what_a_script_may_not_do_is_refused_by_name(void **state)
         {"ctx.db.sql('SELECT ?', print)", "value 1 is a function"},
         {"ctx.db.sql('SELECT ?', 'a\\0b')", "NUL"},
         {"ctx.db.sql('SELECT ?', '\\xff')", "UTF-8"},
+        {"ctx.db.sql('SELECT 1\\0garbage')", "ctx.db.sql: the statement has a NUL byte in it"},
+        {"ctx.db.sql('SELECT 1\\0')", "ctx.db.sql: the statement has a NUL byte in it"},
         {"ctx.db.sql(5)", "wants a text, not a number"},
         {"ctx.db.sql()", "wants a text, not a "},
     };
