@@ -326,16 +326,18 @@ local function plan_all()
       local t = db.declared[name]
       local is_new = not existing[name:lower()]
       plan.mark = #plan.steps
-      if is_new then
-         plan.found = {}
-         create_table(plan, t)
-      elseif existing[name:lower()] ~= name then
+      if not is_new and existing[name:lower()] ~= name then
          plan:refuse("authkit.schema: table %s is called '%s' in the database; SQLite doesn't tell them apart, so declare it that way",
             name, existing[name:lower()])
       else
-         compare_table(plan, t)
+         if is_new then
+            plan.found = {}
+            create_table(plan, t)
+         else
+            compare_table(plan, t)
+         end
+         compare_indexes(plan, t, is_new)
       end
-      compare_indexes(plan, t, is_new)
       existing[name:lower()] = nil
    end
    for _, name in pairs(existing) do

@@ -312,6 +312,19 @@ static void schema__foreign_table_is_refused(void **state)
     bench_close(&b);
 }
 
+static void schema__table_in_another_case_is_refused(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "todo = { columns = { x = 'text' } }");
+    refuses(&b, "Todo = { columns = { x = 'text' }, indexes = { { 'x', unique = true } } }",
+            "table Todo is called 'todo' in the database");
+    assert_null(strchr(b.err.text, '\n')); /* nothing else is wrong */
+    bench_close(&b);
+}
+
 /* SQLite doesn't tell x from X: the refusal must come in our words, from the plan already. */
 static void schema__column_in_another_case_is_refused(void **state)
 {
@@ -449,6 +462,7 @@ int main(void)
         IN_TEMP_DIR(schema__index_goes_with_its_declaration),
         IN_TEMP_DIR(schema__undeclared_is_kept),
         IN_TEMP_DIR(schema__foreign_table_is_refused),
+        IN_TEMP_DIR(schema__table_in_another_case_is_refused),
         IN_TEMP_DIR(schema__column_in_another_case_is_refused),
         IN_TEMP_DIR(schema__sql_words_are_names_like_others),
         IN_TEMP_DIR(schema__defaults_of_every_type),
