@@ -58,16 +58,40 @@ local function read_column(table_name, name, spec)
    return { name = name, type = kind, nullable = optional == "?", default = default, where = where }
 end
 
+-- A list that stops at a nil, or has names in it, would be taken for a shorter one. what is the text
+-- before " must be a list"; named are the names that may be there besides.
+local function check_list(list, what, example, named)
+   local count, last = 0, 0
+   for key in next, list do
+      if math.type(key) == "integer" and key > 0 then
+         count, last = count + 1, math.max(last, key)
+      elseif not (named and named[key]) then
+         raise(("%s must be a list, such as %s: '%s' is no position in it"):format(what, example, tostring(key)))
+      end
+   end
+   if count < last then
+      local hole = 1
+      while rawget(list, hole) ~= nil do
+         hole = hole + 1
+      end
+      raise(("%s must be a list, such as %s: number %d of it is nil, and there are more behind it")
+         :format(what, example, hole))
+   end
+end
+
+local index_options = { unique = true }
+
 local function read_index(t, spec)
    local where = "authkit.schema: an index of " .. t.name
    if type(spec) ~= "table" then
       raise(where .. ' must be a table, such as { "user_id", unique = true }')
    end
    for key in pairs(spec) do
-      if type(key) ~= "number" and key ~= "unique" then
+      if type(key) ~= "number" and not index_options[key] then
          raise(("%s: '%s' is not known; besides column names there is unique"):format(where, tostring(key)))
       end
    end
+   check_list(spec, where, '{ "user_id", "name" }', index_options)
    if #spec == 0 then
       raise(where .. ' names no column; it looks like { "user_id", unique = true }')
    end
@@ -123,6 +147,7 @@ local function read_table(name, spec)
    if spec.indexes ~= nil and type(spec.indexes) ~= "table" then
       raise(("authkit.schema: indexes of %s must be a list, such as { { \"user_id\" } }"):format(name))
    end
+   check_list(spec.indexes or {}, "authkit.schema: indexes of " .. name, '{ { "user_id" } }')
    for _, index in ipairs(spec.indexes or {}) do
       t.indexes[#t.indexes + 1] = read_index(t, index)
    end

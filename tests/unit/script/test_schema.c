@@ -91,6 +91,23 @@ static void schema__wrong_declarations_are_refused(void **state)
          "names column 'y', which isn't declared"},
         {"a = { columns = { x = 'text' }, indexes = { { 'x', uniq = true } } }",
          "'uniq' is not known"},
+        {"a = { columns = { x = 'text' }, indexes = { by_x = { 'x', unique = true } } }",
+         "indexes of a must be a list, such as { { \"user_id\" } }: 'by_x' is no position in it"},
+        {"a = { columns = { x = 'text' }, indexes = { { 'x' }, [1.5] = { 'x' } } }",
+         "indexes of a must be a list, such as { { \"user_id\" } }: '1.5' is no position in it"},
+        {"a = { columns = { x = 'text' }, indexes = { { 'x' }, [0] = { 'x' } } }",
+         "'0' is no position in it"},
+        {"a = { columns = { x = 'text', y = 'text' }, indexes = { { 'x' }, nil, { 'y' } } }",
+         "indexes of a must be a list, such as { { \"user_id\" } }: number 2 of it is nil, "
+         "and there are more behind it"},
+        {"a = { columns = { x = 'text', y = 'text' }, indexes = { { 'x', nil, 'y' } } }",
+         "an index of a must be a list"},
+        {"a = { columns = { x = 'text' }, indexes = { { nil, 'x' } } }",
+         "an index of a must be a list"},
+        {"a = { columns = { x = 'text' }, indexes = { { 'x', [-1] = 'x' } } }",
+         "'-1' is no position in it"},
+        {"a = { columns = { x = 'text\\0?' } }", "column a.x: type 'text\\0?' is not known"},
+        {"['a\\0b'] = { columns = {} }", "table 'a\\0b' must be letters"},
     };
 
     (void)state;
