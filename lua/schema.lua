@@ -236,32 +236,63 @@ local function check_duplicates(plan, t, index)
    end
 end
 
--- "authkitd:table:a,b:unique" is the name of our index on a and b.
-local function columns_of(index_name)
-   return (index_name:match("^authkitd:[^:]*:([^:]*)"):gsub(",", ", "))
+-- Our indexes on a table, and those that have the names of such: an index keeps its name when its
+-- table or a column of it gets another one.
+local function found_indexes(t)
+   local found = {}
+   for _, row in ipairs(native.rows([[SELECT s.name, s.tbl_name, l."unique", l.partial
+      FROM sqlite_schema AS s, pragma_index_list(s.tbl_name) AS l ON l.name = s.name
+      WHERE s.type = 'index' AND s.name LIKE 'authkitd:%'
+      AND (s.tbl_name = ?1 OR substr(s.name, 1, length(?1) + 10) = 'authkitd:' || ?1 || ':') ORDER BY s.name]], t.name)) do
+      local index = { name = row[1], table_name = row[2], unique = row[3] == 1, partial = row[4] == 1, columns = {} }
+      for i, column in ipairs(native.rows("SELECT name FROM pragma_index_info(?) ORDER BY seqno", index.name)) do
+         index.columns[i] = column[1] or "an expression"
+      end
+      index.list = table.concat(index.columns, ", ")
+      found[#found + 1] = index
+   end
+   return found
+end
+
+local function is_same_index(t, index, found)
+   return found.table_name == t.name and found.unique == index.unique and not found.partial
+      and found.list == table.concat(index.columns, ", ")
+end
+
+-- An earlier step of the plan may have dropped it, alone or with its table.
+local function drop_index(plan, index)
+   if not plan.dropped[index.name] then
+      plan.dropped[index.name] = true
+      plan:add("DROP INDEX IF EXISTS " .. quote(index.name), ("drop index on %s (%s)"):format(index.table_name, index.list))
+   end
 end
 
 local function compare_indexes(plan, t, is_new)
    local existing, wanted = {}, {}
-   if not is_new then
-      for _, row in ipairs(native.rows("SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = ? AND name LIKE 'authkitd:%'", t.name)) do
-         existing[row[1]] = true
-      end
+   local found = found_indexes(t)
+   for _, index in ipairs(found) do
+      existing[index.name] = index
    end
    for _, index in ipairs(t.indexes) do
       if not wanted[index.name] then
          wanted[index.name] = true
-         if not existing[index.name] or plan.anew[t.name] then
+         local other = existing[index.name]
+         local is_there = other and is_same_index(t, index, other)
+         if not is_there or plan.anew[t.name] then
             if index.unique and not is_new then
                check_duplicates(plan, t, index)
+            end
+            -- A rebuilt table has lost its own indexes.
+            if other and (other.table_name ~= t.name or not plan.anew[t.name]) then
+               drop_index(plan, other)
             end
             plan:add(index_sql(t, index), ("create index on %s (%s)"):format(t.name, table.concat(index.columns, ", ")))
          end
       end
    end
-   for name in pairs(existing) do
-      if not wanted[name] and not plan.anew[t.name] then
-         plan:add("DROP INDEX " .. quote(name), ("drop index on %s (%s)"):format(t.name, columns_of(name)))
+   for _, index in ipairs(found) do
+      if index.table_name == t.name and not wanted[index.name] and not plan.anew[t.name] then
+         drop_index(plan, index)
       end
    end
 end
@@ -312,7 +343,7 @@ local function compare_table(plan, t)
 end
 
 local function plan_all()
-   local plan = setmetatable({ steps = {}, problems = {}, warnings = {}, anew = {} }, Plan)
+   local plan = setmetatable({ steps = {}, problems = {}, warnings = {}, anew = {}, dropped = {} }, Plan)
    local existing = {}
    for _, row in ipairs(native.rows("SELECT name FROM sqlite_schema WHERE type = 'table'")) do
       existing[row[1]:lower()] = row[1]

@@ -297,6 +297,80 @@ static void schema__index_goes_with_its_declaration(void **state)
     bench_close(&b);
 }
 
+/* An index follows its column when that gets another name, and keeps its own. */
+static void schema__index_on_a_renamed_column_is_made_anew(void **state)
+{
+    static const char tables[] = "a = { columns = { x = 'integer?', y = 'text?' },"
+                                 " indexes = { { 'x', unique = true }, { 'y', 'x' } } }";
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { x = 'text?', y = 'text?' },"
+              " indexes = { { 'x', unique = true }, { 'y', 'x' } } }");
+    exec(&b, "ALTER TABLE a RENAME COLUMN x TO x_old");
+    brings(&b, tables,
+           "add column a.x\n"
+           "drop index on a (x_old)\ncreate index on a (x)\n"
+           "drop index on a (y, x_old)\ncreate index on a (y, x)\n"
+           "warning: table a has columns that aren't declared any more; they are kept: x_old");
+    assert_string_equal(
+        bench_value(&b, "SELECT group_concat(sql, ';') FROM sqlite_schema WHERE type = 'index'"),
+        "CREATE UNIQUE INDEX \"authkitd:a:x:unique\" ON \"a\" (\"x\");"
+        "CREATE INDEX \"authkitd:a:y,x\" ON \"a\" (\"y\", \"x\")");
+    brings(&b, tables,
+           "warning: table a has columns that aren't declared any more; they are kept: x_old");
+    bench_close(&b);
+}
+
+static void schema__index_that_lost_its_uniqueness_is_made_anew(void **state)
+{
+    static const char tables[] =
+        "a = { columns = { x = 'text?' }, indexes = { { 'x', unique = true } } }";
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, tables);
+    exec(&b, "DROP INDEX \"authkitd:a:x:unique\";"
+             "CREATE INDEX \"authkitd:a:x:unique\" ON a (x);"
+             "INSERT INTO a (_creation_time, x) VALUES (1, 'x'), (2, 'x')");
+    refuses(&b, tables, "the unique index on a (x) can't be made: 2 rows have x = 'x'");
+    exec(&b, "DELETE FROM a WHERE _id = 1");
+    brings(&b, tables, "drop index on a (x)\ncreate index on a (x)");
+    brings(&b, tables, "");
+    bench_close(&b);
+}
+
+/* Its indexes go with a table that gets another name, and keep theirs, which can't be there twice. */
+static void schema__index_of_a_renamed_table_is_made_anew(void **state)
+{
+    static const char columns[] = "{ columns = { x = 'text?' }, indexes = { { 'x' } } }";
+    static const char *const names[] = {"a_old",
+                                        "z_old"}; /* before it in the plan, and behind it */
+    struct bench b;
+    char tables[200], sql[80];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        bench_open(&b);
+        snprintf(tables, sizeof(tables), "todo = %s", columns);
+        bring(&b, tables);
+        snprintf(sql, sizeof(sql), "ALTER TABLE todo RENAME TO %s", names[i]);
+        exec(&b, sql);
+        snprintf(tables, sizeof(tables), "todo = %s, %s = %s", columns, names[i], columns);
+        bring(&b, tables);
+        bench_ok(&b);
+        brings(&b, tables, "");
+        assert_string_equal(
+            bench_value(&b, "SELECT count(*) FROM sqlite_schema WHERE type = 'index'"), "2");
+        exec(&b, "DROP TABLE todo");
+        snprintf(sql, sizeof(sql), "DROP TABLE %s", names[i]);
+        exec(&b, sql);
+        bench_close(&b);
+    }
+}
+
 static void schema__undeclared_is_kept(void **state)
 {
     struct bench b;
@@ -477,6 +551,9 @@ int main(void)
         IN_TEMP_DIR(schema__other_type_is_refused),
         IN_TEMP_DIR(schema__unique_over_duplicates_is_refused),
         IN_TEMP_DIR(schema__index_goes_with_its_declaration),
+        IN_TEMP_DIR(schema__index_on_a_renamed_column_is_made_anew),
+        IN_TEMP_DIR(schema__index_that_lost_its_uniqueness_is_made_anew),
+        IN_TEMP_DIR(schema__index_of_a_renamed_table_is_made_anew),
         IN_TEMP_DIR(schema__undeclared_is_kept),
         IN_TEMP_DIR(schema__foreign_table_is_refused),
         IN_TEMP_DIR(schema__table_in_another_case_is_refused),
