@@ -200,9 +200,10 @@ static lua_Integer list_length(lua_State *L, int index, const struct encoder *e)
                 last = lua_tointeger(L, -2);
         } else if (lua_type(L, -2) != LUA_TSTRING) {
             script_raise(L, "%sa list with a key that is no position can't be JSON", e->label);
-        } else if (strcmp(lua_tostring(L, -2), "cursor") != 0 || !is_marked_array(L, index)) {
+        } else if (lua_rawlen(L, -2) != strlen("cursor") ||
+                   strcmp(lua_tostring(L, -2), "cursor") != 0 || !is_marked_array(L, index)) {
             script_raise(L, "%sa table with both a list and names ('%s') can't be JSON", e->label,
-                         lua_tostring(L, -2));
+                         push_visible(L, lua_gettop(L) - 1));
         }
     }
     if (last > 2 * values + 16)

@@ -96,6 +96,9 @@ static void hostile__lists_lose_nothing_without_a_word(void **state)
     raises("authkit.json.encode { 1, 2, [true] = 3 }", "a key that is no position");
     raises("authkit.json.encode { 1, 2, [1.5] = 3 }", "a key that is no position");
     raises("authkit.json.encode { 1, 2, cursor = 3 }", "both a list and names");
+    raises("local list = authkit.json.array { 1 }\nlist['cursor\\0x'] = 3\n"
+           "authkit.json.encode(list)",
+           "names ('cursor\\0x')");
 }
 
 /* Every state has an order of its own for the names of a table, and so has every way of filling it. */
