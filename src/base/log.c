@@ -7,7 +7,9 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,8 +24,10 @@ static const char *const level_labels[] = {"DEBUG", "INFO ", "WARN ", "ERROR"};
 static enum log_level threshold = LOG_LEVEL_INFO;
 static enum log_format line_format = LOG_FORMAT_TEXT;
 
-static atomic_bool is_stuck; /* nobody takes lines, at the last look */
-static atomic_long lost;     /* lines since then */
+/* One line at a time: whoever has seen that there is room is the one to fill it. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static bool is_stuck; /* nobody takes lines, at the last look; guarded by lock */
+static long lost;     /* lines since then; guarded by lock */
 
 /* Marks a field that log_str was given NULL for: it is passed over, but doesn't end the list. */
 static const char absent[] = "";
@@ -127,23 +131,24 @@ static void put_json_line(struct buf *line, const char *time, enum log_level lev
     buf_putc(line, '}');
 }
 
-/* Also true when it can't be written to at all, as the write will find. */
+/* So that a write of PIPE_BUF bytes won't block; also true when any would fail. */
 static bool is_taken(void)
 {
     struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
     int n;
 
     do
-        n = poll(&out, 1, atomic_load(&is_stuck) ? 0 : LOG_PATIENCE_MS);
+        n = poll(&out, 1, is_stuck ? 0 : LOG_PATIENCE_MS);
     while (n < 0 && errno == EINTR);
-    atomic_store(&is_stuck, n == 0);
-    return n != 0;
+    is_stuck = n == 0;
+    return !is_stuck;
 }
 
+/* What of it isn't taken in time is lost. */
 static void write_all(const char *bytes, size_t len)
 {
-    while (len > 0) {
-        ssize_t n = write(STDERR_FILENO, bytes, len);
+    while (len > 0 && is_taken()) {
+        ssize_t n = write(STDERR_FILENO, bytes, len < PIPE_BUF ? len : PIPE_BUF);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -183,19 +188,21 @@ static void write_line(enum log_level level, const char *message, const struct l
 
 void log_write(enum log_level level, const char *message, const struct log_field *fields)
 {
-    long lines;
-
     if (!log_is_on(level))
         return;
-    if (!is_taken()) {
-        atomic_fetch_add(&lost, 1);
-        return;
+    pthread_mutex_lock(&lock);
+    if (is_taken()) {
+        long lines = lost;
+
+        lost = 0;
+        if (lines > 0)
+            write_line(LOG_LEVEL_WARN, "lines of this log were lost, since nobody took them",
+                       LOG_FIELDS(log_int("lines", lines)));
+        write_line(level, message, fields);
+    } else {
+        lost++;
     }
-    lines = atomic_exchange(&lost, 0);
-    if (lines > 0)
-        write_line(LOG_LEVEL_WARN, "lines of this log were lost, since nobody took them",
-                   LOG_FIELDS(log_int("lines", lines)));
-    write_line(level, message, fields);
+    pthread_mutex_unlock(&lock);
 }
 
 bool log_may(struct log_limit *limit)

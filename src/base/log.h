@@ -9,10 +9,10 @@
  *
  *     log_info("listening", log_str("url", url), log_int("threads", n));
  *
- * Threads    any, after log_setup (main, before other threads). One write(2) a line.
+ * Threads    any, after log_setup (main, before other threads). One line at a time, in pieces of PIPE_BUF bytes.
  * Limits     a line is cut at LOG_LINE_MAX bytes. Where nobody takes them (a full pipe, a terminal that is
  *            held) one waits LOG_PATIENCE_MS at most, and those that follow not at all: they are lost, and
- *            counted in the next line that isn't. So a server never hangs on its log.
+ *            counted in the next line that isn't. So a server doesn't hang on its log.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H

@@ -6,12 +6,14 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -234,6 +236,37 @@ static void log__nobody_waits_for_a_reader_that_does_not_read(void **state)
     assert_non_null(strstr(heard, "INFO  heard, too\n"));
 }
 
+static char long_text[12000];
+
+static void *log_long_lines(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 200; i++)
+        log_info("long", log_bytes("text", long_text, sizeof(long_text)));
+    return NULL;
+}
+
+/* There is room in the pipe, but not for all of them: who sees it last finds none. */
+static void log__threads_do_not_wait_for_it_either(void **state)
+{
+    pthread_t threads[8];
+
+    (void)state;
+    memset(long_text, 'x', sizeof(long_text));
+    listen_to_log(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, log_long_lines, NULL), 0);
+    for (int i = 0; i < 8; i++) {
+        struct timespec until;
+
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += 30;
+        assert_int_equal(pthread_timedjoin_np(threads[i], NULL, &until), 0);
+    }
+    what_was_logged();
+    assert_true(count_lines(heard) > 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -247,6 +280,7 @@ int main(void)
         cmocka_unit_test(log__long_message_is_cut_to_a_whole_line),
         cmocka_unit_test(log__control_characters_that_grow_are_cut_too),
         cmocka_unit_test(log__nobody_waits_for_a_reader_that_does_not_read),
+        cmocka_unit_test(log__threads_do_not_wait_for_it_either),
     };
 
     return cmocka_run_group_tests_name("log", tests, NULL, NULL);
