@@ -8,6 +8,11 @@
 #include "workos/watchdog.h"
 #include "workos/workos_state.h"
 
+#include <assert.h>
+
+static_assert((int)EVENT_AHEAD_MS > (int)HANDLE_LAST_RETRY_MS,
+              "some retries would be taken for a wrong clock's");
+
 int64_t handle_retry_delay_ms(int64_t attempts)
 {
     int64_t delay_ms = HANDLE_FIRST_RETRY_MS;

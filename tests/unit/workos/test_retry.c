@@ -313,6 +313,21 @@ static void retry__clock_that_was_set_back_puts_nothing_off(void **state)
     stop_service(&s);
 }
 
+/* The upkeep was told a time by a clock that was a day ahead, and there is nothing that is due before. */
+static void retry__time_by_a_wrong_clock_is_not_waited_for(void **state)
+{
+    struct service s;
+
+    (void)state;
+    start_service(&s);
+    install_script(&s, broken, 1000);
+    deliver_event(&s, "e1", "test.a", "good");
+    exec_sql("UPDATE workos_events SET status = 'failed', next_attempt_at = 1");
+    upkeep_wake(s.workos->upkeep, clock_wall_ms() + 86400 * INT64_C(1000));
+    await_value("SELECT status FROM workos_events", "done");
+    stop_service(&s);
+}
+
 /* ------------------------------------------------------------------------- put_back */
 
 static void put_back__names_what_cannot_be(void **state)
@@ -395,6 +410,7 @@ int main(void)
         IN_TEMP_DIR(retry__swallowed_loss_of_the_transaction_is_a_failure),
         IN_TEMP_DIR(retry__full_disk_loses_nothing),
         IN_TEMP_DIR(retry__clock_that_was_set_back_puts_nothing_off),
+        IN_TEMP_DIR(retry__time_by_a_wrong_clock_is_not_waited_for),
         IN_TEMP_DIR(put_back__names_what_cannot_be),
         IN_TEMP_DIR(put_back__at_rest_waits_for_the_start),
     };
