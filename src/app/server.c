@@ -435,13 +435,19 @@ static bool has_failed(const struct server *server)
     return atomic_load(&server->failed);
 }
 
-/* Everything is committed; the checkpoint only spares the next start the work. */
+/* Everything is committed; the checkpoint only spares the next start the work. Unless there is no file to start
+ * with any more, or none that can be trusted. */
 static void close_database(struct server *server)
 {
     struct err err;
+    int rc = server->db && !has_failed(server) ? db_checkpoint(server->db, &err) : 0;
 
-    if (server->db && !has_failed(server) && db_checkpoint(server->db, &err) < 0)
+    if (rc == ERR_FATAL) {
+        log_error("the database failed at the end", log_str("error", err.text));
+        atomic_store(&server->failed, true);
+    } else if (rc < 0) {
         log_warn("no checkpoint at the end", log_str("error", err.text));
+    }
     db_close(server->db);
 }
 

@@ -69,7 +69,7 @@ const char *value_host_fault(const char *value)
         return "a host name, such as api.workos.com";
     if (value[0] == '[')
         rest = value + 1 + strspn(value + 1, "0123456789abcdefABCDEF:.");
-    if (rest > value ? strcmp(rest, "]") != 0 : strchr(value, ':') != NULL)
+    if (rest == value + 1 || (rest > value ? strcmp(rest, "]") != 0 : strchr(value, ':') != NULL))
         return "a host name without a port, which WORKOS_API_PORT is for; [::1] for IPv6";
     return NULL;
 }

@@ -150,6 +150,7 @@ static void value__hosts(void **state)
         {"localhost:4100", "without a port"},
         {"[::1]:4100", "without a port"},
         {"[::1", "without a port"},
+        {"[]", "without a port"},
         {"::1", "[::1] for IPv6"},
     };
 
