@@ -73,7 +73,7 @@ async function search(page, text) {
     await page.keyboard.press('Enter');
 }
 
-describe('the dashboard in a browser', () => {
+describe('the dashboard in a browser: users, events, and what strangers write', () => {
     test('sign in; find a user; see an event fail, mend the script, retry it; sign out', async (t) => {
         const server = await startServer(t, {
             handlers: BROKEN,
@@ -296,7 +296,9 @@ describe('the dashboard in a browser', () => {
         assert.deepEqual(tried, ['TypeError', 'TypeError', false]);
         page.said.splice(0); // it has told of these
     });
+});
 
+describe('the dashboard in a browser: what comes while one looks, and what was long ago', () => {
     test('it goes on by itself, pauses when told to or not looked at, and comes back when the server does', async (t) => {
         const server = await startServer(t, { handlers: BROKEN });
         const page = await open(t, server, { hash: '#/events' });
@@ -411,7 +413,9 @@ describe('the dashboard in a browser', () => {
         }
         assert.equal(await page.getByRole('button', { name: 'Show more' }).count(), 0);
     });
+});
 
+describe('the dashboard in a browser: how it looks', () => {
     test('charts show what is known, and say what is not', async (t) => {
         const server = await startServer(t, { handlers: BROKEN });
         const page = await open(t, server);

@@ -14,14 +14,13 @@ export const load = (release, sanitized) => (sanitizer ? sanitized : release);
 export const patience = (ms) => (sanitizer ? ms * 4 : ms);
 
 const timeout = patience(60_000);
-const suiteTimeout = timeout * 5; // of many tests, one after the other, on a slow machine
 
 export const test = (name, fn) => nodeTest(name, { timeout }, fn);
-export const describe = (name, fn) => nodeDescribe(name, { timeout: suiteTimeout }, fn);
+export const describe = (name, fn) => nodeDescribe(name, { timeout: timeout * 2 }, fn);
 
 /** For tests that wait for each other's clocks: all tests of the suite run at the same time. */
 export const describeTogether = (name, fn) =>
-    nodeDescribe(name, { timeout: suiteTimeout, concurrency: true }, fn);
+    nodeDescribe(name, { timeout: timeout * 2, concurrency: true }, fn);
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
