@@ -623,6 +623,7 @@ void fault_none(void)
     atomic_store(&fault_write_rc, SQLITE_FULL);
     atomic_store(&fault_wal_writes, -1);
     atomic_store(&fault_one_write, -1);
+    fault_before_page = NULL;
     atomic_store(&fault_shm_locks, -1);
     atomic_store(&fault_syncs, -1);
     atomic_store(&fault_sync_ms, 0);

@@ -47,7 +47,7 @@ struct fault_plan {
 extern void (*fault_before_page)(void);
 
 void fault_vfs_install(void);
-void fault_none(void); /* resets the counters */
+void fault_none(void); /* resets the counters, and fault_before_page */
 
 void fault_disk_start(const struct fault_plan *plan);
 bool fault_disk_has_failed(void);           /* something of the plan has happened */

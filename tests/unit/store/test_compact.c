@@ -207,7 +207,7 @@ static void compact__power_cut_at_any_operation_loses_nothing(void **state)
 
     (void)state;
     while (survives_power_cut(cut_at, ++seed))
-        cut_at += seed % 2 == 0; /* what of a write is there is another part each time */
+        cut_at += seed % 4 == 0; /* what of a write is there is another part each time */
     assert_in_range(cut_at, 10, 100);
 }
 
