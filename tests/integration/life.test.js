@@ -121,6 +121,32 @@ describe('SIGTERM', () => {
     });
 });
 
+describe('a database that is deleted, or replaced, while it is in use', () => {
+    for (const [name, lose] of [
+        ['deleted', (db) => fs.rmSync(db)],
+        ['replaced', (db) => (fs.renameSync(db, `${db}.old`), fs.writeFileSync(db, ''))],
+    ])
+        test(`${name}: the server says so, and ends with 1`, async (t) => {
+            const server = await startServer(t);
+            await server.deliver(userCreated());
+            lose(server.database);
+            await server.waitForLog(
+                'the database failed; stopping',
+                'was deleted, or another file put in its place',
+            );
+            assert.deepEqual(await server.ended, { code: 1, signal: null });
+        });
+
+    test('just before a SIGTERM: that is no good end either', async (t) => {
+        const server = await startServer(t);
+        await server.deliver(userCreated());
+        fs.rmSync(server.database);
+        server.signal('SIGTERM');
+        assert.deepEqual(await server.ended, { code: 1, signal: null });
+        await server.waitForLog('was deleted, or another file put in its place');
+    });
+});
+
 describe('health', () => {
     test('/healthz is 200 on both listeners; it takes GET and HEAD', async (t) => {
         const server = await startServer(t);
