@@ -197,14 +197,14 @@ static const char slow[] = "local authkit = require 'authkit'\n"
                            "end }\n";
 
 /* SQLite rolls back the whole transaction when a writing statement is interrupted; this trigger
- * makes one last for ever. */
+ * makes one last for ever. It comes before the row: the events may be running. */
 static void make_update_slow(void)
 {
-    exec_sql("INSERT INTO big (_creation_time, n, t) VALUES (0, 1, 'x');"
-             "CREATE TRIGGER slow AFTER UPDATE ON big BEGIN"
+    exec_sql("CREATE TRIGGER slow AFTER UPDATE ON big BEGIN"
              " UPDATE big SET t = (WITH RECURSIVE c(i) AS"
              "  (SELECT 1 UNION ALL SELECT i + 1 FROM c LIMIT 1000000000) SELECT max(i) FROM c);"
-             " END");
+             " END;"
+             "INSERT INTO big (_creation_time, n, t) VALUES (0, 1, 'x')");
 }
 
 static void retry__interrupted_write_is_one_more_failure(void **state)
