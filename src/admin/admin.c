@@ -150,8 +150,9 @@ static void reconcile(struct admin *admin, const struct http_request *request,
         http_response_error(response, 502, "not_reconciled", err.text);
     else
         buf_printf(&response->body,
-                   "{\"read\":%" PRId64 ",\"fresh\":%" PRId64 ",\"unusable\":%" PRId64 "}",
-                   report.read, report.fresh, report.unusable);
+                   "{\"read\":%" PRId64 ",\"fresh\":%" PRId64 ",\"unusable\":%" PRId64
+                   ",\"refused\":%" PRId64 "}",
+                   report.read, report.fresh, report.unusable, report.refused);
 }
 
 /* ---------------------------------------------------------------------------------- what is shown */

@@ -11,13 +11,18 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static void say(int64_t read, int64_t fresh, int64_t unusable)
+static void say(const struct poller_report *report)
 {
-    printf("read %" PRId64 " event%s from the Events API; %" PRId64 " of them %s new\n", read,
-           read == 1 ? "" : "s", fresh, fresh == 1 ? "was" : "were");
-    if (unusable)
-        printf("%" PRId64 " could not be read and %s left out\n", unusable,
-               unusable == 1 ? "was" : "were");
+    printf("read %" PRId64 " event%s from the Events API; %" PRId64 " of them %s new\n",
+           report->read, report->read == 1 ? "" : "s", report->fresh,
+           report->fresh == 1 ? "was" : "were");
+    if (report->unusable)
+        printf("%" PRId64 " could not be read and %s left out\n", report->unusable,
+               report->unusable == 1 ? "was" : "were");
+    if (report->refused)
+        puts("WorkOS refused the types that only handlers.lua has functions for: one of them may "
+             "be misspelt"
+             " (authkitd check). Their events are read as soon as it is mended.");
 }
 
 static int ask_server(const struct config *config)
@@ -31,8 +36,12 @@ static int ask_server(const struct config *config)
                           &err) < 0) {
         command_complain(err.text);
     } else if (response.status == 200) {
-        say(admin_client_number(&response, "read"), admin_client_number(&response, "fresh"),
-            admin_client_number(&response, "unusable"));
+        const struct poller_report report = {.read = admin_client_number(&response, "read"),
+                                             .fresh = admin_client_number(&response, "fresh"),
+                                             .unusable = admin_client_number(&response, "unusable"),
+                                             .refused = admin_client_number(&response, "refused")};
+
+        say(&report);
         code = EXIT_FINE;
     } else {
         fputs("authkitd: ", stderr);
@@ -65,7 +74,7 @@ static int reconcile_at_rest(const struct config *config)
         command_complain(err.text);
         return EXIT_FAILED;
     }
-    say(report.read, report.fresh, report.unusable);
+    say(&report);
     return EXIT_FINE;
 }
 

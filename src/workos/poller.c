@@ -38,6 +38,12 @@ struct expected {
     int64_t since_ms; /* monotonic */
 };
 
+/* Behind which event to read on; or, when there was none yet, from which time on. */
+struct place {
+    char cursor[EVENT_NAME_MAX + 1];
+    int64_t at_ms; /* wall time: of the cursor's event, or the time itself */
+};
+
 struct poller {
     struct workos *workos;
     struct poller_opts opts;
@@ -52,20 +58,17 @@ struct poller {
     int rc;
     struct err err; /* of the last reading; its outcome is for those who asked */
     struct poller_status status;
-    char *types;     /* that WorkOS has answered for, by commas; NULL: none yet */
+    char *types;     /* that WorkOS has answered for, by commas, as on disk; NULL: none yet */
     int64_t past_ms; /* wall time: what was made before then and isn't known is behind the place */
+    struct place
+        mirrors_place; /* from where on the mirrors' types alone are read, see mirrors_only; at_ms 0:
+                                   from the place on disk */
     struct expected *expected; /* EXPECTED_MAX of them */
     size_t expected_count;
     int64_t expect_delay_ms;
 };
 
 /* ---------------------------------------------------------------------------------- the place */
-
-/* Behind which event to read on; or, when there was none yet, from which time on. */
-struct place {
-    char cursor[EVENT_NAME_MAX + 1];
-    int64_t at_ms; /* wall time: of the cursor's event, or the time itself */
-};
 
 enum { PLACE_CURSOR, PLACE_AT, PLACE_KEYS };
 static const char *const place_keys[PLACE_KEYS] = {"poll.cursor", "poll.at_ms"};
@@ -136,6 +139,65 @@ static int save_place(struct workos *workos, struct place *place, struct err *er
     return writer_run(workos->writer, &job.job, err);
 }
 
+static const char types_key[] = "poll.types";
+
+struct types_job {
+    struct writer_job job; /* first: it is cast back */
+    struct buf *types;
+};
+
+static int run_read_types(struct writer_job *job, struct db *db, struct err *err)
+{
+    struct buf *types = ((struct types_job *)job)->types;
+    struct stmt *stmt = NULL;
+    int rc = stmt_new(&stmt, db, "SELECT value FROM authkitd_state WHERE key = ?", err);
+
+    buf_reset(types);
+    if (rc == 0) {
+        stmt_bind_str(stmt, 1, types_key);
+        rc = stmt_step(stmt, err);
+    }
+    if (rc == 1)
+        buf_puts(types, stmt_text(stmt, 0, NULL));
+    stmt_free(stmt);
+    return rc < 0 ? rc : 0;
+}
+
+static int run_write_types(struct writer_job *job, struct db *db, struct err *err)
+{
+    struct stmt *stmt = NULL;
+    int rc = stmt_new(&stmt, db, "INSERT OR REPLACE INTO authkitd_state (key, value) VALUES (?, ?)",
+                      err);
+
+    if (rc == 0) {
+        stmt_bind_str(stmt, 1, types_key);
+        stmt_bind_str(stmt, 2, buf_text(((struct types_job *)job)->types));
+        rc = stmt_run(stmt, err);
+    }
+    stmt_free(stmt);
+    return rc;
+}
+
+static int save_types(struct workos *workos, struct buf *types, struct err *err)
+{
+    struct types_job job = {.job = {.run = run_write_types}, .types = types};
+
+    return writer_run(workos->writer, &job.job, err);
+}
+
+/* Those that WorkOS answered the last process for; NULL when there was none. */
+static int find_types(struct workos *workos, char **out, struct err *err)
+{
+    struct buf types = BUF_INIT(TYPES_MAX);
+    struct types_job job = {.job = {.run = run_read_types}, .types = &types};
+    int rc = writer_run(workos->writer, &job.job, err);
+
+    if (rc == 0 && types.len > 0)
+        *out = buf_take(&types, &(size_t){0}); /* for want of memory: none */
+    buf_release(&types);
+    return rc;
+}
+
 /* At the first start it is "now", on disk; also when the clock was ahead then. types: see place_job. */
 static int find_place(struct workos *workos, struct place *out, struct buf *types, struct err *err)
 {
@@ -167,8 +229,10 @@ struct reading {
     struct place place;      /* as it is on disk */
     struct place reached;    /* how far this reading has come */
     struct buf script_types; /* by spaces */
-    bool mirrors_only;       /* WorkOS doesn't know one of the script's types */
-    bool has_stepped_back;   /* WorkOS didn't know the place any more */
+    /* WorkOS refuses the list of types: without the script's own it is read all the same. The place on disk
+     * stays then, so that those come from there as soon as WorkOS takes them. */
+    bool mirrors_only;
+    bool has_stepped_back; /* WorkOS didn't know the place any more */
     struct poller_report report;
 };
 
@@ -203,19 +267,33 @@ static void put_types(const struct reading *reading, struct buf *out)
     }
 }
 
-/* WorkOS has answered for these types: it will again. */
-static void remember_types(const struct reading *reading)
+/*
+ * WorkOS has answered for these types: it will again. They are kept on disk, so that the next process, too,
+ * leaves to the poller what WorkOS tells in order, before it has read anything.
+ */
+static int remember_types(const struct reading *reading, struct err *err)
 {
     struct poller *poller = reading->poller;
     struct buf types = BUF_INIT(TYPES_MAX);
+    bool is_new;
+    int rc = 0;
 
     if (!poller)
-        return;
+        return 0;
     put_types(reading, &types);
     pthread_mutex_lock(&poller->lock);
-    free(poller->types);
-    poller->types = buf_take(&types, &(size_t){0}); /* for want of memory: none */
+    is_new = !poller->types || strcmp(poller->types, buf_text(&types)) != 0;
     pthread_mutex_unlock(&poller->lock);
+    if (is_new)
+        rc = save_types(reading->workos, &types, err);
+    if (is_new && rc == 0) {
+        pthread_mutex_lock(&poller->lock);
+        free(poller->types);
+        poller->types = buf_take(&types, &(size_t){0}); /* for want of memory: none */
+        pthread_mutex_unlock(&poller->lock);
+    }
+    buf_release(&types);
+    return rc;
 }
 
 static int put_path(const struct reading *reading, struct buf *out, struct err *err)
@@ -238,13 +316,6 @@ static int put_path(const struct reading *reading, struct buf *out, struct err *
         fetch_put_escaped(out, start);
     }
     return buf_ok(out) ? 0 : err_set(err, ERR_INVALID, "the script has too many event types");
-}
-
-static void remember_past(struct poller *poller, const struct place *place)
-{
-    pthread_mutex_lock(&poller->lock);
-    poller->past_ms = past_ms(place);
-    pthread_mutex_unlock(&poller->lock);
 }
 
 static void forget_expected(struct poller *poller, const char *id)
@@ -314,6 +385,20 @@ static int check_order(const struct intake *intakes, size_t count, struct err *e
                    intakes[count - 1].event.id);
 }
 
+/* All before it has been read; for the mirrors' types alone that is nothing to be kept on disk. */
+static int move_place(struct reading *reading, struct place *place, struct err *err)
+{
+    struct poller *poller = reading->poller;
+
+    if (poller) {
+        pthread_mutex_lock(&poller->lock);
+        poller->past_ms = past_ms(place);
+        poller->mirrors_place = reading->mirrors_only ? *place : (struct place){0};
+        pthread_mutex_unlock(&poller->lock);
+    }
+    return reading->mirrors_only ? 0 : save_place(reading->workos, place, err);
+}
+
 /* Everything of the page is on disk. */
 static int go_on_behind(struct reading *reading, const struct intake *intakes, size_t count,
                         struct err *err)
@@ -335,9 +420,7 @@ static int go_on_behind(struct reading *reading, const struct intake *intakes, s
     if (strcmp(place.cursor, reading->place.cursor) == 0)
         return 0;
     reading->place = place;
-    if (reading->poller)
-        remember_past(reading->poller, &place);
-    return save_place(reading->workos, &place, err);
+    return move_place(reading, &place, err);
 }
 
 static int take_events(struct reading *reading, const struct json *json, uint32_t data,
@@ -435,6 +518,41 @@ static int take_page(struct reading *reading, const struct api_answer *answer, b
     return rc;
 }
 
+/* What isn't asked for in mirrors_only. */
+static int64_t count_own_types(const struct reading *reading)
+{
+    const char *at = buf_text(&reading->script_types);
+    int64_t count = 0;
+
+    while (*at) {
+        size_t len = strcspn(at, " ");
+        char type[EVENT_NAME_MAX + 1];
+
+        snprintf(type, sizeof(type), "%.*s", (int)len, at);
+        count += !is_listed(mirror_event_types(), type);
+        at += len + (at[len] == ' ');
+    }
+    return count;
+}
+
+/* The mirrors' types go on from where they have come without the script's own, if they have before. */
+static void read_mirrors_only(struct reading *reading)
+{
+    struct poller *poller = reading->poller;
+
+    reading->mirrors_only = true;
+    reading->report.refused = count_own_types(reading);
+    if (!poller)
+        return;
+    pthread_mutex_lock(&poller->lock);
+    if (poller->mirrors_place.at_ms > 0) {
+        reading->place = poller->mirrors_place;
+        reading->reached = poller->mirrors_place;
+        reading->has_stepped_back = false;
+    }
+    pthread_mutex_unlock(&poller->lock);
+}
+
 /*
  * What to do when WorkOS refuses: it may not know the place any more, or not one of the types. True
  * when there is something else to try.
@@ -453,11 +571,12 @@ static bool find_a_way(struct reading *reading, int status, const struct err *wh
                  log_str("error", why->text));
         return true;
     }
-    if (!reading->mirrors_only && reading->script_types.len > 0) {
-        reading->mirrors_only = true;
+    if (!reading->mirrors_only && reading->script_types.len > 0 &&
+        (status == 422 || status == 400)) {
+        read_mirrors_only(reading);
         log_error(
             "WorkOS refuses the list of event types: one that handlers.lua has a function for "
-            "may be misspelt; reading on without them",
+            "may be misspelt; reading on without them, until WorkOS takes the list",
             log_str("types", buf_text(&reading->script_types)), log_str("error", why->text));
         return true;
     }
@@ -473,8 +592,9 @@ static int read_page(struct reading *reading, bool *out_more, struct err *err)
     if (rc == 0)
         rc = api_call(reading->api, "GET", buf_text(&path), NULL, &answer, err);
     if (rc == 0) {
-        remember_types(reading);
-        rc = take_page(reading, &answer, out_more, err);
+        rc = remember_types(reading, err);
+        if (rc == 0)
+            rc = take_page(reading, &answer, out_more, err);
     } else if (rc == ERR_INVALID && find_a_way(reading, answer.status, err)) {
         *out_more = true;
         rc = 0;
@@ -757,6 +877,8 @@ int poller_start(struct poller **out, struct workos *workos, const struct poller
     pthread_cond_init(&poller->changed, NULL);
     rc = find_place(workos, &place, NULL, err); /* before anybody relies on it */
     poller->past_ms = past_ms(&place);
+    if (rc == 0)
+        rc = find_types(workos, &poller->types, err);
     if (rc == 0)
         rc = thread_start(&poller->thread, "poller", poller_main, poller, err);
     if (rc < 0) {

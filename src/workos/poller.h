@@ -13,6 +13,10 @@
  * hasn't come). It lies POLLER_OVERLAP_MS behind, so that the newest events are read more than once:
  * WorkOS shows an event some seconds after it was made. At the first start the place is "now".
  *
+ * When WorkOS refuses the list of types (one of the script's is misspelt, say), the mirrors' are read without
+ * them, from a place of their own in memory, and each reading tries the whole list first. What was refused
+ * comes from the place on disk as soon as WorkOS takes it.
+ *
  * When WorkOS doesn't know the place any more (the server was down for too long), that is logged, and
  * reading goes on from ten minutes before the last event that was read, or from 90 days ago. An event
  * that can't be read is logged and left out; it stops nothing. WorkOS answers with 30 days of events at
@@ -20,7 +24,8 @@
  *
  * With opts.ordered webhooks only wake the poller (poller_expect). It reads at once, and again until
  * it has seen the event, since WorkOS may hold it back for some seconds. What it will never see (from
- * before the first start, say) it leaves to the webhook.
+ * before the first start, say) it leaves to the webhook. For which types WorkOS answers is on disk, so that
+ * this holds from the start on.
  *
  * Threads    poller_start, _refuse, _stop, _free: main. poller_expect: any. poller_run_now: any but
  *            the writer's; blocks. poller_once: any with no poller running. It has a thread of its own.
@@ -52,6 +57,8 @@ struct poller_report {
     int64_t read;     /* events */
     int64_t fresh;    /* of them, not known before */
     int64_t unusable; /* of them, no events at all */
+    int64_t
+        refused; /* types of the script's functions that WorkOS wouldn't be asked for: not read, for now */
 };
 
 struct poller_status {

@@ -294,9 +294,49 @@ describe('an API that misbehaves', () => {
         api.fail(/user\.creatd/, faults.status(422, { message: 'Validation failed' }), 99);
         const report = await reconcile(server);
         assert.equal(report.status, 200, JSON.stringify(report));
+        assert.equal(report.refused, 1);
         assert.equal(server.eventRow(event).status, 'done');
         await server.waitForLog('may be misspelt');
+        const outcome = await runCommand(['reconcile', '--db', server.database]);
+        assert.equal(outcome.code, 0, outcome.output);
+        assert.match(outcome.stdout, /refused the types.*may be misspelt/);
     });
+
+    // Symptom: the place moved on without the types that weren't asked for, and their events were lost.
+    for (const { refused, status, times } of [
+        { refused: 'a list of types that it refuses until the script is mended', status: 422, times: 1000 },
+        { refused: 'a single 400, by whatever is in between', status: 400, times: 1 },
+        { refused: 'two 400s, one of them for the place', status: 400, times: 2 },
+        { refused: 'two 404s', status: 404, times: 2 },
+    ])
+        test(`${refused}: loses nothing`, async (t) => {
+            const ago = (minutes) => ({ created_at: new Date(Date.now() - minutes * 60_000).toISOString() });
+            const api = await startFakeApi(t);
+            const server = await placed(t, api);
+            const before = api.users.add({}, ago(50));
+
+            await server.stop();
+            changeRows(server.database, "UPDATE authkitd_state SET value = value - 3600000 WHERE key = 'poll.at_ms'");
+            await server.start();
+            await until('what was before', () => server.count('workos_events') === 1);
+            await reconcile(server);
+            const session = api.emit('session.created', { object: 'session', id: 'session_1' }, ago(40));
+            const user = api.users.add({}, ago(30));
+            api.fail(/session\.created/, faults.status(status, { message: 'refused' }), times);
+            for (let i = 0; i < 3; i++) await reconcile(server);
+            assert.equal(server.eventRow(user).status, 'done', 'the mirror goes on');
+            await server.stop();
+            await server.start();
+            await reconcile(server);
+            api.heal();
+            await reconcile(server);
+            assert.deepEqual(
+                seen(server)
+                    .map((row) => row.event_id)
+                    .toSorted(),
+                [before.id, session.id, user.id].toSorted(),
+            );
+        });
 
     test('a cursor of its own that it refuses: an error, and no going round in circles', async (t) => {
         const api = await startFakeApi(t);
@@ -496,6 +536,27 @@ describe('--ordered', () => {
         const event = newEvent('session.created', { object: 'session', id: 'session_1' });
         assert.equal((await server.deliver(event)).status, 200);
         assert.equal(server.eventRow(event).status, 'done');
+    });
+
+    // Symptom: until the first reading after each start the types of functions alone ran from their webhooks.
+    test('after a start, with WorkOS away, the order is WorkOS’s all the same', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args });
+
+        await server.stop();
+        api.fail('/events', faults.status(500), 1000);
+        await server.start();
+        const user = api.users.add();
+        const session = api.emit('session.created', { object: 'session', id: 'session_1' });
+        assert.equal((await server.deliver(session)).status, 200);
+        assert.equal((await server.deliver(user)).status, 200);
+        assert.equal(server.count('workos_events'), 0);
+        api.heal();
+        await reconcile(server);
+        assert.deepEqual(
+            seen(server).map((row) => row.event_id),
+            [user.id, session.id],
+        );
     });
 
     test('its place is on disk before the first webhook is answered', async (t) => {
