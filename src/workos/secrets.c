@@ -16,6 +16,8 @@ static const struct secret {
     {"invitation.", {"token"}},
     {"invitation.", {"accept_invitation_url"}},
     {"organization_domain.", {"verification_token"}},
+    {"organization_domain.",
+     {"organization_domain", "verification_token"}}, /* .verification_failed */
     {"organization.", {"domains", "verification_token"}},
     {"magic_auth.", {"code"}},
     {"email_verification.", {"code"}},
@@ -41,6 +43,7 @@ struct removal {
     struct buf *out;
     size_t copied; /* bytes of the body that are in out, or were left out */
     bool found;
+    bool is_flag; /* an event of a flag's rules */
 };
 
 static void remove_value(struct removal *r, uint32_t value)
@@ -116,27 +119,59 @@ static void look_into(struct removal *r, uint32_t object)
         look_at_member(r, key);
 }
 
-static void look_into_context(struct removal *r, uint32_t context)
+static void look_into_context(struct removal *r, uint32_t context, bool was_before);
+
+/* What data was, and of a flag what the context was. */
+static void look_into_previous(struct removal *r, uint32_t previous)
+{
+    const struct json *json = &r->event->json;
+    const struct json_node *nodes = json->nodes;
+
+    for (uint32_t key = previous + 1; key < nodes[previous].next; key = nodes[key + 1].next)
+        if (r->is_flag && nodes[key + 1].type == JSON_OBJECT && json_equals(json, key, "context"))
+            look_into_context(r, key + 1, true);
+        else
+            look_at_member(r, key);
+}
+
+/* Whom a rule of a flag is for: a list of users, who may be deleted, in an event that is none of theirs. */
+static void look_into_targets(struct removal *r, uint32_t targets)
 {
     const struct json_node *nodes = r->event->json.nodes;
 
-    for (uint32_t key = context + 1; key < nodes[context].next; key = nodes[key + 1].next)
-        if (nodes[key + 1].type == JSON_OBJECT &&
-            json_equals(&r->event->json, key, "previous_attributes"))
-            look_into(r, key + 1);
+    for (uint32_t key = targets + 1; key < nodes[targets].next; key = nodes[key + 1].next)
+        if (json_equals(&r->event->json, key, "users"))
+            remove_inside(r, key + 1, "email");
+}
+
+/* was_before: it is the context in previous_attributes, which has what an update changed. */
+static void look_into_context(struct removal *r, uint32_t context, bool was_before)
+{
+    const struct json *json = &r->event->json;
+    const struct json_node *nodes = json->nodes;
+
+    for (uint32_t key = context + 1; key < nodes[context].next; key = nodes[key + 1].next) {
+        if (nodes[key + 1].type != JSON_OBJECT)
+            continue;
+        if (!was_before && json_equals(json, key, "previous_attributes"))
+            look_into_previous(r, key + 1);
+        else if (r->is_flag && json_equals(json, key, "configured_targets"))
+            look_into_targets(r, key + 1);
+    }
 }
 
 int secrets_remove(const struct event *event, struct buf *out, bool *out_found, struct err *err)
 {
     const struct json_node *nodes = event->json.nodes;
-    struct removal r = {.event = event, .out = out};
+    struct removal r = {
+        .event = event, .out = out, .is_flag = text_starts_with(event->type, "flag.")};
 
     find_wanted(&r);
     for (uint32_t key = 1; key < nodes[0].next; key = nodes[key + 1].next) {
         if (key + 1 == event->data)
             look_into(&r, event->data);
         else if (nodes[key + 1].type == JSON_OBJECT && json_equals(&event->json, key, "context"))
-            look_into_context(&r, key + 1);
+            look_into_context(&r, key + 1, false);
     }
     if (r.found)
         buf_put(out, event->body + r.copied, event->body_len - r.copied);

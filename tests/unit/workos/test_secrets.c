@@ -60,6 +60,25 @@ static void secrets__of_before_an_update_are_null(void **state)
          "attributes\":7}}",
          NULL},
         {"{\"id\":\"e\",\"event\":\"invitation.resent\",\"data\":{},\"context\":[]}", NULL},
+        {"{\"id\":\"e\",\"event\":\"organization_domain.verification_failed\",\"data\":{\"reason\":"
+         "\"r\","
+         "\"organization_domain\":{\"id\":\"d\",\"verification_token\":\"T\"}}}",
+         "{\"id\":\"e\",\"event\":\"organization_domain.verification_failed\",\"data\":{\"reason\":"
+         "\"r\","
+         "\"organization_domain\":{\"id\":\"d\",\"verification_token\":null}}}"},
+        {"{\"id\":\"e\",\"event\":\"flag.rule_updated\",\"data\":{\"email\":\"x\"},\"context\":"
+         "{\"actor\":{\"email\":\"a\"},\"configured_targets\":{\"organizations\":[],\"users\":"
+         "[{\"id\":\"u\",\"email\":\"A\"},7,{\"email\":\"B\"}]},\"previous_attributes\":"
+         "{\"data\":1,\"context\":{\"configured_targets\":{\"users\":[{\"email\":\"C\"}]},"
+         "\"previous_attributes\":{\"secret\":\"far\"}}}}}",
+         "{\"id\":\"e\",\"event\":\"flag.rule_updated\",\"data\":{\"email\":\"x\"},\"context\":"
+         "{\"actor\":{\"email\":\"a\"},\"configured_targets\":{\"organizations\":[],\"users\":"
+         "[{\"id\":\"u\",\"email\":null},7,{\"email\":null}]},\"previous_attributes\":"
+         "{\"data\":1,\"context\":{\"configured_targets\":{\"users\":[{\"email\":null}]},"
+         "\"previous_attributes\":{\"secret\":\"far\"}}}}}"},
+        {"{\"id\":\"e\",\"event\":\"user.updated\",\"data\":{},\"context\":{\"configured_targets\":"
+         "{\"users\":[{\"email\":\"A\"}]}}}",
+         NULL},
     };
 
     (void)state;
