@@ -274,6 +274,8 @@ static int move_mark(const struct backfill_page *page, struct db *db, struct bac
                      struct err *err)
 {
     mark->listed += (int64_t)page->count + page->unusable;
+    if (page->unusable > 0) /* nobody knows which of those that are here they were */
+        mark->incomplete |= 1 << page->type;
     if (page->is_last)
         return backfill_mark_advance(db, mark, err);
     snprintf(mark->after, sizeof(mark->after), "%s", page->after);

@@ -383,4 +383,19 @@ describe('backfill --prune', () => {
         assert.equal(server.count('workos_users'), 230);
         assertNothingLeft(server);
     });
+
+    // Symptom: a user that WorkOS listed, in a form that couldn't be used, was removed.
+    test('refused: one of the list can’t be used, so it may be any of those that are here', async (t) => {
+        const { api, server } = await startStale(t);
+        const [listed] = api.users.values();
+
+        api.users.set(listed.id, { ...listed, object: 'something else' });
+        const { code, stderr } = await backfill(server, ['--prune', '--yes']);
+        assert.equal(code, 1);
+        assert.match(stderr, /users would be removed, but not all of them could be listed/);
+        assert.equal(server.count('workos_users'), 220);
+        api.users.set(listed.id, listed);
+        await backfillWell(server, ['--prune', '--yes']);
+        assertMirrorIsApi(server, api);
+    });
 });
