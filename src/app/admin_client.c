@@ -31,7 +31,9 @@ static int find_admin(const struct config *config, const char *instead, char *ou
     if (lock_peek(config->db, &holder, err) < 0)
         return err_prefix(err, "no running server found: ");
     if (holder.admin[0] == '\0')
-        return err_set(err, ERR_ABSENT, "the server (pid %ld) has no admin listener: %s",
+        return err_set(err, ERR_ABSENT,
+                       "process %ld, which has the database, has no admin listener: %s; if it is "
+                       "another authkitd command, wait for its end",
                        holder.pid, instead);
     snprintf(out, size, "%s", holder.admin);
     return 0;

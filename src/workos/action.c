@@ -63,10 +63,13 @@ static int read_action(struct action *action, const char *body, size_t body_len,
     if (object == JSON_ABSENT)
         return err_set(err, ERR_INVALID, "not an action: \"object\" is missing or not a string");
     node = &action->json.nodes[object];
-    if (node->escaped || node->len <= suffix_len || node->len - suffix_len >= NAME_MAX_BYTES ||
+    if (node->escaped || node->len <= suffix_len ||
         memcmp(body + node->start + node->len - suffix_len, context_suffix, suffix_len) != 0)
         return err_set(err, ERR_INVALID, "not an action: \"object\" doesn't end in \"%s\"",
                        context_suffix);
+    if (node->len - suffix_len >= NAME_MAX_BYTES)
+        return err_set(err, ERR_INVALID, "not an action: \"object\" has more than %zu bytes",
+                       NAME_MAX_BYTES - 1 + suffix_len);
     memcpy(action->name, body + node->start, node->len - suffix_len);
     return 0;
 }

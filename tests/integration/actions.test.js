@@ -252,6 +252,12 @@ describe('an action that is refused', () => {
         test(`signed, but ${what}: 400`, async () => isError(await server.act(body), 400));
     }
 
+    test('a kind with a long name: 400, and that is said', async () => {
+        const answer = await server.act({ object: `${'x'.repeat(64)}_action_context`, id: 'x' });
+        isError(answer, 400);
+        assert.match(answer.json().error.message, /"object" has more than 78 bytes/);
+    });
+
     for (const [what, seconds, status] of [
         ['25 s old', -25, 200],
         ['35 s old', -35, 401],

@@ -150,29 +150,31 @@ describe('an interrupted backfill', () => {
         assertEachOnce(server, 'user.created', users.map((user) => user.id));
     });
 
-    test('Ctrl-C stops it, also in the server, and says that it can be resumed', async (t) => {
-        const api = await startFakeApi(t);
-        fill(api, { users: 300 });
-        api.maxPageSize = 5;
-        const server = await startServer(t, {
-            handlers: COUNTING,
-            env: envOf(api),
-        });
-        const running = startBackfill(server, ['--rate', '20']);
+    // SIGHUP is a connection that is lost, with the terminal.
+    for (const signal of ['SIGINT', 'SIGHUP'])
+        test(`${signal} stops it, also in the server, and says that it can be resumed`, async (t) => {
+            const api = await startFakeApi(t);
+            fill(api, { users: 300 });
+            api.maxPageSize = 5;
+            const server = await startServer(t, {
+                handlers: COUNTING,
+                env: envOf(api),
+            });
+            const running = startBackfill(server, ['--rate', '20']);
 
-        await until('some users', () => server.count('workos_users') > 10);
-        running.child.kill('SIGINT');
-        const { code, output } = await running.ended;
-        assert.equal(code, 1);
-        assert.match(output, /stopped/);
-        assert.match(output, /goes on where this one has come to/);
-        const count = server.count('workos_users');
-        await sleep(200);
-        assert.equal(server.count('workos_users'), count);
-        assert.ok(count < 300);
-        await backfillWell(server);
-        assertEachOnce(server, 'user.created', api.users.keys());
-    });
+            await until('some users', () => server.count('workos_users') > 10);
+            running.child.kill(signal);
+            const { code, output } = await running.ended;
+            assert.equal(code, 1);
+            assert.match(output, /stopped/);
+            assert.match(output, /goes on where this one has come to/);
+            const count = server.count('workos_users');
+            await sleep(200);
+            assert.equal(server.count('workos_users'), count);
+            assert.ok(count < 300);
+            await backfillWell(server);
+            assertEachOnce(server, 'user.created', api.users.keys());
+        });
 
     test('a server that stops ends it at once', async (t) => {
         const api = await startFakeApi(t);

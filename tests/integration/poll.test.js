@@ -604,6 +604,22 @@ describe('authkitd reconcile', () => {
         assert.match(outcome.stdout, /read 1 event from the Events API; 1 of them was new/);
     });
 
+    test('while another command has the database: says so', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+        const command = ['reconcile', '--db', server.database, '--handlers', server.handlersFile];
+
+        await server.stop();
+        api.fail('/events', faults.delay(patience(1000)), 1);
+        const before = api.requests.length;
+        const first = runCommand(command, { env: api.env });
+        await until('the first one to ask', () => api.requests.length > before);
+        const second = await runCommand(command, { env: api.env });
+        assert.equal(second.code, 1);
+        assert.match(second.stderr, /another authkitd command, wait for its end/);
+        assert.equal((await first).code, 0);
+    });
+
     test('does it itself with no server running', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api);
