@@ -7,6 +7,7 @@
 #include "base/authority.h"
 #include "base/text.h"
 #include "crypto/hmac.h"
+#include "http/listen.h"
 #include "routes/routes.h"
 #include "workos/retention.h"
 #include "workos/workos.h"
@@ -262,18 +263,10 @@ static const char *parse_flag(const char *value, int64_t *out)
     return "true or false";
 }
 
-/* host:port or [v6]:port; whether it can be listened on, the server finds out. */
 static const char *check_address(const char *value)
 {
-    const char *form = "an address with a port, such as 127.0.0.1:8080 or [::1]:8080";
-    const char *colon = strrchr(value, ':');
-    uint64_t port;
-
-    if (!colon || colon == value || !text_to_u64(colon + 1, strlen(colon + 1), 65535, &port))
-        return form;
-    if (value[0] == '[')
-        return colon[-1] == ']' ? NULL : form;
-    return memchr(value, ':', (size_t)(colon - value)) ? form : NULL;
+    return http_can_listen(value) ? NULL
+                                  : "an address with a port, such as 127.0.0.1:8080 or [::1]:8080";
 }
 
 static const char *check_path(const char *value)
@@ -701,6 +694,16 @@ static void list_own_paths(struct config *config)
             config->own_paths[count++] = chosen[i];
 }
 
+static void check_listeners(const struct config *config, struct buf *problems)
+{
+    const char *port = config->listen ? strrchr(config->listen, ':') : NULL;
+
+    if (port && config->admin_listen && strcmp(port, ":0") != 0 &&
+        strcmp(config->listen, config->admin_listen) == 0)
+        buf_printf(problems, "--listen and --admin-listen are both %s: give each its own port\n",
+                   config->listen);
+}
+
 /* Who reaches the admin listener can read everything, and do much. */
 static void check_admin(const struct config *config, int command, struct buf *problems)
 {
@@ -743,6 +746,8 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
     warn_of_unknown_variables(config, file);
     if ((command & SERVER) && !config->tls_cert != !config->tls_key)
         buf_puts(&problems, "--tls-cert and --tls-key go together: one of them is missing\n");
+    if (command & SERVER)
+        check_listeners(config, &problems);
     if (command & SERVER)
         check_paths(config, &problems);
     check_admin(config, command, &problems);

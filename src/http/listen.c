@@ -61,6 +61,13 @@ static bool parse(const char *address, union socket_address *out)
                      &out->v4.sin_addr) == 1;
 }
 
+bool http_can_listen(const char *address)
+{
+    union socket_address parsed;
+
+    return parse(address, &parsed);
+}
+
 static void format(const union socket_address *address, char out[HTTP_ADDRESS_MAX])
 {
     char host[INET6_ADDRSTRLEN] = "";

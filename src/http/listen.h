@@ -11,7 +11,12 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
+
 enum { HTTP_ADDRESS_MAX = 64 };
+
+/* Is it in the form that http_listen takes? Whether it is this machine's, and free, only listening shows. */
+bool http_can_listen(const char *address);
 
 /*
  * Listen on "127.0.0.1:8080", "0.0.0.0:80" or "[::1]:8080"; "localhost" is taken as 127.0.0.1, and
