@@ -18,8 +18,7 @@ static const char text_type[] = "text/plain; charset=utf-8";
 
 /* What the server writes by itself: the framing of the answer must be right. */
 static const char *const own_headers[] = {"content-length", "transfer-encoding", "connection",
-                                          "date",           "keep-alive",        "upgrade",
-                                          "trailer"};
+                                          "keep-alive",     "upgrade",           "trailer"};
 
 static void put_text(lua_State *L, int index, struct http_response *out)
 {
