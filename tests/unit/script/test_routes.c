@@ -218,6 +218,34 @@ static void request__bad_encoding_is_answered(void **state)
     assert_string_equal(asking_for(&a, "GET /a?%"), TEXT "%");
 }
 
+/* One with too few values was taken for one with nulls: a page from somewhere. */
+static void request__cursor_of_another_order_is_answered(void **state)
+{
+    static const char *const cursors[] = {"[]",
+                                          "{}",
+                                          "[null]",
+                                          "[\"Ada\"]",
+                                          "[null,\"u\",1]",
+                                          "[\"Ada\",\"u\",null]",
+                                          "{\"a\":1,\"b\":2}"};
+    static const char *const good[] = {"[\"Ada\",\"user_1\"]", "[null,\"user_1\"]"};
+
+    (void)state;
+    asking_route(
+        &a, "POST /",
+        "return ctx.db.query('workos_users'):order_by('email'):after(request.body):count()");
+    for (size_t i = 0; i < ARRAY_LEN(cursors); i++) {
+        a.body = cursors[i];
+        assert_non_null(
+            strstr(asking_for(&a, "POST /"),
+                   "refused 400 application/json||{\"error\":{\"code\":\"bad_cursor\""));
+    }
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        a.body = good[i];
+        assert_non_null(strstr(asking_for(&a, "POST /"), JSON));
+    }
+}
+
 /* It was a 500 with a traceback: strangers could fill the log. */
 static void request__cursor_that_is_none_is_answered(void **state)
 {
@@ -743,6 +771,7 @@ int main(void)
         WITH_ASKING(request__its_iterator_takes_tables_only),
         WITH_ASKING(request__null_differs_from_nothing_when_asked_for),
         WITH_ASKING(request__bad_encoding_is_answered),
+        WITH_ASKING(request__cursor_of_another_order_is_answered),
         WITH_ASKING(request__cursor_that_is_none_is_answered),
         WITH_ASKING(request__body_that_is_not_json_is_answered),
         WITH_ASKING(request__large_body_leaves_no_memory_behind),

@@ -250,6 +250,7 @@ static void pages__errors_say_what_is_wrong(void **state)
         {"ctx.db.query('notes'):after('garbage')", "wants a page's cursor"},
         {"ctx.db.query('notes'):after(5)", "wants a page's cursor"},
         {"ctx.db.query('notes'):after('[1,2,3]')", "wants a page's cursor"},
+        {"ctx.db.query('notes'):order_by('n'):after('[1]')", "wants a page's cursor"},
         {"ctx.db.query('notes'):after('[\"x\"]')", "notes._id takes an integer"},
         {"ctx.db.query('notes'):after('[1]'):order_by('n')", "order_by comes before after"},
         {"ctx.db.query('notes'):where('j', 'x')", "notes.j is json"},
