@@ -491,9 +491,7 @@ end
 
 local function check_cursor(q, order, values)
    for i, by in ipairs(order) do
-      if values[i] == nil then
-         values[i] = null
-      else
+      if values[i] ~= null then
          native.check(q.handle.native, by.column, values[i])
       end
    end
@@ -506,8 +504,8 @@ function Query:after(cursor)
       return self
    end
    local order = total_order(q)
-   local values = type(cursor) == "string" and native.json_decode(cursor)
-   if type(values) ~= "table" or #values > #order then
+   local values = type(cursor) == "string" and native.json_decode(cursor, null)
+   if type(values) ~= "table" or #values ~= #order then
       refuse_cursor()
       raise("after wants a page's cursor (rows.cursor), made by a query with the same order_by")
    end

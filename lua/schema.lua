@@ -140,8 +140,9 @@ local function compare_column(plan, t, column, found)
       local nulls = count(("SELECT count(*) FROM %s WHERE %s IS NULL"):format(quote(t.name), quote(column.name)))
       if nulls > 0 then
          return plan:refuse(
-            "%s is declared required, but %d rows have no value: declare it '%s?', or first run UPDATE %s SET %s = … WHERE %s IS NULL",
-            column.where, nulls, column.type, quote(t.name), quote(column.name), quote(column.name))
+            "%s is declared required, but %s no value: declare it '%s?', or first run UPDATE %s SET %s = … WHERE %s IS NULL, in a function or with the server stopped",
+            column.where, nulls == 1 and "1 row has" or nulls .. " rows have", column.type,
+            quote(t.name), quote(column.name), quote(column.name))
       end
    end
    plan.anew[t.name] = true

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <string.h>
+#include <strings.h>
 
 enum { TAG_BYTES = 16, TAG_MAX = 256 };
 
@@ -61,6 +62,16 @@ static bool is_listed(const char *list, const char *tag)
     }
 }
 
+/* The list may come in several lines (RFC 9110, section 5.3). */
+static bool client_has(const struct http_request *request, const char *tag)
+{
+    for (size_t i = 0; i < request->header_count; i++)
+        if (strcasecmp(request->headers[i].name, "If-None-Match") == 0 &&
+            is_listed(request->headers[i].value, tag))
+            return true;
+    return false;
+}
+
 /* The opaque part of a tag that the script has set: `W/"x"` is "x" when tags are compared weakly. */
 static const char *opaque(const char *tag)
 {
@@ -69,7 +80,6 @@ static const char *opaque(const char *tag)
 
 void etag_apply(const struct http_request *request, struct http_response *response)
 {
-    const char *list = http_request_header(request, "If-None-Match");
     char tag[TAG_MAX];
 
     if (response->status != 200 ||
@@ -79,7 +89,7 @@ void etag_apply(const struct http_request *request, struct http_response *respon
         if (!make_tag(response, tag) || http_response_header(response, "ETag", tag) < 0)
             return;
     }
-    if (!list || !is_tag(opaque(tag)) || !is_listed(list, opaque(tag)))
+    if (!is_tag(opaque(tag)) || !client_has(request, opaque(tag)))
         return;
     response->status = 304;
     buf_reset(&response->body);

@@ -18,8 +18,7 @@ static const char text_type[] = "text/plain; charset=utf-8";
 
 /* What the server writes by itself: the framing of the answer must be right. */
 static const char *const own_headers[] = {"content-length", "transfer-encoding", "connection",
-                                          "date",           "keep-alive",        "upgrade",
-                                          "trailer"};
+                                          "keep-alive",     "upgrade",           "trailer"};
 
 static void put_text(lua_State *L, int index, struct http_response *out)
 {
@@ -154,6 +153,12 @@ static void put_headers(lua_State *L, int index, struct http_response *out)
     }
 }
 
+/* A 205 is framed as one with a body, which must be empty (RFC 9110, section 15.3.6). */
+static bool may_have_content(int status)
+{
+    return status != 205 && http_status_has_body(status);
+}
+
 void check_answer(lua_State *L, int first, struct http_response *out)
 {
     int count = lua_gettop(L) - first + 1;
@@ -173,7 +178,7 @@ void check_answer(lua_State *L, int first, struct http_response *out)
     put_headers(L, first + 2, out);
     if (lua_isnil(L, first + 1))
         out->content_type = "";
-    else if (!http_status_has_body(out->status))
+    else if (!may_have_content(out->status))
         script_raise(L, "a status of %d has no body: return nil in its place", out->status);
     else
         put_value(L, first + 1, out);

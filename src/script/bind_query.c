@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "script/bind_db.h"
 
+#include <math.h>
 #include <string.h>
 #include <strings.h>
 
@@ -74,7 +75,9 @@ static void push_parameter(lua_State *L, int index)
     case LUA_TBOOLEAN:
         lua_pushinteger(L, lua_toboolean(L, index));
         break;
-    case LUA_TNUMBER:
+    case LUA_TNUMBER: /* of NaN SQLite would make NULL */
+        if (!isfinite(lua_tonumber(L, index)))
+            script_raise(L, "ctx.db.sql: value %d takes a finite number", index - 1);
         lua_pushvalue(L, index);
         break;
     case LUA_TSTRING:

@@ -15,6 +15,7 @@ static void *refuse(struct budget *budget, size_t new_size)
 {
     if (budget->refused_bytes == new_size)
         budget->out_of_memory = true;
+    budget->has_refused = true;
     budget->refused_bytes = new_size;
     return NULL;
 }
@@ -85,10 +86,10 @@ bool budget_interrupts(void *arg)
 
 void budget_describe(const struct budget *budget, char *out, size_t size)
 {
-    if (budget->out_of_memory)
-        snprintf(out, size, "used more than %zu KiB of memory", budget->limit_bytes / 1024);
-    else
+    if (budget->out_of_time && !budget->out_of_memory)
         snprintf(out, size, "ran longer than %d ms", budget->limit_ms);
+    else
+        snprintf(out, size, "used more than %zu KiB of memory", budget->limit_bytes / 1024);
 }
 
 static void on_count(lua_State *L, lua_Debug *ar)
@@ -130,6 +131,7 @@ void budget_start(struct budget *budget, int limit_ms)
     budget->limit_ms = limit_ms;
     budget->deadline_ns = clock_mono_ns() + (int64_t)limit_ms * 1000000;
     budget->refused_bytes = 0;
+    budget->has_refused = false;
 }
 
 void budget_stop(struct budget *budget)

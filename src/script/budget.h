@@ -36,6 +36,7 @@ struct budget {
     size_t used_bytes;
     size_t limit_bytes;
     size_t refused_bytes; /* the last request that was refused, 0 after one that wasn't */
+    bool has_refused;     /* memory, since budget_start, if only once */
     int64_t deadline_ns;  /* monotonic; 0 while no call runs */
     int limit_ms;         /* of the call that runs, for the message */
     bool out_of_memory;
@@ -64,7 +65,8 @@ bool budget_interrupts(void *budget);
  * [-0, +0, v] */
 void budget_check(lua_State *L);
 
-/* "ran longer than 1000 ms", "used more than 64 MiB of memory" */
+/* "ran longer than 1000 ms", "used more than 65536 KiB of memory"; the latter also while neither is used
+ * up, for a request that was refused. */
 void budget_describe(const struct budget *budget, char *out, size_t size);
 
 #endif

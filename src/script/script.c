@@ -357,6 +357,15 @@ static void close_state(struct script *script)
     malloc_trim(0); /* a state that ran into its limit leaves many megabytes behind */
 }
 
+/* A buffer of Lua's that can't grow is an error like others, without a word on the limit: the state is
+ * sound, and the script could have caught it. */
+static bool is_one_too_large(const struct script *script, const char *text)
+{
+    static const char lua_says[] = "not enough memory";
+
+    return script->budget.has_refused && strncmp(text, lua_says, sizeof(lua_says) - 1) == 0;
+}
+
 /* What a failed call left on the stack, as an error. */
 static int call_error(struct script *script, int status, struct err *err)
 {
@@ -370,7 +379,10 @@ static int call_error(struct script *script, int status, struct err *err)
         if (script->refused)
             return err_set(err, ERR_SCRIPT, "%d %s: %s", script->refusal.status,
                            script->refusal.code, script->refusal.message);
-        return err_set(err, ERR_SCRIPT, "%s", text);
+        if (!is_one_too_large(script, text))
+            return err_set(err, ERR_SCRIPT, "%s", text);
+        budget_describe(&script->budget, limit, sizeof(limit));
+        return err_set(err, ERR_SCRIPT, "%s: %s", limit, text);
     }
     budget_describe(&script->budget, limit, sizeof(limit));
     if (status == LUA_ERRMEM && !script->budget.out_of_memory)

@@ -59,6 +59,12 @@ describe('pages of an app', () => {
         const [tag] = tags;
         const again = { headers: { 'If-None-Match': tag } };
         assert.equal((await server.client.request('GET', '/notes', again)).status, 304);
+        const raw = await server.openRaw();
+        raw.send(
+            `GET /notes HTTP/1.1\r\nHost: x\r\nIf-None-Match: "a"\r\nIf-None-Match: ${tag}\r\n\r\n`,
+        );
+        assert.equal((await raw.response()).status, 304);
+        raw.close();
         await post(server, NOTE);
         assert.equal((await server.client.request('GET', '/notes', again)).status, 200);
     });

@@ -69,6 +69,26 @@ static void etag__what_the_client_has_is_not_sent_again(void **state)
     }
 }
 
+/* A second line was not looked at. */
+static void etag__several_lines_are_one_list(void **state)
+{
+    char tag[TAG_SIZE];
+
+    (void)state;
+    make_tag(tag);
+    for (int last = 0; last < 3; last++) {
+        struct exchange x = exchange_new("GET", "/todos");
+
+        for (int i = 0; i < 3; i++)
+            exchange_add(&x, i == 1 ? "if-none-match" : "If-None-Match", i == last ? tag : "\"a\"");
+        exchange_add(&x, "If-Match", "\"b\"");
+        buf_puts(&x.response.body, "{\"a\":1}");
+        etag_apply(&x.request, &x.response);
+        assert_int_equal(x.response.status, 304);
+        exchange_release(&x);
+    }
+}
+
 static void etag__anything_else_is_sent(void **state)
 {
     static const char *const lists[] = {"\"x\"", "", "x", "\"", "\"x", "W/", ",,,", "\"x\" y"};
@@ -155,6 +175,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(etag__is_the_same_for_the_same_answer_only),
         cmocka_unit_test(etag__what_the_client_has_is_not_sent_again),
+        cmocka_unit_test(etag__several_lines_are_one_list),
         cmocka_unit_test(etag__anything_else_is_sent),
         cmocka_unit_test(etag__only_answers_to_reading_have_one),
         cmocka_unit_test(etag__the_scripts_own_is_used),

@@ -218,6 +218,34 @@ static void request__bad_encoding_is_answered(void **state)
     assert_string_equal(asking_for(&a, "GET /a?%"), TEXT "%");
 }
 
+/* One with too few values was taken for one with nulls: a page from somewhere. */
+static void request__cursor_of_another_order_is_answered(void **state)
+{
+    static const char *const cursors[] = {"[]",
+                                          "{}",
+                                          "[null]",
+                                          "[\"Ada\"]",
+                                          "[null,\"u\",1]",
+                                          "[\"Ada\",\"u\",null]",
+                                          "{\"a\":1,\"b\":2}"};
+    static const char *const good[] = {"[\"Ada\",\"user_1\"]", "[null,\"user_1\"]"};
+
+    (void)state;
+    asking_route(
+        &a, "POST /",
+        "return ctx.db.query('workos_users'):order_by('email'):after(request.body):count()");
+    for (size_t i = 0; i < ARRAY_LEN(cursors); i++) {
+        a.body = cursors[i];
+        assert_non_null(
+            strstr(asking_for(&a, "POST /"),
+                   "refused 400 application/json||{\"error\":{\"code\":\"bad_cursor\""));
+    }
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        a.body = good[i];
+        assert_non_null(strstr(asking_for(&a, "POST /"), JSON));
+    }
+}
+
 /* It was a 500 with a traceback: strangers could fill the log. */
 static void request__cursor_that_is_none_is_answered(void **state)
 {
@@ -379,6 +407,7 @@ static void answer__status_body_and_headers(void **state)
         {"return 404, nil", "404 -||"},
         {"return 204, nil", "204 -||"},
         {"return 304, nil, nil", "304 -||"},
+        {"return 205, nil", "205 -||"},
         {"return 599, false", "599 application/json||false"},
         {"return 200, authkit.null", "200 application/json||null"},
         {"return 200, nil, {}", "200 -||"},
@@ -397,6 +426,8 @@ static void answer__status_body_and_headers(void **state)
         {"return 200, nil, setmetatable({}, { __index = { a = 'b' }, __pairs = error })",
          "200 -||"},
         {"return 204, nil, { ['x-a'] = 'b' }", "204 -|x-a: b\r\n|"},
+        {"return 200, nil, { Date = 'Sun, 06 Nov 1994 08:49:37 GMT' }",
+         "200 -|Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n|"},
     };
 
     (void)state;
@@ -423,6 +454,8 @@ static void answer__what_is_none_is_an_error(void **state)
         {"return math.maxinteger, 'x'", "not 9223372036854775807"},
         {"return 204, 'x'", "a status of 204 has no body"},
         {"return 304, {}", "a status of 304 has no body"},
+        {"return 205, 'x'", "a status of 205 has no body"},
+        {"return 205, authkit.null", "a status of 205 has no body"},
         {"return 204, authkit.null", "a status of 204 has no body"},
         {"return print", "the answer: a function can't be JSON"},
         {"return { a = print }", "a function can't be JSON"},
@@ -452,7 +485,6 @@ static void answer__what_is_none_is_an_error(void **state)
          "header 'Content-Length': the server writes that one itself"},
         {"return 200, 'x', { ['transfer-encoding'] = 'chunked' }", "the server writes that one"},
         {"return 200, 'x', { connection = 'close' }", "the server writes that one"},
-        {"return 200, 'x', { Date = 'x' }", "the server writes that one"},
         {"return 200, 'x', { ['Keep-Alive'] = 'x' }", "the server writes that one"},
         {"return 200, 'x', { Upgrade = 'x' }", "the server writes that one"},
         {"return 200, 'x', { Trailer = 'x' }", "the server writes that one"},
@@ -739,6 +771,7 @@ int main(void)
         WITH_ASKING(request__its_iterator_takes_tables_only),
         WITH_ASKING(request__null_differs_from_nothing_when_asked_for),
         WITH_ASKING(request__bad_encoding_is_answered),
+        WITH_ASKING(request__cursor_of_another_order_is_answered),
         WITH_ASKING(request__cursor_that_is_none_is_answered),
         WITH_ASKING(request__body_that_is_not_json_is_answered),
         WITH_ASKING(request__large_body_leaves_no_memory_behind),

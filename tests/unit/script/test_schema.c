@@ -230,8 +230,12 @@ static void schema__required_and_not(void **state)
     exec(&b,
          "INSERT INTO a (_id, _creation_time, x, j) VALUES (7, 1, 'x', '[]'), (9, 2, NULL, '{}')");
     refuses(&b, "a = { columns = { x = 'text', j = 'json?' } }",
-            "a.x is declared required, but 1 rows have no value: declare it 'text?', or first run "
-            "UPDATE");
+            "a.x is declared required, but 1 row has no value: declare it 'text?', or first run "
+            "UPDATE \"a\" SET \"x\" = … WHERE \"x\" IS NULL, in a function or with the server "
+            "stopped");
+    exec(&b, "INSERT INTO a (_creation_time) VALUES (3)");
+    refuses(&b, "a = { columns = { x = 'text', j = 'json?' } }", "but 2 rows have no value");
+    exec(&b, "DELETE FROM a WHERE _creation_time = 3");
     exec(&b, "UPDATE a SET x = 'y' WHERE x IS NULL");
     brings(&b,
            "a = { columns = { x = 'text', j = 'json?' }, indexes = { { 'x', unique = true } } }",
