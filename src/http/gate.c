@@ -351,6 +351,10 @@ enum gate_fill gate_fill(struct gate *gate, struct gate_conn *conn)
         }
         step = next_step(conn);
         room = buf_reserve(carry, step);
+        if (!room && conn->frame.header_len > 0) {
+            conn->over_budget = true; /* no memory: answered as if there were no room */
+            return GATE_FILL_READY;
+        }
         n = room ? gate->opts.read(conn, room, step) : -1;
         conn->is_drained = n < (ssize_t)step;
         if (n <= 0)

@@ -3,6 +3,7 @@
 // says nothing or too little costs nobody anything, and whatever is taken runs once.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 
 import {
@@ -17,6 +18,7 @@ import {
     until,
 } from './lib/harness.js';
 import { startServer } from './lib/server.js';
+import { scrape } from './lib/prometheus.js';
 import { RawConnection } from './lib/http.js';
 import {
     ACTION_SECRET,
@@ -218,3 +220,28 @@ describe('more work than time', () => {
         );
     });
 });
+
+// A sanitizer's memory is not the program's own: it can't be limited.
+if (!sanitizer)
+    describe('memory that can’t be had', () => {
+        // Symptom: the connection was cut, and nothing said or counted it.
+        test('a large body is told to come again, and that is counted; it is taken when there is some', async (t) => {
+            const server = await startServer(t, { args: ['--max-body', '64MiB'] });
+            const large = newEvent('session.created', { id: newId('session'), x: 'y'.repeat(36 * MEBIBYTE) });
+            const limitMemory = (limit) =>
+                execFileSync('prlimit', ['--pid', String(server.child.pid), `--as=${limit}:unlimited`]);
+
+            await server.deliver(userCreated());
+            limitMemory(server.residentBytes('VmSize') + MEBIBYTE);
+            // Who is still sending may find the connection closed before it has read the answer.
+            const refused = await server.post(large).catch(() => undefined);
+            if (refused) assert.equal(refused.status, 503, refused.text);
+            if (refused) assert.match(refused.headers['retry-after'], /^\d+$/);
+            const { value } = await scrape(server);
+            assert.equal(value('authkitd_http_requests_total', { status: '503' }), 1);
+            await server.deliver(userCreated());
+            limitMemory('unlimited');
+            await server.deliver(large);
+            assert.equal(server.eventRow(large).status, 'done');
+        });
+    });
