@@ -60,9 +60,8 @@ struct poller {
     struct poller_status status;
     char *types;     /* that WorkOS has answered for, by commas, as on disk; NULL: none yet */
     int64_t past_ms; /* wall time: what was made before then and isn't known is behind the place */
-    struct place
-        mirrors_place; /* from where on the mirrors' types alone are read, see mirrors_only; at_ms 0:
-                                   from the place on disk */
+    /* From where on the mirrors' types alone are read (mirrors_only); at_ms 0: from the place on disk. */
+    struct place mirrors_place;
     struct expected *expected; /* EXPECTED_MAX of them */
     size_t expected_count;
     int64_t expect_delay_ms;

@@ -57,8 +57,7 @@ struct poller_report {
     int64_t read;     /* events */
     int64_t fresh;    /* of them, not known before */
     int64_t unusable; /* of them, no events at all */
-    int64_t
-        refused; /* types of the script's functions that WorkOS wouldn't be asked for: not read, for now */
+    int64_t refused;  /* types of the script's: WorkOS refuses to be asked for them */
 };
 
 struct poller_status {
