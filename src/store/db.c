@@ -44,25 +44,17 @@ struct stmt {
 
 /* ------------------------------------------------------------------ errors */
 
-static bool is_room_errno(int number)
-{
-    return number == ENOSPC || number == EDQUOT || number == EFBIG;
-}
-
 /*
  * READONLY without a reason is query_only, that is a wrong statement; with one (READONLY_DBMOVED,
  * …) the file is no longer ours. LOCKED is a conflict within the connection, such as a DROP TABLE
- * under an open SELECT: trying again doesn't help. An I/O error of a write for want of room leaves
- * the file as sound as FULL does, but one of fsync never does.
+ * under an open SELECT: trying again doesn't help. A write that failed for want of room is FULL, for
+ * whatever reason there is none (layer.c), and leaves the file sound; a failed fsync never does.
  */
-static int code_of(struct db *db, int rc)
+static int code_of(int rc)
 {
     switch (rc) {
     case SQLITE_IOERR_NOMEM:
         return memory_was_refused() ? ERR_LIMIT : ERR_NOMEM;
-    case SQLITE_IOERR_WRITE:
-    case SQLITE_IOERR_SHMSIZE:
-        return is_room_errno(sqlite3_system_errno(db->handle)) ? ERR_FULL : ERR_FATAL;
     case SQLITE_READONLY:
         return ERR_INVALID;
     default:
@@ -132,7 +124,7 @@ static int word_error(struct db *db, int rc, const char *sql, struct err *err)
 {
     const char *message = sqlite3_errmsg(db->handle);
     int number = sqlite3_system_errno(db->handle);
-    int code = code_of(db, rc);
+    int code = code_of(rc);
 
     switch (code) {
     case ERR_FULL:

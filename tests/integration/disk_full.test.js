@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A full disk: webhooks are put off with 503, everything that needs no room is answered, and when
 // there is room again all goes on by itself. The disk is a small tmpfs; where none may be mounted
-// (that takes root) these tests are skipped.
+// (that takes root) these tests are skipped. Those of a limit on the size of files take nothing.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -318,5 +318,31 @@ describe('a full disk', () => {
         disk.free();
         await server.start();
         await server.deliver(userCreated());
+    });
+});
+
+// Symptom: a write beyond the limit ended the server, by SIGXFSZ without a word, and else with an "I/O error".
+describe('a limit on the size of files (ulimit -f)', () => {
+    const limit = (server, size) =>
+        execFileSync('prlimit', ['--pid', String(server.child.pid), `--fsize=${size}:`]);
+
+    test('is a full disk: webhooks are put off, and go on when it is lifted', async (t) => {
+        const server = newServer(t, { handlers: HANDLERS });
+        await server.start();
+        await server.deliver(userCreated());
+        limit(server, fs.statSync(server.database).size);
+        let answer, event;
+        for (let tries = 0; tries < 1000 && answer?.status !== 503; tries++) {
+            event = userCreated();
+            answer = await server.post(event);
+        }
+        assertRefused(answer);
+        await assertAnswersWithoutRoom(server);
+        for (let i = 0; i < 5; i++) assertRefused(await server.post(event));
+
+        limit(server, 'unlimited');
+        await server.waitForLog('there is room on the disk again');
+        await server.deliver(event);
+        assertStoredOnce(server, [event]);
     });
 });
