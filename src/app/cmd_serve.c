@@ -36,6 +36,7 @@ static void block_signals(sigset_t *set)
     sigaddset(set, SIGINT);
     pthread_sigmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* what is written beyond the limit fails, with its reason */
 }
 
 static const char *signal_name(int signal_number)

@@ -4,13 +4,13 @@
 // (that takes root) these tests are skipped. Those of a limit on the size of files take nothing.
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 
 import { atEnd, describe, load, patience, sleep, test, until } from './lib/harness.js';
 import { scrape } from './lib/prometheus.js';
-import { newFolder, newServer } from './lib/server.js';
+import { SECRETS, binary, cleanEnvironment, newFolder, newServer } from './lib/server.js';
 import { registrationAction, userCreated } from './lib/workos.js';
 
 const HANDLERS = `
@@ -344,5 +344,20 @@ describe('a limit on the size of files (ulimit -f)', () => {
         await server.waitForLog('there is room on the disk again');
         await server.deliver(event);
         assertStoredOnce(server, [event]);
+    });
+
+    test('from the start is named, with the file', () => {
+        const folder = newFolder();
+        const handlers = path.join(folder, 'handlers.lua');
+
+        fs.writeFileSync(handlers, HANDLERS);
+        const limited = ['-c', 'ulimit -f 16 && exec "$@"', 'sh', binary];
+        const { status, signal, stderr } = spawnSync(
+            'sh',
+            [...limited, 'serve', '--handlers', handlers, '--listen', '127.0.0.1:0'],
+            { cwd: folder, env: cleanEnvironment(SECRETS), encoding: 'utf8', timeout: 20_000 },
+        );
+        assert.deepEqual({ status, signal }, { status: 1, signal: null }, stderr);
+        assert.match(stderr, /authkitd\.db': database or disk is full/);
     });
 });
