@@ -137,6 +137,28 @@ describe('a database that is deleted, or replaced, while it is in use', () => {
             assert.deepEqual(await server.ended, { code: 1, signal: null });
         });
 
+    // Symptom: whatever came was acknowledged, and lost when the server was killed.
+    for (const suffix of ['-wal', '-shm'])
+        for (const [name, lose] of [
+            ['deleted', (file) => fs.rmSync(file)],
+            ['replaced', (file) => (fs.renameSync(file, `${file}.old`), fs.writeFileSync(file, ''))],
+        ])
+            test(`${name}, its ${suffix}: the same, and what was acknowledged is there`, async (t) => {
+                const server = await startServer(t);
+                await server.deliver(userCreated());
+                lose(server.database + suffix);
+                const event = userCreated();
+                await server.deliver(event);
+                await server.waitForLog(
+                    'the database failed; stopping',
+                    `authkitd.db${suffix}' was deleted, or another file put in its place`,
+                );
+                assert.deepEqual(await server.ended, { code: 1, signal: null });
+                await server.start();
+                assert.equal(server.count('workos_events'), 2);
+                assert.equal(server.row('PRAGMA integrity_check'), 'ok');
+            });
+
     test('just before a SIGTERM: that is no good end either', async (t) => {
         const server = await startServer(t);
         await server.deliver(userCreated());
