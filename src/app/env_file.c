@@ -128,13 +128,13 @@ int env_file_read(struct env_file **out, const char *path, struct err *err)
     file->faults = BUF_INIT(FAULTS_MAX_BYTES);
     stream = fopen(path, "re");
     if (!stream) {
-        rc = err_errno(err, ERR_IO, "--env-file: cannot open '%s'", path);
+        rc = err_errno(err, ERR_IO, "cannot open '%s'", path);
         goto out;
     }
     while (rc == 0 && getline(&line, &size, stream) >= 0)
         rc = read_line(file, line, ++number, err);
     if (rc == 0 && ferror(stream))
-        rc = err_errno(err, ERR_IO, "--env-file: cannot read '%s'", path);
+        rc = err_errno(err, ERR_IO, "cannot read '%s'", path);
     if (file->fault_count > FAULTS_TOLD_MAX)
         buf_printf(&file->faults, "\n%s: and %d more such lines", path,
                    file->fault_count - FAULTS_TOLD_MAX);
