@@ -91,11 +91,13 @@ static bool unquote(char *value)
     return true;
 }
 
-static int read_line(struct env_file *file, char *text, int line, struct err *err)
+static int read_line(struct env_file *file, char *text, size_t len, int line, struct err *err)
 {
-    size_t len = strlen(text), key_len;
+    size_t key_len;
     char *value;
 
+    if (memchr(text, '\0', len))
+        return pass_over(file, line, "it has a NUL byte, as UTF-16 has; save it as UTF-8");
     while (len > 0 && isspace((unsigned char)text[len - 1]))
         text[--len] = '\0';
     while (isspace((unsigned char)*text))
@@ -119,6 +121,7 @@ int env_file_read(struct env_file **out, const char *path, struct err *err)
     FILE *stream = NULL;
     char *line = NULL;
     size_t size = 0;
+    ssize_t len;
     int number = 0, rc = 0;
 
     if (!file || !(file->path = strdup(path))) {
@@ -131,8 +134,8 @@ int env_file_read(struct env_file **out, const char *path, struct err *err)
         rc = err_errno(err, ERR_IO, "cannot open '%s'", path);
         goto out;
     }
-    while (rc == 0 && getline(&line, &size, stream) >= 0)
-        rc = read_line(file, line, ++number, err);
+    while (rc == 0 && (len = getline(&line, &size, stream)) >= 0)
+        rc = read_line(file, line, (size_t)len, ++number, err);
     if (rc == 0 && ferror(stream))
         rc = err_errno(err, ERR_IO, "cannot read '%s'", path);
     if (file->fault_count > FAULTS_TOLD_MAX)
