@@ -14,6 +14,8 @@
 
 #define IN_TEMP_DIR(test) cmocka_unit_test_setup_teardown(test, enter_temp_dir, leave_temp_dir)
 
+#define MARK "\xEF\xBB\xBF" /* a byte order mark */
+
 static int read_bytes(struct env_file **out, const char *bytes, size_t len, struct err *err)
 {
     FILE *stream = fopen("test.env", "w");
@@ -63,6 +65,8 @@ static void env_file__forms_of_a_line(void **state)
     is("A=\"\"\n", "A", "", 1);
     is("A=b=c # d\n", "A", "b=c # d", 1);
     is("A= b\n", "A", " b", 1);
+    is(MARK "A=b\n", "A", "b", 1);
+    is(MARK "\nA=b\n", "A", "b", 2);
     is("A=\"b c\"\n", "A", "b c", 1);
     is("A='b \"c\\'\n", "A", "b \"c\\", 1);
     is("A=\"b\\\"c\\\\d\\n\"\n", "A", "b\"c\\d\\n", 1);
@@ -224,6 +228,7 @@ static void env_file__set_keeps_everything_else(void **state)
     becomes("KEY=", "v", "KEY=v");
     becomes("  export  KEY=\"old\"\r\nA=b\r\n", "v", "  export  KEY=v\r\nA=b\r\n");
     becomes("KEY=first\nKEY=last\n", "v", "KEY=first\nKEY=v\n");
+    becomes(MARK "KEY=old\n", "v", MARK "KEY=v\n");
 }
 
 static void env_file__set_is_read_again(void **state)
