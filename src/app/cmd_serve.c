@@ -69,7 +69,10 @@ static int run_until_stopped(struct server *server, const sigset_t *signals, str
 
     while ((signal_number = next_signal(signals, notify)) == SIGHUP)
         server_ask_reload(server);
-    log_info("stopping", log_str("signal", signal_name(signal_number)));
+    if (server_has_failed(server))
+        log_info("stopping", log_str("why", "the database failed"));
+    else
+        log_info("stopping", log_str("signal", signal_name(signal_number)));
     notify_stopping(notify, "finishing what was accepted");
     code = server_stop(server, &left) < 0 ? EXIT_FAILED : EXIT_FINE;
     log_info("stopped");

@@ -37,6 +37,8 @@ describe('SIGTERM', () => {
             server.signal(signal);
             const { code, signal: killer } = await server.ended;
             over = true;
+            const [stopping] = server.lines.filter(({ msg }) => msg === 'stopping');
+            assert.equal(stopping.signal, signal);
             await Promise.all(senders);
             assert.deepEqual({ code, killer }, { code: 0, killer: null });
             assert.ok(Date.now() - started < patience(5000), `${Date.now() - started} ms`);
@@ -135,6 +137,10 @@ describe('a database that is deleted, or replaced, while it is in use', () => {
                 'was deleted, or another file put in its place',
             );
             assert.deepEqual(await server.ended, { code: 1, signal: null });
+            // Symptom: it named a SIGTERM, which nobody had sent.
+            const [stopping] = server.lines.filter(({ msg }) => msg === 'stopping');
+            assert.equal(stopping.why, 'the database failed');
+            assert.equal(stopping.signal, undefined);
         });
 
     // Symptom: whatever came was acknowledged, and lost when the server was killed.
