@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "crypto/tls.h"
 
-#include <errno.h>
+#include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /* A certificate, its key and its chain: never changed once they are shared, only replaced. */
 struct identity {
@@ -71,12 +73,21 @@ static int no_passphrase(char *out, int size, int writing, void *arg)
     return 0;
 }
 
+/* O_NONBLOCK: opening a FIFO by mistake must not hang. */
 static FILE *open_pem(const char *path, struct err *err)
 {
-    FILE *file = fopen(path, "re");
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat st;
+    FILE *file = NULL;
 
-    if (!file)
+    if (fd < 0 || fstat(fd, &st) < 0)
         err_errno(err, ERR_INVALID, "cannot read '%s'", path);
+    else if (!S_ISREG(st.st_mode))
+        err_set(err, ERR_INVALID, "cannot read '%s': it isn't a file", path);
+    else if (!(file = fdopen(fd, "r")))
+        err_set(err, ERR_INVALID, "no memory to read '%s'", path);
+    if (fd >= 0 && !file)
+        close(fd);
     return file;
 }
 

@@ -12,6 +12,7 @@
 #include <openssl/ssl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static char dir[] = "/tmp/test_tls.XXXXXX";
@@ -214,6 +215,22 @@ static void tls__missing_files_are_named(void **state)
     tls_server_free(NULL);
 }
 
+/* Symptom: the opening of a FIFO waited for somebody to write to it, and a reload with it. */
+static void tls__what_is_no_file_is_refused(void **state)
+{
+    struct tls_server *tls = new_server();
+
+    (void)state;
+    unlink(key_path);
+    assert_int_equal(mkfifo(key_path, 0600), 0);
+    expect_reload_error(tls, key_path, "': it isn't a file");
+    unlink(cert_path);
+    assert_int_equal(mkdir(cert_path, 0700), 0);
+    expect_reload_error(tls, cert_path, "': it isn't a file");
+    rmdir(cert_path);
+    tls_server_free(tls);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -223,6 +240,7 @@ int main(void)
         cmocka_unit_test(tls__reload_takes_the_new_certificate),
         cmocka_unit_test(tls__failed_reload_keeps_the_old_certificate),
         cmocka_unit_test(tls__missing_files_are_named),
+        cmocka_unit_test(tls__what_is_no_file_is_refused),
     };
 
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
