@@ -191,10 +191,15 @@ static int open_routes(struct server *server, struct err *err)
 static int open_certificate(struct server *server, struct err *err)
 {
     const struct config *config = server->config;
+    struct err dates;
+    int rc;
 
     if (!config->tls_cert)
         return 0;
-    return tls_server_new(&server->tls, config->tls_cert, config->tls_key, err);
+    rc = tls_server_new(&server->tls, config->tls_cert, config->tls_key, err);
+    if (rc == 0 && tls_server_check_dates(server->tls, &dates) < 0)
+        log_warn("certificate", log_str("what", dates.text));
+    return rc;
 }
 
 static int start_script(struct server *server, struct err *err)

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* A certificate, its key and its chain: never changed once they are shared, only replaced. */
@@ -262,6 +263,36 @@ int tls_server_reload(struct tls_server *tls, struct err *err)
     pthread_mutex_unlock(&tls->lock);
     identity_put(tls, old);
     return 0;
+}
+
+/* "2026-01-31 at 12:00:00 UTC" */
+static void write_date(const ASN1_TIME *time, char out[64])
+{
+    struct tm tm = {0};
+
+    ASN1_TIME_to_tm(time, &tm);
+    strftime(out, 64, "%Y-%m-%d at %H:%M:%S UTC", &tm);
+}
+
+int tls_server_check_dates(struct tls_server *tls, struct err *err)
+{
+    struct identity *id = identity_take(tls);
+    const ASN1_TIME *first = X509_get0_notBefore(id->certificate);
+    const ASN1_TIME *last = X509_get0_notAfter(id->certificate);
+    char date[64];
+    int rc = 0;
+
+    if (X509_cmp_current_time(last) < 0) {
+        write_date(last, date);
+        rc = err_set(err, ERR_INVALID, "the certificate in '%s' expired on %s", tls->cert_path,
+                     date);
+    } else if (X509_cmp_current_time(first) > 0) {
+        write_date(first, date);
+        rc = err_set(err, ERR_INVALID, "the certificate in '%s' isn't valid before %s",
+                     tls->cert_path, date);
+    }
+    identity_put(tls, id);
+    return rc;
 }
 
 void tls_server_free(struct tls_server *tls)

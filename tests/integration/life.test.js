@@ -341,6 +341,14 @@ function makeCertificate(folder, name) {
     );
 }
 
+/** The same certificate, but of yesterday. */
+function expireCertificate(folder) {
+    const args = 'x509 -in cert.pem -signkey key.pem -days -1 -out expired.pem'.split(' ');
+
+    execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' });
+    fs.renameSync(path.join(folder, 'expired.pem'), path.join(folder, 'cert.pem'));
+}
+
 describe('TLS', () => {
     const certificateName = (url, options = {}) =>
         new Promise((resolve, reject) => {
@@ -426,6 +434,31 @@ describe('TLS', () => {
         assert.equal((await certificateName(server.url)).name, 'first.example.com');
         const { last_load } = await (await fetch(`${server.adminUrl}/api/script`)).json();
         assert.match(last_load.text, /^warning: certificate refused; .*cert\.pem/m);
+    });
+
+    // Symptom: it was taken in silence, and every caller turned away.
+    test('warns of a certificate that has expired: the log, check and reload', async (t) => {
+        const server = await tlsServer(t);
+        const certificate = path.join(server.certificates, 'cert.pem');
+        const key = path.join(server.certificates, 'key.pem');
+        const said = /the certificate in '.*cert\.pem' expired on 20\d\d-\d\d-\d\d at /;
+        const warnings = () => server.log('certificate').filter(({ level }) => level === 'warn');
+
+        assert.deepEqual(warnings(), []);
+        makeCertificate(server.certificates, 'old.example.com');
+        expireCertificate(server.certificates);
+        const { code, stdout } = await runCommand(['reload', '--db', server.database]);
+        assert.equal(code, 0, stdout);
+        assert.match(stdout, said);
+        assert.equal((await certificateName(server.url)).name, 'old.example.com');
+        await server.restart();
+        assert.equal(warnings().length, 2);
+        for (const { what } of warnings()) assert.match(what, said);
+
+        const files = ['--handlers', server.handlersFile, '--tls-cert', certificate];
+        const check = await runCommand(['check', ...files, '--tls-key', key]);
+        assert.equal(check.code, 0, check.output);
+        assert.match(check.stdout, /^warning +the certificate in '.*' expired on /m);
     });
 
     test('authkitd send says what is missing: https, or --insecure', async (t) => {
