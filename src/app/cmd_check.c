@@ -127,8 +127,10 @@ static int check_certificate(const struct config *config)
         return 0;
     if (tls_server_new(&tls, config->tls_cert, config->tls_key, &err) < 0)
         return problem(&err);
-    tls_server_free(tls);
     say("https", config->tls_cert);
+    if (tls_server_check_dates(tls, &err) < 0) /* serve takes it */
+        say("warning", err.text);
+    tls_server_free(tls);
     return 0;
 }
 

@@ -157,6 +157,21 @@ static int print_list(void)
     return EXIT_FINE;
 }
 
+/* What is wrong with the call itself, however the world is. */
+static int check_usage(const struct config *config, struct err *err)
+{
+    int rc;
+
+    if (config->operand_count == 0)
+        return err_set(err, ERR_INVALID,
+                       "send wants the type of an event, such as user.created\n"
+                       "authkitd send --list tells which there are");
+    rc = sample_check_type(config->operands[0], err);
+    if (rc == 0 && config->url && http_client_check_url(config->url, err) < 0)
+        rc = err_prefix(err, "--url: ");
+    return rc;
+}
+
 static int send_sample(const struct config *config)
 {
     bool is_action = config->operand_count && sample_is_action(config->operands[0]);
@@ -169,9 +184,8 @@ static int send_sample(const struct config *config)
 
     if (config->list)
         return print_list();
-    if (config->operand_count == 0) {
-        command_complain("send wants the type of an event, such as user.created\n"
-                         "authkitd send --list tells which there are");
+    if (check_usage(config, &err) < 0) {
+        command_complain(err.text);
         return EXIT_USAGE;
     }
     if (!secrets) {

@@ -36,6 +36,7 @@ static void block_signals(sigset_t *set)
     sigaddset(set, SIGINT);
     pthread_sigmask(SIG_BLOCK, set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* what is written beyond the limit fails, with its reason */
 }
 
 static const char *signal_name(int signal_number)
@@ -68,7 +69,10 @@ static int run_until_stopped(struct server *server, const sigset_t *signals, str
 
     while ((signal_number = next_signal(signals, notify)) == SIGHUP)
         server_ask_reload(server);
-    log_info("stopping", log_str("signal", signal_name(signal_number)));
+    if (server_has_failed(server))
+        log_info("stopping", log_str("why", "the database failed"));
+    else
+        log_info("stopping", log_str("signal", signal_name(signal_number)));
     notify_stopping(notify, "finishing what was accepted");
     code = server_stop(server, &left) < 0 ? EXIT_FAILED : EXIT_FINE;
     log_info("stopped");

@@ -72,7 +72,9 @@ static int read_file(struct env_file **out, const char *path, struct err *err)
 {
     int rc = env_file_read(out, path, err);
 
-    if (rc == 0 && env_file_faults(*out)) {
+    if (rc < 0)
+        return err_prefix(err, "--write: ");
+    if (env_file_faults(*out)) {
         rc = err_set(err, ERR_INVALID, "%s", env_file_faults(*out));
         env_file_free(*out);
         *out = NULL;

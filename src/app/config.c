@@ -737,7 +737,7 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
     if (config->help)
         goto out;
     if (config->env_file && env_file_read(&file, config->env_file, err) < 0)
-        buf_printf(&problems, "%s\n", err->text);
+        buf_printf(&problems, "--env-file: %s\n", err->text);
     if (env_file_faults(file))
         buf_printf(&problems, "%s\n", env_file_faults(file));
     for (size_t i = 0; i < ARRAY_LEN(options); i++)

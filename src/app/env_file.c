@@ -64,6 +64,12 @@ static int add_entry(struct env_file *file, const char *key, size_t key_len, con
     return 0;
 }
 
+/* Of the byte order mark that some editors put in front of UTF-8; 0 when there is none. */
+static size_t mark_length(const char *text, size_t len)
+{
+    return len >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+}
+
 static size_t key_length(const char *text)
 {
     size_t len = 0;
@@ -91,11 +97,15 @@ static bool unquote(char *value)
     return true;
 }
 
-static int read_line(struct env_file *file, char *text, int line, struct err *err)
+static int read_line(struct env_file *file, char *text, size_t len, int line, struct err *err)
 {
-    size_t len = strlen(text), key_len;
+    size_t mark = line == 1 ? mark_length(text, len) : 0, key_len;
     char *value;
 
+    if (memchr(text, '\0', len))
+        return pass_over(file, line, "it has a NUL byte, as UTF-16 has; save it as UTF-8");
+    text += mark;
+    len -= mark;
     while (len > 0 && isspace((unsigned char)text[len - 1]))
         text[--len] = '\0';
     while (isspace((unsigned char)*text))
@@ -119,6 +129,7 @@ int env_file_read(struct env_file **out, const char *path, struct err *err)
     FILE *stream = NULL;
     char *line = NULL;
     size_t size = 0;
+    ssize_t len;
     int number = 0, rc = 0;
 
     if (!file || !(file->path = strdup(path))) {
@@ -128,13 +139,13 @@ int env_file_read(struct env_file **out, const char *path, struct err *err)
     file->faults = BUF_INIT(FAULTS_MAX_BYTES);
     stream = fopen(path, "re");
     if (!stream) {
-        rc = err_errno(err, ERR_IO, "--env-file: cannot open '%s'", path);
+        rc = err_errno(err, ERR_IO, "cannot open '%s'", path);
         goto out;
     }
-    while (rc == 0 && getline(&line, &size, stream) >= 0)
-        rc = read_line(file, line, ++number, err);
+    while (rc == 0 && (len = getline(&line, &size, stream)) >= 0)
+        rc = read_line(file, line, (size_t)len, ++number, err);
     if (rc == 0 && ferror(stream))
-        rc = err_errno(err, ERR_IO, "--env-file: cannot read '%s'", path);
+        rc = err_errno(err, ERR_IO, "cannot read '%s'", path);
     if (file->fault_count > FAULTS_TOLD_MAX)
         buf_printf(&file->faults, "\n%s: and %d more such lines", path,
                    file->fault_count - FAULTS_TOLD_MAX);
@@ -268,7 +279,7 @@ static void put_changed(struct buf *out, const struct buf *old, const char *key,
     const char *text = buf_text(old), *end = text + old->len;
     const char *from = NULL, *to = NULL; /* the old value */
 
-    for (const char *line = text; line < end;) {
+    for (const char *line = text + mark_length(text, old->len); line < end;) {
         const char *newline = memchr(line, '\n', (size_t)(end - line));
         const char *line_end = newline ? newline : end;
         const char *found = value_in_line(line, (size_t)(line_end - line), key);

@@ -4,7 +4,7 @@
  *
  * Blank lines and lines that begin with '#' are skipped, "export " in front of a key too. A value
  * may stand in single or double quotes; in double quotes \" and \\ are an escaped character. The
- * last line of a key counts.
+ * last line of a key counts. A byte order mark in front of all is no part of it.
  *
  * env_file_set writes a file anew, whole or not at all: it is never seen half written, nor by others
  * than its owner.

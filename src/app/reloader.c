@@ -119,7 +119,7 @@ static void log_script(const struct config *config, const struct names *names)
                  "WORKOS_ACTION_SECRET");
 }
 
-/* certificate: why it was refused; NULL: it wasn't. The script is the service's when this returns 0, and
+/* certificate: what is wrong with it; NULL: nothing. The script is the service's when this returns 0, and
  * gone otherwise. */
 static int install(const struct reloader_opts *opts, struct script *script,
                    const struct err *certificate, struct buf *report, struct err *err)
@@ -135,8 +135,7 @@ static int install(const struct reloader_opts *opts, struct script *script,
         log_report(report);
         log_script(opts->config, &names);
         if (certificate)
-            buf_printf(report, "%swarning: certificate refused; the old one goes on: %s",
-                       report->len ? "\n" : "", certificate->text);
+            buf_printf(report, "%swarning: %s", report->len ? "\n" : "", certificate->text);
         script_status_loaded(opts->status, buf_text(&names.events), buf_text(&names.actions),
                              buf_text(&names.routes), report);
     }
@@ -144,14 +143,21 @@ static int install(const struct reloader_opts *opts, struct script *script,
     return rc;
 }
 
+/* On failure err is what an admin who asked for it is warned of, too. */
 static int load_certificate(const struct reloader_opts *opts, struct err *err)
 {
     int rc = opts->tls ? tls_server_reload(opts->tls, err) : 0;
 
-    if (rc < 0)
+    if (rc < 0) {
         log_error("certificate refused; the old one goes on", log_str("error", err->text));
-    else if (opts->tls)
-        log_info("certificate loaded", log_str("file", opts->config->tls_cert));
+        return err_prefix(err, "certificate refused; the old one goes on: ");
+    }
+    if (!opts->tls)
+        return 0;
+    log_info("certificate loaded", log_str("file", opts->config->tls_cert));
+    rc = tls_server_check_dates(opts->tls, err);
+    if (rc < 0)
+        log_warn("certificate", log_str("what", err->text));
     return rc;
 }
 
@@ -202,8 +208,8 @@ static int closing(struct err *err)
 static int load_again(struct reloader *r, struct buf *report, struct err *err)
 {
     struct script *script = NULL;
-    struct err refusal;
-    bool is_refused = load_certificate(&r->opts, &refusal) < 0;
+    struct err certificate;
+    bool is_wrong = load_certificate(&r->opts, &certificate) < 0;
     int rc;
 
     script_status_reading(r->opts.status);
@@ -217,7 +223,7 @@ static int load_again(struct reloader *r, struct buf *report, struct err *err)
     if (rc < 0)
         return rc;
     log_debug("script read; installing it", log_str("file", r->opts.config->handlers));
-    return install(&r->opts, script, is_refused ? &refusal : NULL, report, err);
+    return install(&r->opts, script, is_wrong ? &certificate : NULL, report, err);
 }
 
 /* ------------------------------------------------------------------------- the thread */

@@ -149,18 +149,25 @@ static const struct sample *find_sample(const char *type)
     return sample;
 }
 
+int sample_check_type(const char *type, struct err *err)
+{
+    if (find_action(type) || is_event_type(type))
+        return 0;
+    return err_set(err, ERR_INVALID,
+                   "'%s' isn't an event type such as user.created, nor an action "
+                   "(user_registration, authentication)",
+                   type);
+}
+
 int sample_write(const struct sample_opts *opts, struct buf *out, struct err *err)
 {
     const struct sample *sample = find_action(opts->type);
     char now[CLOCK_TEXT_MAX];
     bool is_action = sample != NULL;
-    int rc = 0;
+    int rc = sample_check_type(opts->type, err);
 
-    if (!is_action && !is_event_type(opts->type))
-        return err_set(err, ERR_INVALID,
-                       "'%s' isn't an event type such as user.created, nor an action "
-                       "(user_registration, authentication)",
-                       opts->type);
+    if (rc < 0)
+        return rc;
     if (!is_action)
         sample = find_sample(opts->type);
     clock_format_ms(clock_wall_ms(), now);

@@ -29,6 +29,9 @@ bool sample_is_action(const char *type);
 /* The types that have a sample of their own, in groups, with a word on each. */
 void sample_put_list(struct buf *out);
 
+/* ERR_INVALID: it is the type of nothing that could be written. */
+int sample_check_type(const char *type, struct err *err) MUST_CHECK;
+
 int sample_write(const struct sample_opts *opts, struct buf *out, struct err *err) MUST_CHECK;
 
 #endif

@@ -191,10 +191,15 @@ static int open_routes(struct server *server, struct err *err)
 static int open_certificate(struct server *server, struct err *err)
 {
     const struct config *config = server->config;
+    struct err dates;
+    int rc;
 
     if (!config->tls_cert)
         return 0;
-    return tls_server_new(&server->tls, config->tls_cert, config->tls_key, err);
+    rc = tls_server_new(&server->tls, config->tls_cert, config->tls_key, err);
+    if (rc == 0 && tls_server_check_dates(server->tls, &dates) < 0)
+        log_warn("certificate", log_str("what", dates.text));
+    return rc;
 }
 
 static int start_script(struct server *server, struct err *err)
@@ -430,7 +435,7 @@ int server_start(struct server **out, const struct config *config, struct notify
 
 /* ------------------------------------------------------------------------- stop */
 
-static bool has_failed(const struct server *server)
+bool server_has_failed(const struct server *server)
 {
     return atomic_load(&server->failed);
 }
@@ -440,7 +445,7 @@ static bool has_failed(const struct server *server)
 static void close_database(struct server *server)
 {
     struct err err;
-    int rc = server->db && !has_failed(server) ? db_checkpoint(server->db, &err) : 0;
+    int rc = server->db && !server_has_failed(server) ? db_checkpoint(server->db, &err) : 0;
 
     if (rc == ERR_FATAL) {
         log_error("the database failed at the end", log_str("error", err.text));
@@ -502,14 +507,14 @@ int server_stop(struct server *server, bool *out_left)
     backfill_refuse(server->backfill);
     auth_refuse(server->auth);
     if (!drain_requests(server, deadline_ms))
-        return has_failed(server) ? ERR_FATAL : 0;
+        return server_has_failed(server) ? ERR_FATAL : 0;
     end = reloader_stop(server->reloader, ms_until(deadline_ms));
     if (end == RELOADER_LEFT_INSTALLING) {
         log_warn("stopped while a new schema was being made; what of it isn't committed is undone");
-        return has_failed(server) ? ERR_FATAL : 0;
+        return server_has_failed(server) ? ERR_FATAL : 0;
     }
     take_down(server);
-    rc = has_failed(server) ? ERR_FATAL : 0;
+    rc = server_has_failed(server) ? ERR_FATAL : 0;
     if (end == RELOADER_LEFT_LOADING) {
         log_warn("stopped while a script was loading");
         return rc; /* its thread reads the server's configuration */

@@ -8,7 +8,7 @@
  *   stop    no reloads and readings any more, backfill ends -> listeners drained -> reloader -> backfill ->
  *           service (what was accepted is committed) -> routes, tokens -> checkpoint -> lock
  *
- * Threads    server_start, _stop: main. server_ask_reload: any.
+ * Threads    server_start, _stop: main. server_ask_reload, _has_failed: any.
  * Ownership  config and notify must outlive the server.
  * Errors     worded by the rooms; a start that fails undoes what it had started.
  */
@@ -31,6 +31,9 @@ int server_start(struct server **out, const struct config *config, struct notify
 /* Have the script (and the certificate) loaded again, soon; several at once become one. On failure
  * the old one goes on. Every outcome is logged. */
 void server_ask_reload(struct server *server);
+
+/* The database failed: the server has sent its process a SIGTERM. */
+bool server_has_failed(const struct server *server);
 
 /*
  * Returns 0, or ERR_FATAL when the disk failed, before or now. What was acknowledged is on disk in

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "crypto/tls.h"
 
-#include <errno.h>
+#include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
@@ -10,6 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 /* A certificate, its key and its chain: never changed once they are shared, only replaced. */
 struct identity {
@@ -71,12 +74,21 @@ static int no_passphrase(char *out, int size, int writing, void *arg)
     return 0;
 }
 
+/* O_NONBLOCK: opening a FIFO by mistake must not hang. */
 static FILE *open_pem(const char *path, struct err *err)
 {
-    FILE *file = fopen(path, "re");
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat st;
+    FILE *file = NULL;
 
-    if (!file)
+    if (fd < 0 || fstat(fd, &st) < 0)
         err_errno(err, ERR_INVALID, "cannot read '%s'", path);
+    else if (!S_ISREG(st.st_mode))
+        err_set(err, ERR_INVALID, "cannot read '%s': it isn't a file", path);
+    else if (!(file = fdopen(fd, "r")))
+        err_set(err, ERR_INVALID, "no memory to read '%s'", path);
+    if (fd >= 0 && !file)
+        close(fd);
     return file;
 }
 
@@ -251,6 +263,36 @@ int tls_server_reload(struct tls_server *tls, struct err *err)
     pthread_mutex_unlock(&tls->lock);
     identity_put(tls, old);
     return 0;
+}
+
+/* "2026-01-31 at 12:00:00 UTC" */
+static void write_date(const ASN1_TIME *time, char out[64])
+{
+    struct tm tm = {0};
+
+    ASN1_TIME_to_tm(time, &tm);
+    strftime(out, 64, "%Y-%m-%d at %H:%M:%S UTC", &tm);
+}
+
+int tls_server_check_dates(struct tls_server *tls, struct err *err)
+{
+    struct identity *id = identity_take(tls);
+    const ASN1_TIME *first = X509_get0_notBefore(id->certificate);
+    const ASN1_TIME *last = X509_get0_notAfter(id->certificate);
+    char date[64];
+    int rc = 0;
+
+    if (X509_cmp_current_time(last) < 0) {
+        write_date(last, date);
+        rc = err_set(err, ERR_INVALID, "the certificate in '%s' expired on %s", tls->cert_path,
+                     date);
+    } else if (X509_cmp_current_time(first) > 0) {
+        write_date(first, date);
+        rc = err_set(err, ERR_INVALID, "the certificate in '%s' isn't valid before %s",
+                     tls->cert_path, date);
+    }
+    identity_put(tls, id);
+    return rc;
 }
 
 void tls_server_free(struct tls_server *tls)

@@ -5,8 +5,8 @@
  * The certificate can be replaced while handshakes go on: each handshake asks for the current one.
  * TLS 1.2 and 1.3 only, HTTP/1.1 by ALPN, no renegotiation.
  *
- * Threads    tls_server_new, _free: main. tls_server_reload: any, one at a time. Handshakes: any
- *            thread.
+ * Threads    tls_server_new, _free: main. tls_server_reload: any, one at a time. Handshakes and
+ *            tls_server_check_dates: any thread.
  * Ownership  the context is the tls_server's.
  * Errors     ERR_INVALID names the file and what is wrong with it: unreadable, no certificate, the
  *            key doesn't fit. A reload that fails leaves the old certificate in use.
@@ -21,6 +21,10 @@ struct tls_server;
 int tls_server_new(struct tls_server **out, const char *cert_path, const char *key_path,
                    struct err *err) MUST_CHECK;
 int tls_server_reload(struct tls_server *tls, struct err *err) MUST_CHECK;
+
+/* ERR_INVALID: the certificate has expired, or isn't valid yet. It is in use all the same. */
+int tls_server_check_dates(struct tls_server *tls, struct err *err) MUST_CHECK;
+
 void tls_server_free(struct tls_server *tls);
 
 /* The SSL_CTX, as the void * that http/ hands to civetweb; borrowed. */

@@ -430,6 +430,21 @@ out:
     return rc;
 }
 
+static int read_url(struct url *out, const char *text, struct err *err)
+{
+    if (parse_url(out, text))
+        return 0;
+    return err_set(err, ERR_INVALID,
+                   "'%s' can't be used: expected http://host:port/path or https://…", text);
+}
+
+int http_client_check_url(const char *text, struct err *err)
+{
+    struct url url;
+
+    return read_url(&url, text, err);
+}
+
 int http_client_call(const struct http_client_request *request, struct http_client_response *out,
                      struct err *err)
 {
@@ -440,12 +455,10 @@ int http_client_call(const struct http_client_request *request, struct http_clie
         .answer = BUF_INIT(2 * HTTP_RESPONSE_MAX_BYTES), /* chunks take more room than their data */
         .err = err,
     };
-    int rc;
+    int rc = read_url(&x.url, request->url, err);
 
-    if (!parse_url(&x.url, request->url))
-        return err_set(err, ERR_INVALID,
-                       "'%s' can't be used: expected http://host:port/path or https://…",
-                       request->url);
+    if (rc < 0)
+        return rc;
     rc = open_connection(&x);
     if (rc == 0 && x.url.tls)
         rc = shake_hands(&x);

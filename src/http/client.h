@@ -33,6 +33,9 @@ struct http_client_response {
     struct buf body;
 };
 
+/* ERR_INVALID: http_client_call couldn't use it. */
+int http_client_check_url(const char *text, struct err *err) MUST_CHECK;
+
 int http_client_call(const struct http_client_request *request, struct http_client_response *out,
                      struct err *err) MUST_CHECK;
 void http_client_response_release(struct http_client_response *response);

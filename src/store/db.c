@@ -8,8 +8,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -44,25 +46,17 @@ struct stmt {
 
 /* ------------------------------------------------------------------ errors */
 
-static bool is_room_errno(int number)
-{
-    return number == ENOSPC || number == EDQUOT || number == EFBIG;
-}
-
 /*
  * READONLY without a reason is query_only, that is a wrong statement; with one (READONLY_DBMOVED,
  * …) the file is no longer ours. LOCKED is a conflict within the connection, such as a DROP TABLE
- * under an open SELECT: trying again doesn't help. An I/O error of a write for want of room leaves
- * the file as sound as FULL does, but one of fsync never does.
+ * under an open SELECT: trying again doesn't help. A write that failed for want of room is FULL, for
+ * whatever reason there is none (layer.c), and leaves the file sound; a failed fsync never does.
  */
-static int code_of(struct db *db, int rc)
+static int code_of(int rc)
 {
     switch (rc) {
     case SQLITE_IOERR_NOMEM:
         return memory_was_refused() ? ERR_LIMIT : ERR_NOMEM;
-    case SQLITE_IOERR_WRITE:
-    case SQLITE_IOERR_SHMSIZE:
-        return is_room_errno(sqlite3_system_errno(db->handle)) ? ERR_FULL : ERR_FATAL;
     case SQLITE_READONLY:
         return ERR_INVALID;
     default:
@@ -132,7 +126,7 @@ static int word_error(struct db *db, int rc, const char *sql, struct err *err)
 {
     const char *message = sqlite3_errmsg(db->handle);
     int number = sqlite3_system_errno(db->handle);
-    int code = code_of(db, rc);
+    int code = code_of(rc);
 
     switch (code) {
     case ERR_FULL:
@@ -454,6 +448,16 @@ static int word_unusable(struct db *db, const char *path, struct err *err)
     return err->code;
 }
 
+/* Of the file whose name is the database's and this behind it; 0 when there is none. */
+static ino_t inode_beside(const struct db *db, const char *suffix)
+{
+    char path[PATH_MAX];
+    struct stat st;
+
+    snprintf(path, sizeof(path), "%s%s", sqlite3_db_filename(db->handle, "main"), suffix);
+    return stat(path, &st) == 0 ? st.st_ino : 0;
+}
+
 static bool has_wal(const struct db *db)
 {
     struct stat st;
@@ -565,6 +569,10 @@ int db_open(struct db **out, const char *path, enum db_mode mode, struct err *er
     if (rc < 0) {
         rc = word_unusable(db, path, err);
         goto out;
+    }
+    if (mode == DB_WRITER) { /* from here on until it is closed they stay the same */
+        db->wal = inode_beside(db, "-wal");
+        db->shm = inode_beside(db, "-shm");
     }
     *out = db;
     db = NULL;
@@ -723,17 +731,27 @@ void db_set_interrupt(struct db *db, bool (*fn)(void *arg), void *arg)
     sqlite3_progress_handler(db->handle, fn ? INTERRUPT_OPS : 0, fn ? ask_interrupt : NULL, db);
 }
 
-/* Whoever deletes or replaces the file leaves us one that nobody will ever open again. */
+/*
+ * Whoever deletes or replaces one of the three files leaves us one that nobody will ever open again. What was
+ * committed to a WAL that has gone SQLite still copies when it closes the file.
+ */
 static int check_place(struct db *db, struct err *err)
 {
+    const char *suffix = NULL;
     int has_moved = 0;
 
     sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_HAS_MOVED, &has_moved);
-    if (!has_moved)
+    if (has_moved)
+        suffix = "";
+    else if (db->wal != 0 && inode_beside(db, "-wal") != db->wal)
+        suffix = "-wal";
+    else if (db->shm != 0 && inode_beside(db, "-shm") != db->shm)
+        suffix = "-shm";
+    if (!suffix)
         return 0;
     err_set(&db->trouble, ERR_FATAL,
-            "'%s' was deleted, or another file put in its place, while it was in use",
-            sqlite3_db_filename(db->handle, "main"));
+            "'%s%s' was deleted, or another file put in its place, while it was in use",
+            sqlite3_db_filename(db->handle, "main"), suffix);
     return err_set(err, ERR_FATAL, "%s", db->trouble.text);
 }
 

@@ -105,8 +105,8 @@ void db_clear_trouble(struct db *db);
 void db_set_interrupt(struct db *db, bool (*fn)(void *arg), void *arg);
 
 /* Move the WAL into the file and empty it. Writer only, outside a transaction; ERR_BUSY, without
- * waiting, when a reader is in the way. ERR_FATAL, here and below, also when the file isn't in its place
- * any more: what is written to it is lost. */
+ * waiting, when a reader is in the way. ERR_FATAL, here and below, also when the file, or its -wal or -shm,
+ * isn't in its place any more: what is written to it is lost. */
 int db_checkpoint(struct db *db, struct err *err) MUST_CHECK;
 
 /* The same between two transactions of a busy writer: does nothing until the WAL has grown by some

@@ -8,6 +8,7 @@
 #include "store/db.h"
 
 #include <sqlite3.h>
+#include <sys/types.h>
 
 struct db {
     sqlite3 *handle;
@@ -27,6 +28,7 @@ struct db {
     int64_t wal_due_pages; /* the next db_checkpoint_due waits for so many */
     bool must_scrub;       /* the WAL holds what was erased; not before next_scrub_ms, though */
     int64_t next_scrub_ms;
+    ino_t wal, shm; /* which files are in use; 0: none, or not known */
 };
 
 /* The error that the call just made gave, in words; kept as the connection's trouble where it is one. */

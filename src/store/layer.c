@@ -5,11 +5,13 @@
 #include "store/lease.h"
 #include "store/wipe.h"
 
+#include <errno.h>
 #include <stddef.h>
 
 /* Behind the bytes of a database's file, and of a writer's WAL. */
 struct layered {
-    const sqlite3_io_methods *real;
+    const sqlite3_io_methods *sqlites;
+    sqlite3_io_methods real; /* those, but that a full disk is told as one: tell_full */
     sqlite3_io_methods own;
     struct gather *gather; /* one for both; NULL: there is no WAL, or nothing is written to it */
 
@@ -39,6 +41,28 @@ static struct layered *layered_of(sqlite3_file *file)
 
 /* ------------------------------------------------------------------ both files */
 
+/*
+ * To SQLite only ENOSPC is a full disk. A used-up quota, or a limit on a file's size, leaves the file as sound;
+ * but once the statement has failed nobody can tell: its rollback and its locks have set errno anew.
+ */
+static int tell_full(int rc)
+{
+    bool was_refused = rc == SQLITE_IOERR_WRITE || rc == SQLITE_IOERR_SHMSIZE;
+    bool lacks_room = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
+
+    return was_refused && lacks_room ? SQLITE_FULL : rc;
+}
+
+static int real_write(sqlite3_file *file, const void *bytes, int len, sqlite3_int64 at)
+{
+    return tell_full(layered_of(file)->sqlites->xWrite(file, bytes, len, at));
+}
+
+static int real_shm_map(sqlite3_file *file, int page, int size, int extend, void volatile **out)
+{
+    return tell_full(layered_of(file)->sqlites->xShmMap(file, page, size, extend, out));
+}
+
 static int flush(struct layered *l)
 {
     return l->gather ? gather_flush(l->gather) : SQLITE_OK;
@@ -51,7 +75,7 @@ static int layer_read(sqlite3_file *file, void *out, int len, sqlite3_int64 at)
 
     if (l->gather && gather_keeps(l->gather, file, at + len))
         rc = gather_flush(l->gather);
-    return rc == SQLITE_OK ? l->real->xRead(file, out, len, at) : rc;
+    return rc == SQLITE_OK ? l->real.xRead(file, out, len, at) : rc;
 }
 
 static int layer_truncate(sqlite3_file *file, sqlite3_int64 size)
@@ -59,7 +83,7 @@ static int layer_truncate(sqlite3_file *file, sqlite3_int64 size)
     struct layered *l = layered_of(file);
     int rc = flush(l);
 
-    return rc == SQLITE_OK ? l->real->xTruncate(file, size) : rc;
+    return rc == SQLITE_OK ? l->real.xTruncate(file, size) : rc;
 }
 
 static int layer_sync(sqlite3_file *file, int flags)
@@ -67,7 +91,7 @@ static int layer_sync(sqlite3_file *file, int flags)
     struct layered *l = layered_of(file);
     int rc = flush(l);
 
-    return rc == SQLITE_OK ? l->real->xSync(file, flags) : rc;
+    return rc == SQLITE_OK ? l->real.xSync(file, flags) : rc;
 }
 
 static int layer_size(sqlite3_file *file, sqlite3_int64 *out)
@@ -75,14 +99,17 @@ static int layer_size(sqlite3_file *file, sqlite3_int64 *out)
     struct layered *l = layered_of(file);
     int rc = flush(l);
 
-    return rc == SQLITE_OK ? l->real->xFileSize(file, out) : rc;
+    return rc == SQLITE_OK ? l->real.xFileSize(file, out) : rc;
 }
 
 static struct layered *wrap(sqlite3_file *file)
 {
     struct layered *l = layered_of(file);
 
-    *l = (struct layered){.real = file->pMethods, .own = *file->pMethods};
+    *l = (struct layered){.sqlites = file->pMethods, .real = *file->pMethods};
+    l->real.xWrite = real_write;
+    l->real.xShmMap = real_shm_map;
+    l->own = l->real;
     l->own.xRead = layer_read;
     l->own.xTruncate = layer_truncate;
     l->own.xSync = layer_sync;
@@ -111,8 +138,8 @@ static int write_page(sqlite3_file *file, const void *page, int len, sqlite3_int
     int rc = wipe_page(file, page, len, at, room, &page);
 
     if (rc == SQLITE_OK && l->gather && copies_all(l))
-        return gather_write(l->gather, l->real, file, page, len, at);
-    return rc == SQLITE_OK ? l->real->xWrite(file, page, len, at) : rc;
+        return gather_write(l->gather, &l->real, file, page, len, at);
+    return rc == SQLITE_OK ? l->real.xWrite(file, page, len, at) : rc;
 }
 
 static void note_lock(struct layered *l, unsigned locks, int flags, int rc)
@@ -148,7 +175,7 @@ static int layer_shm_unmap(sqlite3_file *file, int delete_it)
     struct layered *l = layered_of(file);
 
     lease_leave(&l->lease);
-    return l->real->xShmUnmap(file, delete_it);
+    return l->real.xShmUnmap(file, delete_it);
 }
 
 static int layer_close(sqlite3_file *file)
@@ -156,7 +183,7 @@ static int layer_close(sqlite3_file *file)
     struct layered *l = layered_of(file);
 
     lease_leave(&l->lease);
-    return l->real->xClose(file);
+    return l->real.xClose(file);
 }
 
 static void wrap_database(sqlite3_file *file, bool is_writers)
@@ -164,7 +191,7 @@ static void wrap_database(sqlite3_file *file, bool is_writers)
     struct layered *l = wrap(file);
 
     l->is_writers = is_writers;
-    lease_init(&l->lease, l->real, file);
+    lease_init(&l->lease, &l->real, file);
     l->own.xWrite = write_page;
     l->own.xShmLock = layer_shm_lock;
     l->own.xShmUnmap = layer_shm_unmap;
@@ -177,7 +204,7 @@ static int write_frame(sqlite3_file *file, const void *bytes, int len, sqlite3_i
 {
     struct layered *l = layered_of(file);
 
-    return gather_write(l->gather, l->real, file, bytes, len, at);
+    return gather_write(l->gather, &l->real, file, bytes, len, at);
 }
 
 /* Nothing is kept but what is of no use: of a transaction that was rolled back. */
@@ -188,7 +215,7 @@ static int close_wal(sqlite3_file *file)
 
     gather_free(l->gather);
     database->gather = NULL;
-    return l->real->xClose(file);
+    return l->real.xClose(file);
 }
 
 static void wrap_wal(sqlite3_file *file, const char *name)

@@ -600,6 +600,18 @@ describe('send', () => {
         assert.deepEqual(asked, [way]);
     });
 
+    // Symptom: both ended with 1, as when no server answers.
+    test('a word that is no type, or a --url that is none: exit 2, and says which', async () => {
+        for (const [args, said] of [
+            [['nope'], /'nope' isn't an event type/],
+            [['user.created', '--url', 'x'], /--url: 'x' can't be used: expected http:/],
+        ]) {
+            const { code, output } = await send(args);
+            assert.equal(code, 2, output);
+            assert.match(output, said);
+        }
+    });
+
     test('--data with a file that is not there: exit 1, the file named', async () => {
         const { code, output } = await send(['user.created', '--data', '/nowhere/event.json']);
         assert.equal(code, 1, output);

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 // A full disk: webhooks are put off with 503, everything that needs no room is answered, and when
 // there is room again all goes on by itself. The disk is a small tmpfs; where none may be mounted
-// (that takes root) these tests are skipped.
+// (that takes root) these tests are skipped. Those of a limit on the size of files take nothing.
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 
 import { atEnd, describe, load, patience, sleep, test, until } from './lib/harness.js';
 import { scrape } from './lib/prometheus.js';
-import { newFolder, newServer } from './lib/server.js';
+import { SECRETS, binary, cleanEnvironment, newFolder, newServer } from './lib/server.js';
 import { registrationAction, userCreated } from './lib/workos.js';
 
 const HANDLERS = `
@@ -318,5 +318,46 @@ describe('a full disk', () => {
         disk.free();
         await server.start();
         await server.deliver(userCreated());
+    });
+});
+
+// Symptom: a write beyond the limit ended the server, by SIGXFSZ without a word, and else with an "I/O error".
+describe('a limit on the size of files (ulimit -f)', () => {
+    const limit = (server, size) =>
+        execFileSync('prlimit', ['--pid', String(server.child.pid), `--fsize=${size}:`]);
+
+    test('is a full disk: webhooks are put off, and go on when it is lifted', async (t) => {
+        const server = newServer(t, { handlers: HANDLERS });
+        await server.start();
+        await server.deliver(userCreated());
+        limit(server, fs.statSync(server.database).size);
+        let answer, event;
+        for (let tries = 0; tries < 1000 && answer?.status !== 503; tries++) {
+            event = userCreated();
+            answer = await server.post(event);
+        }
+        assertRefused(answer);
+        await assertAnswersWithoutRoom(server);
+        for (let i = 0; i < 5; i++) assertRefused(await server.post(event));
+
+        limit(server, 'unlimited');
+        await server.waitForLog('there is room on the disk again');
+        await server.deliver(event);
+        assertStoredOnce(server, [event]);
+    });
+
+    test('from the start is named, with the file', () => {
+        const folder = newFolder();
+        const handlers = path.join(folder, 'handlers.lua');
+
+        fs.writeFileSync(handlers, HANDLERS);
+        const limited = ['-c', 'ulimit -f 16 && exec "$@"', 'sh', binary];
+        const { status, signal, stderr } = spawnSync(
+            'sh',
+            [...limited, 'serve', '--handlers', handlers, '--listen', '127.0.0.1:0'],
+            { cwd: folder, env: cleanEnvironment(SECRETS), encoding: 'utf8', timeout: 20_000 },
+        );
+        assert.deepEqual({ status, signal }, { status: 1, signal: null }, stderr);
+        assert.match(stderr, /authkitd\.db': database or disk is full/);
     });
 });

@@ -37,6 +37,8 @@ describe('SIGTERM', () => {
             server.signal(signal);
             const { code, signal: killer } = await server.ended;
             over = true;
+            const [stopping] = server.lines.filter(({ msg }) => msg === 'stopping');
+            assert.equal(stopping.signal, signal);
             await Promise.all(senders);
             assert.deepEqual({ code, killer }, { code: 0, killer: null });
             assert.ok(Date.now() - started < patience(5000), `${Date.now() - started} ms`);
@@ -135,7 +137,33 @@ describe('a database that is deleted, or replaced, while it is in use', () => {
                 'was deleted, or another file put in its place',
             );
             assert.deepEqual(await server.ended, { code: 1, signal: null });
+            // Symptom: it named a SIGTERM, which nobody had sent.
+            const [stopping] = server.lines.filter(({ msg }) => msg === 'stopping');
+            assert.equal(stopping.why, 'the database failed');
+            assert.equal(stopping.signal, undefined);
         });
+
+    // Symptom: whatever came was acknowledged, and lost when the server was killed.
+    for (const suffix of ['-wal', '-shm'])
+        for (const [name, lose] of [
+            ['deleted', (file) => fs.rmSync(file)],
+            ['replaced', (file) => (fs.renameSync(file, `${file}.old`), fs.writeFileSync(file, ''))],
+        ])
+            test(`${name}, its ${suffix}: the same, and what was acknowledged is there`, async (t) => {
+                const server = await startServer(t);
+                await server.deliver(userCreated());
+                lose(server.database + suffix);
+                const event = userCreated();
+                await server.deliver(event);
+                await server.waitForLog(
+                    'the database failed; stopping',
+                    `authkitd.db${suffix}' was deleted, or another file put in its place`,
+                );
+                assert.deepEqual(await server.ended, { code: 1, signal: null });
+                await server.start();
+                assert.equal(server.count('workos_events'), 2);
+                assert.equal(server.row('PRAGMA integrity_check'), 'ok');
+            });
 
     test('just before a SIGTERM: that is no good end either', async (t) => {
         const server = await startServer(t);
@@ -313,6 +341,14 @@ function makeCertificate(folder, name) {
     );
 }
 
+/** The same certificate, but of yesterday. */
+function expireCertificate(folder) {
+    const args = 'x509 -in cert.pem -signkey key.pem -days -1 -out expired.pem'.split(' ');
+
+    execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' });
+    fs.renameSync(path.join(folder, 'expired.pem'), path.join(folder, 'cert.pem'));
+}
+
 describe('TLS', () => {
     const certificateName = (url, options = {}) =>
         new Promise((resolve, reject) => {
@@ -398,6 +434,31 @@ describe('TLS', () => {
         assert.equal((await certificateName(server.url)).name, 'first.example.com');
         const { last_load } = await (await fetch(`${server.adminUrl}/api/script`)).json();
         assert.match(last_load.text, /^warning: certificate refused; .*cert\.pem/m);
+    });
+
+    // Symptom: it was taken in silence, and every caller turned away.
+    test('warns of a certificate that has expired: the log, check and reload', async (t) => {
+        const server = await tlsServer(t);
+        const certificate = path.join(server.certificates, 'cert.pem');
+        const key = path.join(server.certificates, 'key.pem');
+        const said = /the certificate in '.*cert\.pem' expired on 20\d\d-\d\d-\d\d at /;
+        const warnings = () => server.log('certificate').filter(({ level }) => level === 'warn');
+
+        assert.deepEqual(warnings(), []);
+        makeCertificate(server.certificates, 'old.example.com');
+        expireCertificate(server.certificates);
+        const { code, stdout } = await runCommand(['reload', '--db', server.database]);
+        assert.equal(code, 0, stdout);
+        assert.match(stdout, said);
+        assert.equal((await certificateName(server.url)).name, 'old.example.com');
+        await server.restart();
+        assert.equal(warnings().length, 2);
+        for (const { what } of warnings()) assert.match(what, said);
+
+        const files = ['--handlers', server.handlersFile, '--tls-cert', certificate];
+        const check = await runCommand(['check', ...files, '--tls-key', key]);
+        assert.equal(check.code, 0, check.output);
+        assert.match(check.stdout, /^warning +the certificate in '.*' expired on /m);
     });
 
     test('authkitd send says what is missing: https, or --insecure', async (t) => {

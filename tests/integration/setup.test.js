@@ -314,6 +314,10 @@ describe('authkitd setup --write', () => {
             'WORKOS_WEBHOOK_SECRET_FILE=/run/secret\n',
             /bad\.env:1 sets WORKOS_WEBHOOK_SECRET_FILE: .*'\/run\/secret'/,
         );
+        // Symptom: it named --env-file, which wasn't given.
+        const noFile = await setup([HOST, '--write', '.']);
+        assert.equal(noFile.code, 1);
+        assert.match(noFile.stderr, /^authkitd: --write: cannot read '\.': Is a directory$/m);
         const nowhere = await setup([HOST, '--write', 'no/such/folder/x.env']);
         assert.equal(nowhere.code, 1);
         assert.match(nowhere.stderr, /no\/such\/folder/);

@@ -14,14 +14,21 @@
 
 #define IN_TEMP_DIR(test) cmocka_unit_test_setup_teardown(test, enter_temp_dir, leave_temp_dir)
 
-static int read_text(struct env_file **out, const char *text, struct err *err)
+#define MARK "\xEF\xBB\xBF" /* a byte order mark */
+
+static int read_bytes(struct env_file **out, const char *bytes, size_t len, struct err *err)
 {
     FILE *stream = fopen("test.env", "w");
 
     assert_non_null(stream);
-    fputs(text, stream);
+    fwrite(bytes, 1, len, stream);
     fclose(stream);
     return env_file_read(out, "test.env", err);
+}
+
+static int read_text(struct env_file **out, const char *text, struct err *err)
+{
+    return read_bytes(out, text, strlen(text), err);
 }
 
 static void is(const char *text, const char *key, const char *wanted, int wanted_line)
@@ -58,6 +65,8 @@ static void env_file__forms_of_a_line(void **state)
     is("A=\"\"\n", "A", "", 1);
     is("A=b=c # d\n", "A", "b=c # d", 1);
     is("A= b\n", "A", " b", 1);
+    is(MARK "A=b\n", "A", "b", 1);
+    is(MARK "\nA=b\n", "A", "b", 2);
     is("A=\"b c\"\n", "A", "b c", 1);
     is("A='b \"c\\'\n", "A", "b \"c\\", 1);
     is("A=\"b\\\"c\\\\d\\n\"\n", "A", "b\"c\\d\\n", 1);
@@ -122,6 +131,23 @@ static void env_file__all_faults_are_told(void **state)
     env_file_free(file);
     assert_int_equal(read_text(&file, "A=1\n", &err), 0);
     assert_null(env_file_faults(file));
+    env_file_free(file);
+}
+
+/* Symptom: a secret counted as far as its first NUL. */
+static void env_file__nul_byte_is_a_fault(void **state)
+{
+    static const char text[] = "A=b\nC=abc\0def\n# e\n";
+    struct env_file *file = NULL;
+    struct err err = {0};
+    int line;
+
+    (void)state;
+    assert_int_equal(read_bytes(&file, text, sizeof(text) - 1, &err), 0);
+    assert_string_equal(env_file_faults(file),
+                        "test.env:2: it has a NUL byte, as UTF-16 has; save it as UTF-8");
+    assert_string_equal(env_file_get(file, "A", &line), "b");
+    assert_null(env_file_get(file, "C", &line));
     env_file_free(file);
 }
 
@@ -202,6 +228,7 @@ static void env_file__set_keeps_everything_else(void **state)
     becomes("KEY=", "v", "KEY=v");
     becomes("  export  KEY=\"old\"\r\nA=b\r\n", "v", "  export  KEY=v\r\nA=b\r\n");
     becomes("KEY=first\nKEY=last\n", "v", "KEY=first\nKEY=v\n");
+    becomes(MARK "KEY=old\n", "v", MARK "KEY=v\n");
 }
 
 static void env_file__set_is_read_again(void **state)
@@ -260,6 +287,7 @@ int main(void)
         IN_TEMP_DIR(env_file__forms_of_a_line),
         IN_TEMP_DIR(env_file__faults_name_file_and_line),
         IN_TEMP_DIR(env_file__all_faults_are_told),
+        IN_TEMP_DIR(env_file__nul_byte_is_a_fault),
         IN_TEMP_DIR(env_file__error_does_not_show_the_value),
         IN_TEMP_DIR(env_file__unreadable_ones),
         IN_TEMP_DIR(env_file__entries_in_order),

@@ -12,6 +12,8 @@
 #include <openssl/ssl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static char dir[] = "/tmp/test_tls.XXXXXX";
@@ -214,6 +216,64 @@ static void tls__missing_files_are_named(void **state)
     tls_server_free(NULL);
 }
 
+/* Of a certificate that is valid from and to so many seconds from now. */
+static const char *said_of_dates(long from_s, long to_s)
+{
+    static struct err err;
+    struct cert cert = cert_new("dated.example");
+    struct tls_server *tls = NULL;
+    int rc;
+
+    err = (struct err){0};
+    X509_gmtime_adj(X509_getm_notBefore(cert.x509), from_s);
+    X509_gmtime_adj(X509_getm_notAfter(cert.x509), to_s);
+    X509_sign(cert.x509, cert.key, EVP_sha256());
+    cert_write(&cert, cert_path, key_path);
+    cert_free(&cert);
+    assert_int_equal(tls_server_new(&tls, cert_path, key_path, NULL), 0);
+    rc = tls_server_check_dates(tls, &err);
+    assert_int_equal(rc, err.text[0] ? ERR_INVALID : 0);
+    tls_server_free(tls);
+    return err.text;
+}
+
+static void assert_names(const char *text, const char *what, long date_s)
+{
+    char day[32];
+    time_t then = time(NULL) + date_s;
+
+    strftime(day, sizeof(day), "%Y-%m-%d at ", gmtime(&then));
+    assert_non_null(strstr(text, cert_path));
+    assert_non_null(strstr(text, what));
+    assert_non_null(strstr(text, day));
+}
+
+static void tls__certificate_out_of_date_is_told(void **state)
+{
+    enum { DAY_S = 86400 };
+
+    (void)state;
+    assert_string_equal(said_of_dates(-DAY_S, DAY_S), "");
+    assert_names(said_of_dates(-2 * DAY_S, -DAY_S), "expired on", -DAY_S);
+    assert_names(said_of_dates(DAY_S, 2 * DAY_S), "isn't valid before", DAY_S);
+}
+
+/* Symptom: the opening of a FIFO waited for somebody to write to it, and a reload with it. */
+static void tls__what_is_no_file_is_refused(void **state)
+{
+    struct tls_server *tls = new_server();
+
+    (void)state;
+    unlink(key_path);
+    assert_int_equal(mkfifo(key_path, 0600), 0);
+    expect_reload_error(tls, key_path, "': it isn't a file");
+    unlink(cert_path);
+    assert_int_equal(mkdir(cert_path, 0700), 0);
+    expect_reload_error(tls, cert_path, "': it isn't a file");
+    rmdir(cert_path);
+    tls_server_free(tls);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -223,6 +283,8 @@ int main(void)
         cmocka_unit_test(tls__reload_takes_the_new_certificate),
         cmocka_unit_test(tls__failed_reload_keeps_the_old_certificate),
         cmocka_unit_test(tls__missing_files_are_named),
+        cmocka_unit_test(tls__certificate_out_of_date_is_told),
+        cmocka_unit_test(tls__what_is_no_file_is_refused),
     };
 
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

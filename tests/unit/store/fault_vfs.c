@@ -15,6 +15,7 @@ enum { NODES_MAX = 16 };
 
 atomic_long fault_writes = -1;
 atomic_int fault_write_rc = SQLITE_FULL;
+atomic_int fault_write_errno = EIO;
 atomic_long fault_wal_writes = -1;
 atomic_long fault_one_write = -1;
 atomic_long fault_shm_locks = -1;
@@ -411,6 +412,12 @@ static int write_watched(struct fault_file *f, const void *bytes, int len, sqlit
     return powered ? rc : SQLITE_IOERR_WRITE;
 }
 
+static int fail_write(void)
+{
+    errno = atomic_load(&fault_write_errno);
+    return atomic_load(&fault_write_rc);
+}
+
 static int fault_write(sqlite3_file *f, const void *bytes, int len, sqlite3_int64 at)
 {
     struct fault_file *file = (struct fault_file *)f;
@@ -419,10 +426,10 @@ static int fault_write(sqlite3_file *f, const void *bytes, int len, sqlite3_int6
         fault_before_page();
     if (!count_down(&fault_one_write)) {
         atomic_store(&fault_one_write, -1);
-        return atomic_load(&fault_write_rc);
+        return fail_write();
     }
     if (!count_down(&fault_writes) || (file->is_wal && !count_down(&fault_wal_writes)))
-        return atomic_load(&fault_write_rc);
+        return fail_write();
     return disk.is_watched ? write_watched(file, bytes, len, at) : CALL(f, xWrite, bytes, len, at);
 }
 
@@ -621,6 +628,7 @@ void fault_none(void)
 {
     atomic_store(&fault_writes, -1);
     atomic_store(&fault_write_rc, SQLITE_FULL);
+    atomic_store(&fault_write_errno, EIO);
     atomic_store(&fault_wal_writes, -1);
     atomic_store(&fault_one_write, -1);
     fault_before_page = NULL;

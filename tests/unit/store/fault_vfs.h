@@ -26,6 +26,7 @@
 
 extern atomic_long fault_writes;     /* then fault_write_rc, until it is set again */
 extern atomic_int fault_write_rc;    /* SQLITE_FULL, unless it is set */
+extern atomic_int fault_write_errno; /* what such a call leaves in errno: EIO, unless it is set */
 extern atomic_long fault_wal_writes; /* the same, of the WAL alone */
 extern atomic_long fault_one_write;  /* then one that fails like that, and the next don't */
 extern atomic_long fault_shm_locks;  /* then SQLITE_FULL, of the locks that a transaction takes */

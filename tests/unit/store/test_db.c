@@ -1031,6 +1031,33 @@ static void db__file_that_is_gone_is_told(void **state)
     db_close(db);
 }
 
+/* Symptom: the same of the two beside it, whose loss is that of all that isn't in the file yet. */
+static void db__file_beside_it_that_is_gone_is_told(void **state)
+{
+    static const struct {
+        const char *name, *told;
+    } files[] = {
+        {"a.db-wal", "/a.db-wal' was deleted, or another file put in its place"},
+        {"a.db-shm", "/a.db-shm' was deleted, or another file put in its place"},
+    };
+    struct db *db = NULL;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(db_open(&db, "a.db", DB_WRITER, &err), 0);
+    assert_int_equal(db_exec(db, "CREATE TABLE t (n)", &err), 0);
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        assert_int_equal(rename(files[i].name, "kept"), 0);
+        assert_int_equal(db_checkpoint(db, &err), ERR_FATAL);
+        assert_non_null(strstr(err.text, files[i].told));
+        assert_int_equal(db_trouble(db), ERR_FATAL);
+        db_clear_trouble(db);
+        assert_int_equal(rename("kept", files[i].name), 0);
+        assert_int_equal(db_checkpoint(db, &err), 0);
+    }
+    db_close(db);
+}
+
 #define IN_TEMP_DIR(test) cmocka_unit_test_setup_teardown(test, enter_temp_dir, leave_temp_dir)
 
 int main(void)
@@ -1071,6 +1098,7 @@ int main(void)
         IN_TEMP_DIR(db__standing_statements_are_reset),
         IN_TEMP_DIR(db__checkpoint_empties_the_wal),
         IN_TEMP_DIR(db__file_that_is_gone_is_told),
+        IN_TEMP_DIR(db__file_beside_it_that_is_gone_is_told),
         IN_TEMP_DIR(db__wal_stays_small),
         IN_TEMP_DIR(db__wal_stays_small_with_readers),
         IN_TEMP_DIR(db__erased_bytes_leave_the_wal_under_load),

@@ -5,6 +5,7 @@
 #include "fault_vfs.h"
 #include "temp_dir.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -730,6 +731,30 @@ static void writer__full_disk_fails_the_batch(void **state)
     stop(&b);
 }
 
+/* Symptom: a disk quota, or a limit on the size of files, ended the server: "disk I/O error: write failed". */
+static void writer__quota_and_file_size_limit_are_a_full_disk(void **state)
+{
+    static const int reasons[] = {ENOSPC, EDQUOT, EFBIG};
+    struct bench b;
+
+    (void)state;
+    start(&b, plain);
+    assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (b) VALUES (x'00')")), 0);
+    for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
+        atomic_store(&fault_write_rc, SQLITE_IOERR_WRITE);
+        atomic_store(&fault_write_errno, reasons[i]);
+        atomic_store(&fault_writes,
+                     0); /* the COMMIT's, and the checkpoint's that would make room */
+        assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (b) VALUES (x'01')")), ERR_FULL);
+        assert_int_equal(do_job(JOB(&b, .sql = "SELECT * FROM t")), 0);
+        fault_none();
+        assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (b) VALUES (x'02')")), 0);
+    }
+    assert_int_equal(count("1"), 1 + ARRAY_LEN(reasons));
+    assert_int_equal(b.fatals, 0);
+    stop(&b);
+}
+
 static int64_t full_since(struct bench *b)
 {
     struct writer_state state;
@@ -1126,6 +1151,7 @@ int main(void)
         IN_TEMP_DIR(writer__interrupted_job_costs_nobody_else),
         IN_TEMP_DIR(writer__jobs_own_rollback_costs_nobody_else),
         IN_TEMP_DIR(writer__full_disk_fails_the_batch),
+        IN_TEMP_DIR(writer__quota_and_file_size_limit_are_a_full_disk),
         IN_TEMP_DIR(writer__full_disk_within_a_job_fails_the_batch),
         IN_TEMP_DIR(writer__full_disk_is_told_once_and_so_is_its_end),
         IN_TEMP_DIR(writer__counts_batches_and_the_commits_of_those_that_wrote),
