@@ -263,10 +263,19 @@ static const char *parse_flag(const char *value, int64_t *out)
     return "true or false";
 }
 
+#define ADDRESS_FORM "an address with a port, such as 127.0.0.1:8080 or [::1]:8080"
+
+/* host:port or [v6]:port: commands may be told a name. Where a server listens, check_listeners sees. */
 static const char *check_address(const char *value)
 {
-    return http_can_listen(value) ? NULL
-                                  : "an address with a port, such as 127.0.0.1:8080 or [::1]:8080";
+    const char *colon = strrchr(value, ':');
+    uint64_t port;
+
+    if (!colon || colon == value || !text_to_u64(colon + 1, strlen(colon + 1), 65535, &port))
+        return ADDRESS_FORM;
+    if (value[0] == '[')
+        return colon[-1] == ']' ? NULL : ADDRESS_FORM;
+    return memchr(value, ':', (size_t)(colon - value)) ? ADDRESS_FORM : NULL;
 }
 
 static const char *check_path(const char *value)
@@ -694,14 +703,25 @@ static void list_own_paths(struct config *config)
             config->own_paths[count++] = chosen[i];
 }
 
+static void check_listener(const char *option, const char *address, struct buf *problems)
+{
+    if (!http_can_listen(address))
+        buf_printf(problems, "%s: '%.200s' won't do: it must be %s\n", option, address,
+                   ADDRESS_FORM);
+}
+
+/* Of a server. What isn't even an address has been told, and is NULL. */
 static void check_listeners(const struct config *config, struct buf *problems)
 {
-    const char *port = config->listen ? strrchr(config->listen, ':') : NULL;
+    const char *world = config->listen, *admin = config->admin_listen;
 
-    if (port && config->admin_listen && strcmp(port, ":0") != 0 &&
-        strcmp(config->listen, config->admin_listen) == 0)
+    if (world)
+        check_listener("--listen", world, problems);
+    if (admin && strcmp(admin, "off") != 0)
+        check_listener("--admin-listen", admin, problems);
+    if (world && admin && strcmp(strrchr(world, ':'), ":0") != 0 && strcmp(world, admin) == 0)
         buf_printf(problems, "--listen and --admin-listen are both %s: give each its own port\n",
-                   config->listen);
+                   world);
 }
 
 /* Who reaches the admin listener can read everything, and do much. */

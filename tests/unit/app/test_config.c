@@ -227,6 +227,19 @@ static void config__wrong_values_name_the_option(void **state)
     refuses(FOR_SERVE, "--action-path /healthz", "--action-path: '/healthz' is taken");
 }
 
+/* A server has an address; where it is, a command may know by a name. */
+static void config__commands_take_names_for_listeners(void **state)
+{
+    struct config config;
+
+    (void)state;
+    reads(&config, FOR_RELOAD, "--admin-listen app.internal:9090");
+    assert_string_equal(config.admin_listen, "app.internal:9090");
+    config_release(&config);
+    reads(&config, FOR_SEND, "user.created --listen app.internal:8080");
+    config_release(&config);
+}
+
 static void config__all_problems_at_once(void **state)
 {
     (void)state;
@@ -528,6 +541,7 @@ int main(void)
         IN_TEMP_DIR(config__command_line_before_environment_before_file),
         IN_TEMP_DIR(config__sizes),
         IN_TEMP_DIR(config__wrong_values_name_the_option),
+        IN_TEMP_DIR(config__commands_take_names_for_listeners),
         IN_TEMP_DIR(config__all_problems_at_once),
         IN_TEMP_DIR(config__very_long_wrong_value_is_refused),
         IN_TEMP_DIR(config__secrets),
