@@ -472,7 +472,8 @@ describe('the log', () => {
             .log('more of the same, left out of the log')
             .filter(({ what }) => what === 'event function failed')
             .reduce((sum, line) => sum + line.count, 0);
-        assert.equal(failures.length + told, count + 1);
+        // On a slow machine some have failed again meanwhile.
+        assert.equal(failures.length + told, server.row('SELECT sum(attempts) FROM workos_events'));
         assert.ok(server.lines.length < 100, `${server.lines.length} lines in all`);
     });
 

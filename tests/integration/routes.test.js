@@ -630,7 +630,7 @@ describe('a reload', () => {
     test('while functions run: each ends with the script that it began with', async (t) => {
         const slow = (number) =>
             withRoutes(
-                `["GET /slow"] = function(ctx) local x = ctx.now() while ctx.now() - x < 400 do end return "${number}" end,
+                `["GET /slow"] = function(ctx) print("at it") local x = ctx.now() while ctx.now() - x < 400 do end return "${number}" end,
              ["GET /v"] = function() return "${number}" end,`,
             );
         const server = await startServer(t, {
@@ -638,7 +638,7 @@ describe('a reload', () => {
             args: ['--handler-timeout', '10000'],
         });
         const begun = ask(server, '/slow');
-        await sleep(100);
+        await server.waitForLog('at it');
         await server.reload(slow(2));
         assert.equal((await ask(server, '/v')).text, '2');
         assert.equal((await begun).text, '1');
