@@ -21,8 +21,7 @@ static void say(const struct poller_report *report)
                report->unusable == 1 ? "was" : "were");
     if (report->refused)
         puts("WorkOS refused the types that only handlers.lua has functions for: one of them may "
-             "be misspelt"
-             " (authkitd check). Their events are read as soon as it is mended.");
+             "be misspelt (authkitd check). Their events are read as soon as it is mended.");
 }
 
 static int ask_server(const struct config *config)

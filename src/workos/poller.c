@@ -156,7 +156,7 @@ static int run_read_types(struct writer_job *job, struct db *db, struct err *err
         stmt_bind_str(stmt, 1, types_key);
         rc = stmt_step(stmt, err);
     }
-    if (rc == 1)
+    if (rc == 1 && stmt_column_type(stmt, 0) != STMT_NULL)
         buf_puts(types, stmt_text(stmt, 0, NULL));
     stmt_free(stmt);
     return rc < 0 ? rc : 0;
@@ -689,18 +689,21 @@ static void look_for(struct poller *poller, const char *id)
 
 bool poller_expect(struct poller *poller, const struct event *event, bool has_function)
 {
+    bool is_wanted = has_function || is_listed(mirror_event_types(), event->type);
     bool is_asked_for, will_come;
 
     if (!poller)
         return false;
     pthread_mutex_lock(&poller->lock);
-    is_asked_for = is_listed(poller->types ? poller->types : mirror_event_types(), event->type);
+    /* It may have been asked for until now, for a function that is gone. */
+    is_asked_for =
+        is_wanted && is_listed(poller->types ? poller->types : mirror_event_types(), event->type);
     will_come =
         is_asked_for && (event->created_us == 0 || event->created_us / 1000 >= poller->past_ms);
     if (will_come)
         look_for(poller, event->id);
     pthread_mutex_unlock(&poller->lock);
-    return will_come || (!is_asked_for && !has_function);
+    return will_come || !is_wanted;
 }
 
 /* With the lock held. How long until it is looked for again; -1: nothing is expected. */

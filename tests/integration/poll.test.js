@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 
 import { changeRows } from './lib/database.js';
 import { faults, startFakeApi } from './lib/fake_api.js';
-import { describe, load, patience, randomness, test, until } from './lib/harness.js';
+import { describe, load, patience, randomness, sleep, test, until } from './lib/harness.js';
 import { runCommand, startServer } from './lib/server.js';
 import { newEvent, userCreated } from './lib/workos.js';
 
@@ -514,6 +514,19 @@ describe('--ordered', () => {
         await server.deliver(newEvent('dsync.group.created', { id: 'group_1' }));
         await server.deliver(userCreated()); // one that it will look for in vain
         await until('the poller to look for the second', () => api.requests.length > before);
+        assert.equal(server.count('workos_events'), 0);
+    });
+
+    // Symptom: it was looked for again and again, and missed in the log after ten minutes.
+    test('nor does one whose function is gone since the last reading', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args });
+
+        await server.reload(HANDLERS.replace('["session.created"] = note', '["session.revoked"] = note'));
+        const before = api.requests.length;
+        await server.deliver(newEvent('session.created', { object: 'session', id: 'session_1' }));
+        await sleep(1000);
+        assert.equal(api.requests.length, before);
         assert.equal(server.count('workos_events'), 0);
     });
 
