@@ -79,8 +79,17 @@ function Plan:warn(...)
    self.warnings[#self.warnings + 1] = string.format(...)
 end
 
+-- AUTOINCREMENT: a deleted row's _id is never given out again, so what an app still holds of that row can't
+-- mean another one. It ends at the highest _id that ever was, hence the CHECK: 2^53 is far from SQLite's end,
+-- and as far as JavaScript's integers go.
+local id_sql = '"_id" INTEGER PRIMARY KEY AUTOINCREMENT CHECK (_id < 9007199254740992)'
+
+local function own_columns()
+   return { id_sql, '"_creation_time" INTEGER NOT NULL' }
+end
+
 local function create_table(plan, t)
-   local columns = { '"_id" INTEGER PRIMARY KEY', '"_creation_time" INTEGER NOT NULL' }
+   local columns = own_columns()
    for _, column in ipairs(t.columns) do
       local default, problem = default_literal(column)
       if problem then
@@ -157,22 +166,41 @@ local function table_columns(name)
    return found, order
 end
 
--- Make the table anew with the declared columns (and those that are no longer declared), and move
--- the rows. Indexes go with the old table and are created again by compare_indexes.
-local function rebuild(plan, t, found, order)
-   -- The old table is dropped on the way: rows that refer to it would be deleted with it, and views
-   -- would lose it.
+-- What keeps a table from being made anew, each as what is so and what to do. The old table is dropped on the
+-- way: rows that refer to it would be deleted with it, and views would lose it.
+local function obstacles(t)
+   local found = {}
    for _, row in ipairs(native.rows([[SELECT s.name FROM sqlite_schema AS s, pragma_foreign_key_list(s.name) AS f
       WHERE s.type = 'table' AND lower(f."table") = lower(?)]], t.name)) do
-      plan:refuse("authkit.schema: table %s must be made anew for this change, but table %s refers to it (FOREIGN KEY): with the server stopped, drop that reference first",
-         t.name, row[1])
+      found[#found + 1] = ("table %s refers to it (FOREIGN KEY): with the server stopped, drop that reference first")
+         :format(row[1])
    end
    for _, row in ipairs(native.rows([[SELECT type, name FROM sqlite_schema WHERE type IN ('view', 'trigger')
       AND tbl_name <> ?1 AND lower(sql) LIKE '%' || lower(?1) || '%']], t.name)) do
-      plan:refuse("authkit.schema: table %s must be made anew for this change, but the %s %s mentions it: with the server stopped, DROP %s %s first and make it again afterwards",
-         t.name, row[1], row[2], row[1]:upper(), quote(row[2]))
+      found[#found + 1] = ("the %s %s mentions it: with the server stopped, DROP %s %s first and make it again afterwards")
+         :format(row[1], row[2], row[1]:upper(), quote(row[2]))
    end
-   local definitions = { '"_id" INTEGER PRIMARY KEY', '"_creation_time" INTEGER NOT NULL' }
+   local highest = native.rows(('SELECT max("_id") FROM %s'):format(quote(t.name)))[1][1]
+   if highest and highest >= 1 << 53 then
+      found[#found + 1] = ('it has a row with _id %d, and 2^53 is the end of them: give it another one, with UPDATE %s SET "_id" = …')
+         :format(highest, quote(t.name))
+   end
+   return found
+end
+
+-- An older authkitd made it, which had no AUTOINCREMENT.
+local function gives_ids_again(t)
+   return native.rows([[SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?
+      AND sql LIKE '%("_id" INTEGER PRIMARY KEY, "_creation_time" INTEGER NOT NULL%']], t.name)[1] ~= nil
+end
+
+-- Make the table anew with the declared columns (and those that are no longer declared), and move
+-- the rows. Indexes go with the old table and are created again by compare_indexes.
+local function rebuild(plan, t, found, order)
+   for _, obstacle in ipairs(obstacles(t)) do
+      plan:refuse("authkit.schema: table %s must be made anew for this change, but %s", t.name, obstacle)
+   end
+   local definitions = own_columns()
    local moved = { '"_id"', '"_creation_time"' }
    for _, name in ipairs(order) do
       local column = t.by_name[name]
@@ -193,6 +221,8 @@ local function rebuild(plan, t, found, order)
    local new, list = "authkitd_new_" .. t.name, table.concat(moved, ", ")
    plan:add(("CREATE TABLE %s (%s)"):format(quote(new), table.concat(definitions, ", ")),
       ("rebuild table %s"):format(t.name))
+   plan:add(("INSERT INTO sqlite_sequence (name, seq) SELECT %s, seq FROM sqlite_sequence WHERE name = %s")
+      :format(literal(new), literal(t.name))) -- the highest _id that ever was, of a row that is gone, too
    plan:add(("INSERT INTO %s (%s) SELECT %s FROM %s"):format(quote(new), list, list, quote(t.name)))
    plan:add(("DROP TABLE %s"):format(quote(t.name)))
    plan:add(("ALTER TABLE %s RENAME TO %s"):format(quote(new), quote(t.name)))
@@ -333,6 +363,14 @@ local function compare_table(plan, t)
    if #undeclared > 0 then
       plan:warn("table %s has columns that aren't declared any more; they are kept: %s", t.name,
          table.concat(undeclared, ", "))
+   end
+   if not plan.anew[t.name] and gives_ids_again(t) then
+      local obstacle = obstacles(t)[1]
+      plan.anew[t.name] = not obstacle
+      if obstacle then
+         plan:warn("table %s can give a deleted row's _id to a new one; that ends once it is made anew, but %s", t.name,
+            obstacle)
+      end
    end
    if plan.anew[t.name] then
       -- rebuild() makes all columns as declared, so single additions are not needed any more

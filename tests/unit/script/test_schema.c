@@ -164,8 +164,9 @@ static void schema__new_table(void **state)
     brings(&b, tables, "");
     assert_string_equal(
         bench_value(&b, "SELECT sql FROM sqlite_schema WHERE name = 'b'"),
-        "CREATE TABLE \"b\" (\"_id\" INTEGER PRIMARY KEY, \"_creation_time\" INTEGER"
-        " NOT NULL, \"x\" TEXT NOT NULL, \"y\" INTEGER, \"z\" BOOLEAN DEFAULT 1)");
+        "CREATE TABLE \"b\" (\"_id\" INTEGER PRIMARY KEY AUTOINCREMENT CHECK (_id < "
+        "9007199254740992), \"_creation_time\" INTEGER NOT NULL, \"x\" TEXT NOT NULL, \"y\" "
+        "INTEGER, \"z\" BOOLEAN DEFAULT 1)");
     bench_close(&b);
 }
 
@@ -247,7 +248,7 @@ static void schema__required_and_not(void **state)
            "a = { columns = { x = 'text?', j = 'json?' }, indexes = { { 'x', unique = true } } }",
            "rebuild table a\ncreate index on a (x)");
     exec(&b, "INSERT INTO a (_creation_time) VALUES (3)");
-    assert_string_equal(bench_value(&b, "SELECT max(_id) FROM a"), "10");
+    assert_string_equal(bench_value(&b, "SELECT max(_id) FROM a"), "11"); /* one had 10 */
     bench_close(&b);
 }
 
@@ -528,6 +529,91 @@ static void schema__rebuild_keeps_what_was_made_by_hand(void **state)
     bench_close(&b);
 }
 
+/* A row's _id is never another row's: not after the last one was deleted, and a rebuild knows it, too. */
+static void schema__id_of_a_deleted_row_is_not_given_out_again(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { x = 'text' } }, b = { columns = { x = 'text' } }");
+    exec(&b, "INSERT INTO a (_creation_time, x) VALUES (1, 'a'), (1, 'b');"
+             "INSERT INTO b (_creation_time, x) VALUES (1, 'a'), (1, 'b');"
+             "DELETE FROM a WHERE _id = 2; DELETE FROM b");
+    brings(&b, "a = { columns = { x = 'text?' } }, b = { columns = { x = 'text?' } }",
+           "rebuild table a\nrebuild table b");
+    exec(&b, "INSERT INTO a (_creation_time, x) VALUES (1, 'c');"
+             "INSERT INTO b (_creation_time, x) VALUES (1, 'c')");
+    assert_string_equal(bench_value(&b, "SELECT group_concat(_id || x) FROM a"), "1a,3c");
+    assert_string_equal(bench_value(&b, "SELECT group_concat(_id || x) FROM b"), "3c");
+    assert_string_equal(bench_value(&b, "SELECT group_concat(name || seq) FROM "
+                                        "(SELECT * FROM sqlite_sequence ORDER BY name)"),
+                        "a3,b3");
+    bench_close(&b);
+}
+
+/* SQLite says of a table without any _id left that the disk is full. */
+static void schema__id_has_an_end_that_is_told(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { x = 'text' } }");
+    bench_raises(&b, "authkit.schema { a = { columns = { x = 'text' } } }",
+                 "ctx.db.sql('INSERT INTO a (_id, _creation_time, x) VALUES (9223372036854775807, "
+                 "1, ?)', 'x')",
+                 "CHECK constraint failed: _id < 9007199254740992");
+    bench_passes(&b, "authkit.schema { a = { columns = { x = 'text' } } }",
+                 "assert(ctx.db.insert('a', { x = 'y' }) == 1)");
+    bench_close(&b);
+}
+
+static const char made_before[] =
+    "CREATE TABLE \"a\" (\"_id\" INTEGER PRIMARY KEY, \"_creation_time\" INTEGER NOT NULL, "
+    "\"x\" TEXT NOT NULL); CREATE INDEX \"authkitd:a:x\" ON \"a\" (\"x\");"
+    "INSERT INTO a VALUES (4, 1, 'a'), (7, 2, 'b')";
+
+static void schema__table_of_an_older_authkitd_is_made_anew(void **state)
+{
+    static const char declared[] = "a = { columns = { x = 'text' }, indexes = { { 'x' } } }";
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    exec(&b, made_before);
+    brings(&b, declared, "rebuild table a\ncreate index on a (x)");
+    exec(&b, "DELETE FROM a WHERE _id = 7; INSERT INTO a (_creation_time, x) VALUES (3, 'c')");
+    assert_string_equal(bench_value(&b, "SELECT group_concat(_id || x) FROM a"), "4a,8c");
+    brings(&b, declared, "");
+    bench_close(&b);
+}
+
+static void schema__table_of_an_older_authkitd_is_kept_where_something_depends_on_it(void **state)
+{
+    static const char declared[] = "a = { columns = { x = 'text' }, indexes = { { 'x' } } }";
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    exec(&b, made_before);
+    exec(&b, "CREATE VIEW v AS SELECT x FROM a");
+    brings(&b, declared,
+           "warning: table a can give a deleted row's _id to a new one; that ends once it is made "
+           "anew, "
+           "but the view v mentions it: with the server stopped, DROP VIEW \"v\" first and make it "
+           "again "
+           "afterwards");
+    exec(&b, "DROP VIEW v; UPDATE a SET _id = 9007199254740992 WHERE _id = 7");
+    brings(&b, declared,
+           "warning: table a can give a deleted row's _id to a new one; that ends once it is made "
+           "anew, "
+           "but it has a row with _id 9007199254740992, and 2^53 is the end of them: give it "
+           "another one, "
+           "with UPDATE \"a\" SET \"_id\" = …");
+    bench_close(&b);
+}
+
 static void schema__failed_one_changes_nothing(void **state)
 {
     struct bench b;
@@ -567,6 +653,10 @@ int main(void)
         IN_TEMP_DIR(schema__default_that_sql_can_not_say_is_refused),
         IN_TEMP_DIR(schema__changed_default_takes_effect),
         IN_TEMP_DIR(schema__rebuild_keeps_what_was_made_by_hand),
+        IN_TEMP_DIR(schema__id_of_a_deleted_row_is_not_given_out_again),
+        IN_TEMP_DIR(schema__id_has_an_end_that_is_told),
+        IN_TEMP_DIR(schema__table_of_an_older_authkitd_is_made_anew),
+        IN_TEMP_DIR(schema__table_of_an_older_authkitd_is_kept_where_something_depends_on_it),
         IN_TEMP_DIR(schema__failed_one_changes_nothing),
     };
 
