@@ -148,6 +148,8 @@ static int open_service(struct server *server, struct err *err)
 
     if (rc == 0)
         rc = db_open(&server->db, config->db, DB_WRITER, err);
+    if (rc == 0)
+        rc = lock_database(server->lock, config->db, err);
     service_fill(&opts, config, server->db, server->note_path);
     opts.webhook_secret = config->webhook_secret;
     opts.action_secret = config->action_secret;

@@ -25,6 +25,7 @@ enum {
 
 struct lock {
     int fd;
+    int db_fd; /* -1: the database isn't there yet */
     char *path;
 };
 
@@ -91,6 +92,8 @@ static void free_lock(struct lock *lock)
         return;
     if (lock->fd >= 0)
         close(lock->fd);
+    if (lock->db_fd >= 0)
+        close(lock->db_fd);
     free(lock->path);
     free(lock);
 }
@@ -131,13 +134,28 @@ static void give_to_owner(int fd, const char *db_path)
         (void)!fchown(fd, st.st_uid, st.st_gid);
 }
 
+int lock_database(struct lock *lock, const char *db_path, struct err *err)
+{
+    if (lock->db_fd >= 0)
+        return 0;
+    lock->db_fd = open(db_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (lock->db_fd < 0 || lock_patiently(lock->db_fd) == 0)
+        return 0; /* a file that can't be opened is for its opener to complain of */
+    if (errno != EWOULDBLOCK)
+        return err_errno(err, ERR_IO, "cannot lock '%s'", db_path);
+    return err_set(err, ERR_BUSY,
+                   "%s is in use by another authkitd, which has it under another name, or whose "
+                   "'%s' was removed",
+                   db_path, lock->path);
+}
+
 int lock_acquire(struct lock **out, const char *db_path, struct err *err)
 {
     struct lock *lock = calloc(1, sizeof(*lock));
     int rc;
 
     if (lock) {
-        lock->fd = -1;
+        lock->fd = lock->db_fd = -1;
         lock->path = lock_path(db_path);
     }
     if (!lock || !lock->path) {
@@ -156,7 +174,9 @@ int lock_acquire(struct lock **out, const char *db_path, struct err *err)
                                   : err_errno(err, ERR_IO, "cannot lock '%s'", lock->path);
         goto out;
     }
-    rc = write_holder(lock, "", err);
+    rc = lock_database(lock, db_path, err);
+    if (rc == 0)
+        rc = write_holder(lock, "", err);
     if (rc < 0)
         goto out;
     *out = lock;

@@ -7,9 +7,12 @@
  * holds it, so that commands find the server that runs:
  *     pid=1234
  *     admin=127.0.0.1:9090
+ * A second flock is on the database itself, for that file can be removed, and the database have two
+ * names; SQLite's locks are of another kind (fcntl), and don't notice.
  *
  * Threads    main.
- * Ownership  lock_release unlocks and frees; it never removes the file.
+ * Ownership  lock_release unlocks and frees; it never removes the file. No connection to the database may
+ *            be open any more: closing a file takes away all fcntl locks that the process has on it.
  * Errors     ERR_BUSY names the holder's pid. ERR_IO names the file.
  */
 #ifndef STORE_LOCK_H
@@ -27,6 +30,9 @@ struct lock_holder {
 };
 
 int lock_acquire(struct lock **out, const char *db_path, struct err *err) MUST_CHECK;
+
+/* Lock the database itself, when it wasn't there yet at lock_acquire. */
+int lock_database(struct lock *lock, const char *db_path, struct err *err) MUST_CHECK;
 
 /* Write the admin address into the file, once it is known. */
 int lock_describe(struct lock *lock, const char *admin, struct err *err) MUST_CHECK;

@@ -86,6 +86,30 @@ static void lock__two_names_of_one_file_are_one_lock(void **state)
     lock_release(lock);
 }
 
+/* Whoever tidies up the folder of a running server must not make room for a second one. */
+static void lock__removed_file_and_second_name_make_no_room(void **state)
+{
+    struct lock *lock = NULL, *second = NULL;
+    struct err err;
+    int fd;
+
+    (void)state;
+    lock = acquire("a.db");
+    fd = open("a.db", O_CREAT | O_WRONLY, 0600);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(lock_database(lock, "a.db", &err), 0);
+    assert_int_equal(unlink("a.db.lock"), 0);
+    assert_int_equal(lock_acquire(&second, "a.db", &err), ERR_BUSY);
+    assert_non_null(strstr(err.text, "a.db.lock' was removed"));
+    assert_int_equal(link("a.db", "b.db"), 0);
+    assert_int_equal(lock_acquire(&second, "b.db", &err), ERR_BUSY);
+    assert_non_null(
+        strstr(err.text, "b.db is in use by another authkitd, which has it under another name"));
+    lock_release(lock);
+    lock_release(acquire("b.db"));
+}
+
 /* Root may run a command beside the database of a user who isn't root. A link under the lock's name would
  * have been written to, and given to that user, whatever it led to. */
 static void lock__link_is_not_followed(void **state)
@@ -273,6 +297,7 @@ int main(void)
         IN_TEMP_DIR(lock__databases_have_locks_of_their_own),
         IN_TEMP_DIR(lock__file_is_private),
         IN_TEMP_DIR(lock__two_names_of_one_file_are_one_lock),
+        IN_TEMP_DIR(lock__removed_file_and_second_name_make_no_room),
         IN_TEMP_DIR(lock__link_is_not_followed),
         IN_TEMP_DIR(lock__file_of_two_names_is_not_given_away),
         IN_TEMP_DIR(lock__missing_directory_is_named),
