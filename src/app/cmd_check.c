@@ -136,7 +136,7 @@ static int check_certificate(const struct config *config)
 
 /* A key set in a file is read, so that what serve would stumble over is found now. One of WorkOS's is
  * serve's to fetch, again and again: whether it can be reached now tells nothing of then. */
-static int check_keys(const struct auth_opts *opts)
+static int check_keys(const struct config *config, const struct auth_opts *opts)
 {
     const struct key_source_opts source_opts = {
         .url = opts->jwks_url,
@@ -159,7 +159,7 @@ static int check_keys(const struct auth_opts *opts)
     key_set_release(set);
     key_source_close(source);
     if (rc < 0)
-        err_prefix(&err, "--jwks-url: ");
+        err_prefix(&err, "%s: ", config_origin(config, &config->jwks_url));
     return rc < 0 ? problem(&err) : 0;
 }
 
@@ -186,7 +186,7 @@ static int check_tokens(const struct config *config)
     say_items("issuer", tokens.opts.issuers);
     if (tokens.opts.audiences)
         say_items("audience", tokens.opts.audiences);
-    problems = check_keys(&tokens.opts);
+    problems = check_keys(config, &tokens.opts);
     tokens_release(&tokens);
     return problems;
 }
@@ -222,7 +222,8 @@ static int check_schema(const struct config *config, struct script *script)
     if (rc == ERR_ABSENT && is_in_a_folder(config->db))
         say("database", "isn't there yet; serve will create it");
     else if (rc == ERR_ABSENT)
-        rc = err_set(&err, ERR_INVALID, "--db: the folder of '%s' isn't there", config->db);
+        rc = err_set(&err, ERR_INVALID, "%s: the folder of '%s' isn't there",
+                     config_origin(config, &config->db), config->db);
     if (rc == 0 || rc == ERR_ABSENT)
         rc = script_plan(script, db, &report, &err);
     if (rc == 0)

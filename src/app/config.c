@@ -392,6 +392,8 @@ static void set_value(struct config *config, const struct option *option, const 
         wanted = value[0] == '\0' ? "not empty" : NULL;
         if (!wanted && option->offset == AT(api_key))
             wanted = value_api_key_fault(value);
+        if (option->offset == AT(webhook_secret) || option->offset == AT(action_secret))
+            wanted = value[strspn(value, ", \t")] == '\0' ? "a secret, or several by commas" : NULL;
         break;
     case ISSUERS:
     case AUDIENCES:
@@ -601,6 +603,30 @@ static void set_secret(struct config *config, const struct option *option,
     }
 }
 
+/* ------------------------------------------------------------------------- who said it */
+
+const char *config_origin(const struct config *config, const void *value)
+{
+    ptrdiff_t offset = (const char *)value - (const char *)config;
+
+    for (size_t i = 0; i < ARRAY_LEN(options); i++) {
+        if ((ptrdiff_t)options[i].offset != offset)
+            continue;
+        if (config->origins && config->origins[i])
+            return config->origins[i];
+        return options[i].name ? options[i].name : options[i].variable;
+    }
+    return "the configuration"; /* not reached: every member has its row */
+}
+
+static void keep_origin(struct config *config, const struct option *option, const char *origin)
+{
+    char **slot = &config->origins[option - options];
+
+    free(*slot);
+    *slot = strdup(origin); /* NULL: it is called by its option */
+}
+
 /* ------------------------------------------------------------------------- all together */
 
 static void set_option(struct config *config, const struct option *option, const char *given,
@@ -622,8 +648,10 @@ static void set_option(struct config *config, const struct option *option, const
     } else if (value && !*value) {
         value = NULL;
     }
-    if (value)
+    if (value) {
+        keep_origin(config, option, origin);
         set_value(config, option, value, origin, problems);
+    }
     if (value && option->offset == AT(admin_listen))
         config->admin_listen_given = true;
 }
@@ -671,22 +699,24 @@ static void warn_of_unknown_variables(struct config *config, const struct env_fi
 /* What is served at a path that nobody chooses. */
 static const char *const fixed_paths[] = {"/healthz", ROUTES_USER_PATH};
 
-static void check_path_is_free(const char *option, const char *path, struct buf *problems)
+static void check_path_is_free(const struct config *config, char *const *path, struct buf *problems)
 {
     for (size_t i = 0; i < ARRAY_LEN(fixed_paths); i++)
-        if (path && strcmp(path, fixed_paths[i]) == 0)
-            buf_printf(problems, "%s: '%s' is taken; choose another path\n", option, path);
+        if (*path && strcmp(*path, fixed_paths[i]) == 0)
+            buf_printf(problems, "%s: '%s' is taken; choose another path\n",
+                       config_origin(config, path), *path);
 }
 
 /* One path leads to one place; where two want it, one of them would never be reached. */
 static void check_paths(const struct config *config, struct buf *problems)
 {
-    check_path_is_free("--webhook-path", config->webhook_path, problems);
-    check_path_is_free("--action-path", config->action_path, problems);
+    check_path_is_free(config, &config->webhook_path, problems);
+    check_path_is_free(config, &config->action_path, problems);
     if (config->webhook_path && config->action_path &&
         strcmp(config->webhook_path, config->action_path) == 0)
-        buf_printf(problems, "--webhook-path and --action-path are both '%.200s': choose two\n",
-                   config->webhook_path);
+        buf_printf(problems, "%s and %s are both '%.200s': choose two\n",
+                   config_origin(config, &config->webhook_path),
+                   config_origin(config, &config->action_path), config->webhook_path);
 }
 
 /* Those that aren't options of the command are left out. */
@@ -703,11 +733,11 @@ static void list_own_paths(struct config *config)
             config->own_paths[count++] = chosen[i];
 }
 
-static void check_listener(const char *option, const char *address, struct buf *problems)
+static void check_listener(const struct config *config, char *const *address, struct buf *problems)
 {
-    if (!http_can_listen(address))
-        buf_printf(problems, "%s: '%.200s' won't do: it must be %s\n", option, address,
-                   ADDRESS_FORM);
+    if (!http_can_listen(*address))
+        buf_printf(problems, "%s: '%.200s' won't do: it must be %s\n",
+                   config_origin(config, address), *address, ADDRESS_FORM);
 }
 
 /* Of a server. What isn't even an address has been told, and is NULL. */
@@ -716,12 +746,42 @@ static void check_listeners(const struct config *config, struct buf *problems)
     const char *world = config->listen, *admin = config->admin_listen;
 
     if (world)
-        check_listener("--listen", world, problems);
+        check_listener(config, &config->listen, problems);
     if (admin && strcmp(admin, "off") != 0)
-        check_listener("--admin-listen", admin, problems);
+        check_listener(config, &config->admin_listen, problems);
     if (world && admin && strcmp(strrchr(world, ':'), ":0") != 0 && strcmp(world, admin) == 0)
-        buf_printf(problems, "--listen and --admin-listen are both %s: give each its own port\n",
-                   world);
+        buf_printf(problems, "%s and %s are both %s: give each its own port\n",
+                   config_origin(config, &config->listen),
+                   config_origin(config, &config->admin_listen), world);
+}
+
+/* Of a server: a certificate is nothing without its key. */
+static void check_tls(const struct config *config, struct buf *problems)
+{
+    char *const *given = config->tls_cert ? &config->tls_cert : &config->tls_key;
+    char *const *missing = config->tls_cert ? &config->tls_key : &config->tls_cert;
+
+    if (*given && !*missing)
+        buf_printf(problems, "%s is given without %s: they go together\n",
+                   config_origin(config, given), config_origin(config, missing));
+}
+
+static void check_ordered(const struct config *config, struct buf *problems)
+{
+    if (config->ordered && !config->api_key)
+        buf_printf(problems, "%s takes events from the Events API: it needs WORKOS_API_KEY\n",
+                   config_origin(config, &config->ordered));
+    if (config->ordered && config->poll_s == 0)
+        buf_printf(problems, "%s takes events from the Events API: %s can't be off\n",
+                   config_origin(config, &config->ordered), config_origin(config, &config->poll_s));
+}
+
+static void check_server(const struct config *config, struct buf *problems)
+{
+    check_tls(config, problems);
+    check_listeners(config, problems);
+    check_paths(config, problems);
+    check_ordered(config, problems);
 }
 
 /* Who reaches the admin listener can read everything, and do much. */
@@ -736,10 +796,10 @@ static void check_admin(const struct config *config, int command, struct buf *pr
         !authority_is_loopback(address))
         buf_printf(
             problems,
-            "--admin-listen: '%.200s' may be reached from other machines, whoever asks: set "
+            "%s: '%.200s' may be reached from other machines, whoever asks: set "
             "AUTHKITD_ADMIN_TOKEN (or AUTHKITD_ADMIN_TOKEN_FILE) to a long random text, such "
             "as openssl rand -hex 32 makes them, or listen on 127.0.0.1\n",
-            address);
+            config_origin(config, &config->admin_listen), address);
 }
 
 int config_read(struct config *config, int command, int argc, char **argv, struct err *err)
@@ -751,7 +811,8 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
 
     *config = (struct config){.warnings = BUF_INIT(65536), .poll_s = -1};
     config->operands = calloc((size_t)argc + 1, sizeof(*config->operands));
-    if (!config->operands)
+    config->origins = calloc(ARRAY_LEN(options), sizeof(*config->origins));
+    if (!config->operands || !config->origins)
         return err_set(err, ERR_NOMEM, "no memory for the configuration");
     read_arguments(config, command, argc, argv, &given, &problems);
     if (config->help)
@@ -764,17 +825,10 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
         if (options[i].commands & command)
             set_option(config, &options[i], given.values[i], file, &problems);
     warn_of_unknown_variables(config, file);
-    if ((command & SERVER) && !config->tls_cert != !config->tls_key)
-        buf_puts(&problems, "--tls-cert and --tls-key go together: one of them is missing\n");
     if (command & SERVER)
-        check_listeners(config, &problems);
-    if (command & SERVER)
-        check_paths(config, &problems);
+        check_server(config, &problems);
     check_admin(config, command, &problems);
     list_own_paths(config);
-    if ((command & SERVER) && config->ordered && (!config->api_key || config->poll_s == 0))
-        buf_puts(&problems, "--ordered takes events from the Events API: it needs WORKOS_API_KEY, "
-                            "and --poll can't be off\n");
     if (config->poll_s < 0)
         config->poll_s = config->api_key ? 60 : 0;
     if (!buf_ok(&problems)) {
@@ -802,9 +856,13 @@ void config_release(struct config *config)
         free(*slot);
         *slot = NULL;
     }
+    for (size_t i = 0; config->origins && i < ARRAY_LEN(options); i++)
+        free(config->origins[i]);
+    free(config->origins);
     free(config->env_file);
     free(config->operands);
     buf_release(&config->warnings);
+    config->origins = NULL;
     config->env_file = NULL;
     config->operands = NULL;
     config->operand_count = 0;

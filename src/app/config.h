@@ -119,6 +119,7 @@ struct config {
     const char **operands; /* send's TYPE, retry's IDs, backup's FILE: borrowed from argv */
     size_t operand_count;
     bool help;
+    char **origins; /* config.c's: config_origin */
 
     struct buf warnings; /* a line each: a variable that is probably misspelt */
 };
@@ -130,6 +131,12 @@ extern const char *const config_statuses[];
 int config_read(struct config *config, int command, int argc, char **argv, struct err *err)
     MUST_CHECK;
 void config_release(struct config *config);
+
+/*
+ * Who said what a member is, for an error text about it: "--listen", "AUTHKITD_LISTEN" or "prod.env:3:
+ * AUTHKITD_LISTEN". The option's name for what nobody said. value is the member's address, &config->listen.
+ */
+const char *config_origin(const struct config *config, const void *value);
 
 /* The options that the command takes, as the help shows them. */
 void config_put_options(struct buf *out, int command);

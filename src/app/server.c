@@ -291,7 +291,7 @@ static int start_admin(struct server *server, struct err *err)
         return rc;
     rc = http_server_start(&server->admin_http, &opts, err);
     if (rc < 0)
-        return err_prefix(err, "--admin-listen: ");
+        return err_prefix(err, "%s: ", config_origin(config, &config->admin_listen));
     return lock_describe(server->lock, http_server_address(server->admin_http), err);
 }
 
@@ -325,7 +325,7 @@ static int start_http(struct server *server, struct err *err)
     };
     rc = http_server_start(&http, &opts, err);
     if (rc < 0)
-        return err_prefix(err, "--listen: ");
+        return err_prefix(err, "%s: ", config_origin(config, &config->listen));
     server->http = http;
     atomic_store(&server->admin.http, http);
     return 0;

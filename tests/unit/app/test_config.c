@@ -212,8 +212,8 @@ static void config__wrong_values_name_the_option(void **state)
         {"--url http://x", "unknown option --url"},
         {"-x", "unknown option -x"},
         {"word", "'word' is one word too many"},
-        {"--tls-cert a.pem", "--tls-cert and --tls-key go together"},
-        {"--tls-key a.pem", "--tls-cert and --tls-key go together"},
+        {"--tls-cert a.pem", "--tls-cert is given without --tls-key: they go together"},
+        {"--tls-key a.pem", "--tls-key is given without --tls-cert: they go together"},
     };
 
     (void)state;
@@ -250,6 +250,41 @@ static void config__all_problems_at_once(void **state)
     refuses(FOR_SERVE, "--env-file test.env --nonsense --listen x",
             "test.env:2: AUTHKITD_LOG_LEVEL: 'loud'");
     refuses(FOR_SERVE, "--env-file test.env --nonsense --listen x", "--listen: 'x'");
+}
+
+/* What is wrong only beside something else is told by the name under which it was said, too. */
+static void config__who_said_it_is_named(void **state)
+{
+    static const struct {
+        const char *variable, *value, *words, *wanted;
+    } cases[] = {
+        {"AUTHKITD_LISTEN", "256.1.1.1:80", "", "AUTHKITD_LISTEN: '256.1.1.1:80' won't do"},
+        {"AUTHKITD_LISTEN", "127.0.0.1:9090", "",
+         "AUTHKITD_LISTEN and --admin-listen are both 127.0.0.1:9090"},
+        {"AUTHKITD_ADMIN_LISTEN", "0.0.0.0:90", "",
+         "AUTHKITD_ADMIN_LISTEN: '0.0.0.0:90' may be reached"},
+        {"AUTHKITD_TLS_KEY", "a.pem", "", "AUTHKITD_TLS_KEY is given without --tls-cert"},
+        {"AUTHKITD_WEBHOOK_PATH", "/healthz", "", "AUTHKITD_WEBHOOK_PATH: '/healthz' is taken"},
+        {"AUTHKITD_WEBHOOK_PATH", "/x", "--action-path /x",
+         "AUTHKITD_WEBHOOK_PATH and --action-path are both '/x'"},
+        {"AUTHKITD_ORDERED", "true", "",
+         "AUTHKITD_ORDERED takes events from the Events API: it needs"},
+        {"AUTHKITD_POLL", "off", "--ordered", "AUTHKITD_POLL can't be off"},
+        {"AUTHKITD_WEBHOOK_PATH", "/healthz", "--webhook-path /healthz",
+         "--webhook-path: '/healthz' is"},
+        {"WORKOS_WEBHOOK_SECRET", " , ", "",
+         "WORKOS_WEBHOOK_SECRET: this value won't do: it must be a secret, or several by commas"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        setenv(cases[i].variable, cases[i].value, 1);
+        refuses(FOR_SERVE, cases[i].words, cases[i].wanted);
+        unsetenv(cases[i].variable);
+    }
+    write_file("prod.env", "\nAUTHKITD_ACTION_PATH=/healthz\n");
+    refuses(FOR_SERVE, "--env-file prod.env",
+            "prod.env:2: AUTHKITD_ACTION_PATH: '/healthz' is taken");
 }
 
 /* However long the problems: they must not get lost, with the default in the place of the value. */
@@ -543,6 +578,7 @@ int main(void)
         IN_TEMP_DIR(config__wrong_values_name_the_option),
         IN_TEMP_DIR(config__commands_take_names_for_listeners),
         IN_TEMP_DIR(config__all_problems_at_once),
+        IN_TEMP_DIR(config__who_said_it_is_named),
         IN_TEMP_DIR(config__very_long_wrong_value_is_refused),
         IN_TEMP_DIR(config__secrets),
         IN_TEMP_DIR(config__wrong_secret_files),
