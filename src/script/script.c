@@ -23,23 +23,30 @@ enum { MIGRATE_TIMEOUT_MS = 600000, DENY_MESSAGE_MAX = 65536, NAMES_MAX = 65536 
 
 /* ------------------------------------------------------------------------- raising */
 
+/* The innermost line of the script itself that runs, from that level on. */
+static bool find_line(lua_State *L, int level, lua_Debug *out)
+{
+    for (; lua_getstack(L, level, out); level++) {
+        lua_getinfo(L, "Sl", out);
+        if (out->currentline > 0 && strncmp(out->source, OWN_CHUNK, strlen(OWN_CHUNK)) != 0)
+            return true;
+    }
+    return false;
+}
+
 int script_raise(lua_State *L, const char *fmt, ...)
 {
     char text[ERR_TEXT_MAX];
-    lua_Debug ar;
+    lua_Debug line;
     va_list args;
 
     va_start(args, fmt);
     vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
-    for (int level = 0; lua_getstack(L, level, &ar); level++) {
-        lua_getinfo(L, "Sl", &ar);
-        if (ar.currentline > 0 && strncmp(ar.source, OWN_CHUNK, strlen(OWN_CHUNK)) != 0) {
-            lua_pushfstring(L, "%s:%d: %s", ar.short_src, ar.currentline, text);
-            lua_error(L);
-        }
-    }
-    lua_pushstring(L, text);
+    if (find_line(L, 0, &line))
+        lua_pushfstring(L, "%s:%d: %s", line.short_src, line.currentline, text);
+    else
+        lua_pushstring(L, text);
     lua_error(L);
     abort(); /* lua_error doesn't return */
 }
@@ -296,9 +303,30 @@ static void push_error_text(lua_State *L)
         luaL_tolstring(L, 1, NULL);
 }
 
+/* Does the text begin with the file and line that it is about? */
+static bool has_place(const char *text)
+{
+    const char *colon = text;
+
+    while ((colon = strchr(colon, ':'))) {
+        size_t digits = strspn(++colon, "0123456789");
+
+        if (digits > 0 && colon[digits] == ':')
+            return true;
+    }
+    return false;
+}
+
+/* Message handler of what has no traceback. */
 static int l_plain_error(lua_State *L)
 {
+    lua_Debug line;
+
     push_error_text(L);
+    if (!has_place(lua_tostring(L, -1)) && find_line(L, 1, &line)) {
+        lua_pushfstring(L, "%s:%d: %s", line.short_src, line.currentline, lua_tostring(L, -1));
+        lua_remove(L, -2);
+    }
     return 1;
 }
 
@@ -618,6 +646,8 @@ int script_load(struct script **out, const struct script_opts *opts, struct err 
     if (rc == 0)
         rc = call_protected(script, l_copy_declarations, NULL, SCRIPT_LOAD_TIMEOUT_MS,
                             l_plain_error, err);
+    if (script->origin && (rc == ERR_SCRIPT || rc == ERR_LIMIT) && !has_place(err->text))
+        rc = err_prefix(err, "%s: ", source_main(script->origin->source).file);
     if (rc < 0) {
         script_free(script);
         return rc;

@@ -82,6 +82,12 @@ static void blank_prefix(char *text, size_t len)
             text[at] = ' ';
 }
 
+/* What luac writes. Lua says of it which mode it was to be loaded in, and not of which file. */
+static bool is_compiled(const struct buf *text)
+{
+    return text->len > 0 && text->data[0] == '\x1B';
+}
+
 static int add_file(struct source *source, const char *name, struct file **out, struct err *err)
 {
     struct buf path = BUF_INIT(4096), text = BUF_INIT(SOURCE_MAX_BYTES + 16384);
@@ -95,6 +101,8 @@ static int add_file(struct source *source, const char *name, struct file **out, 
         goto out;
     }
     rc = read_file(buf_text(&path), &text, err);
+    if (rc == 0 && is_compiled(&text))
+        rc = err_set(err, ERR_SCRIPT, "%s is compiled Lua: give its source", name);
     if (rc < 0)
         goto out;
     file = calloc(1, sizeof(*file));

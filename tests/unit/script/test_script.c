@@ -29,12 +29,14 @@ static void script__error_of_loading_names_file_and_line(void **state)
                "\xEF\xBB\xBF"
                "error 'oops'\n",
                "handlers.lua:1: oops");
-    load_fails(ERR_SCRIPT, "error {}", "the error is a table, not a text");
-    load_fails(ERR_SCRIPT, "error(5)", "5");
-    load_fails(ERR_SCRIPT, "error()", "the error is a nil, not a text");
+    load_fails(ERR_SCRIPT, "\nerror {}", "handlers.lua:2: the error is a table, not a text");
+    load_fails(ERR_SCRIPT, "error(5)", "handlers.lua:1: 5");
+    load_fails(ERR_SCRIPT, "error('bare', 0)", "handlers.lua:1: bare");
+    load_fails(ERR_SCRIPT, "error()", "handlers.lua:1: the error is a nil, not a text");
     load_fails(ERR_SCRIPT, "error(setmetatable({}, { __tostring = function() return 'odd' end }))",
-               "odd");
-    load_fails(ERR_SCRIPT, "\x1BLuaS", "");
+               "handlers.lua:1: odd");
+    load_fails(ERR_SCRIPT, "\x1BLuaS", "handlers.lua is compiled Lua: give its source");
+    load_fails(ERR_SCRIPT, "local x = ('x'):rep(1e9)", "handlers.lua: used more than");
     load_fails(ERR_SCRIPT, "local authkit = require 'authkit'\n\nauthkit.events { x = 5 }",
                "handlers.lua:3: authkit.events: event 'x' wants a function, not a number");
 }
