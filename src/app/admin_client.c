@@ -3,17 +3,43 @@
 
 #include "admin/admin.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "crypto/hmac.h"
 #include "store/lock.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     TIMEOUT_MS = 600000, /* a migration may copy a large table */
     GET_TIMEOUT_MS = 10000,
-    BEARER_MAX = 1024, /* a longer token isn't taken by any server */
+    PATIENCE_MS = 5000, /* then somebody at a terminal wants to know what goes on */
+    BEARER_MAX = 1024,  /* a longer token isn't taken by any server */
 };
+
+/*
+ * An address that was told may be another server's, or, while ours doesn't run, anybody's who listens there:
+ * and they would get the admin token. Where there is the database, its lock knows better.
+ */
+static int check_told(const struct config *config, struct err *err)
+{
+    const char *told = strrchr(config->admin_listen, ':'), *held;
+    struct lock_holder holder;
+    int rc = access(config->db, F_OK) < 0 ? ERR_IO : lock_peek(config->db, &holder, err);
+
+    if (rc == ERR_ABSENT)
+        return err_prefix(err, "no running server found: ");
+    held = rc < 0 ? NULL : strrchr(holder.admin, ':');
+    if (!told || !held || strcmp(told, held) == 0)
+        return 0;
+    return err_set(
+        err, ERR_INVALID,
+        "%s is %s, but the server that runs with %s listens at %s: leave the one out, or "
+        "name the other's database with --db",
+        config_origin(config, &config->admin_listen), config->admin_listen, config->db,
+        holder.admin);
+}
 
 /* Where the running server's admin listener is: as told, or as its lock file says. */
 static int find_admin(const struct config *config, const char *instead, char *out, size_t size,
@@ -26,7 +52,7 @@ static int find_admin(const struct config *config, const char *instead, char *ou
         return err_set(err, ERR_ABSENT, "the admin listener is off: %s", instead);
     if (config->admin_listen_given && (!port || strcmp(port, ":0") != 0)) {
         snprintf(out, size, "%s", config->admin_listen);
-        return 0;
+        return check_told(config, err);
     }
     if (lock_peek(config->db, &holder, err) < 0)
         return err_prefix(err, "no running server found: ");
@@ -39,9 +65,48 @@ static int find_admin(const struct config *config, const char *instead, char *ou
     return 0;
 }
 
-static int call(const struct config *config, const char *path, const char *instead,
-                struct http_client_request *request, struct http_client_response *out,
-                struct err *err)
+/*
+ * Every refusal of authkitd's has a code, and every other answer the member that its caller asks for. But 404
+ * is its public listener's: the admin listener has what we ask for.
+ */
+static bool is_authkitds(const struct http_client_response *response, const char *proof)
+{
+    struct json json = {0};
+    bool is_it = false;
+
+    if (response->status != 404 &&
+        json_read(&json, buf_text(&response->body), response->body.len, NULL) == 0)
+        is_it = response->status < 400 ? json_member(&json, 0, proof) != JSON_ABSENT
+                                       : json_string_member(&json, json_member(&json, 0, "error"),
+                                                            "code") != JSON_ABSENT;
+    json_release(&json);
+    return is_it;
+}
+
+static int check_answer(const char *url, const char *proof, struct http_client_response *response,
+                        struct err *err)
+{
+    int status = response->status;
+
+    if (is_authkitds(response, proof))
+        return 0;
+    http_client_response_release(response);
+    return err_set(
+        err, ERR_INVALID,
+        "what answers at %s isn't authkitd's admin listener (it answered %d): see --admin-listen",
+        url, status);
+}
+
+static void say_waiting(const char *url)
+{
+    fprintf(stderr,
+            "authkitd: %s hasn't answered yet; a script that changes large tables takes its time\n",
+            url);
+}
+
+static int ask(const struct config *config, const struct admin_call *call,
+               struct http_client_request *request, struct http_client_response *out,
+               struct err *err)
 {
     char address[LOCK_ADMIN_MAX], url[LOCK_ADMIN_MAX + 64], bearer[BEARER_MAX];
     const struct http_header headers[] = {
@@ -49,39 +114,42 @@ static int call(const struct config *config, const char *path, const char *inste
         {"Content-Type", "application/json"},
         {"Authorization", bearer},
     };
-    int rc = find_admin(config, instead, address, sizeof(address), err);
+    int rc = find_admin(config, call->instead, address, sizeof(address), err);
 
     if (rc < 0)
         return rc;
-    snprintf(url, sizeof(url), "http://%s%s", address, path);
+    snprintf(url, sizeof(url), "http://%s%s", address, call->path);
     snprintf(bearer, sizeof(bearer), "Bearer %s", config->admin_token ? config->admin_token : "");
     request->url = url;
     request->headers = headers;
     request->header_count = ARRAY_LEN(headers) - (config->admin_token ? 0 : 1);
+    request->patience_ms = PATIENCE_MS;
+    request->on_waiting = say_waiting;
     rc = http_client_call(request, out, err);
     crypto_wipe(bearer, sizeof(bearer));
-    return rc < 0 ? err_prefix(err, "no answer from the server: ") : 0;
+    return rc < 0 ? err_prefix(err, "no answer from the server: ")
+                  : check_answer(url, call->proof, out, err);
 }
 
-int admin_client_post(const struct config *config, const char *path, const struct buf *body,
-                      const char *instead, struct http_client_response *out, struct err *err)
+int admin_client_post(const struct config *config, const struct admin_call *call,
+                      struct http_client_response *out, struct err *err)
 {
     struct http_client_request request = {
         .method = "POST",
-        .body = body ? body->data : NULL,
-        .body_len = body ? body->len : 0,
+        .body = call->body ? call->body->data : NULL,
+        .body_len = call->body ? call->body->len : 0,
         .timeout_ms = TIMEOUT_MS,
     };
 
-    return call(config, path, instead, &request, out, err);
+    return ask(config, call, &request, out, err);
 }
 
-int admin_client_get(const struct config *config, const char *path, const char *instead,
+int admin_client_get(const struct config *config, const struct admin_call *call,
                      struct http_client_response *out, struct err *err)
 {
     struct http_client_request request = {.method = "GET", .timeout_ms = GET_TIMEOUT_MS};
 
-    return call(config, path, instead, &request, out, err);
+    return ask(config, call, &request, out, err);
 }
 
 void admin_client_print(FILE *stream, const struct http_client_response *response,
@@ -97,6 +165,7 @@ void admin_client_print(FILE *stream, const struct http_client_response *respons
         value = json_string_member(&json, object, member);
         if (value && (text = malloc(json.nodes[value].len + 1)) != NULL) {
             text[json_decode(&json, value, text)] = '\0';
+            text_make_plain_lines(text);
             if (*text)
                 fprintf(stream, "%s\n", text);
         }
@@ -116,6 +185,7 @@ int admin_client_error(const struct http_client_response *response, struct err *
     if (message && json.nodes[message].len < sizeof(text))
         text[json_decode(&json, message, text)] = '\0';
     json_release(&json);
+    text_make_plain_lines(text);
     if (!text[0])
         return err_set(err, ERR_INVALID, "the server answered %d", response->status);
     return err_set(err, ERR_INVALID, "%s", text);

@@ -5,7 +5,8 @@
  * Threads    main.
  * Ownership  the answer's body is the caller's to release.
  * Errors     ERR_ABSENT: no server runs with this database, or it has no admin listener. ERR_IO: no
- *            answer. The text says what to do.
+ *            answer. ERR_INVALID: what answered isn't authkitd. The text says what to do.
+ * Limits     What is printed of an answer plays no tricks on a terminal.
  */
 #ifndef APP_ADMIN_CLIENT_H
 #define APP_ADMIN_CLIENT_H
@@ -16,13 +17,18 @@
 
 #include <stdio.h>
 
-/* POST the body (NULL: none) to the path; instead says what to do without an admin listener. */
-int admin_client_post(const struct config *config, const char *path, const struct buf *body,
-                      const char *instead, struct http_client_response *out, struct err *err)
-    MUST_CHECK;
+struct admin_call {
+    const char *path;
+    const struct buf *body; /* NULL: none */
+    const char *instead;    /* what to do without an admin listener */
+    const char *proof;      /* a member of authkitd's answer, when it is no refusal */
+};
 
-/* GET the path: an answer that is there at once. */
-int admin_client_get(const struct config *config, const char *path, const char *instead,
+int admin_client_post(const struct config *config, const struct admin_call *call,
+                      struct http_client_response *out, struct err *err) MUST_CHECK;
+
+/* For an answer that is there at once. */
+int admin_client_get(const struct config *config, const struct admin_call *call,
                      struct http_client_response *out, struct err *err) MUST_CHECK;
 
 /* A string member of the answer, printed with a line end; nothing when it is "". inside: of the object

@@ -21,6 +21,7 @@ enum { LOOK_EVERY_MS = 200, ANSWER_MAX = 65536, LOST_MAX = 5 };
 
 #define GOES_ON "authkitd backfill goes on where this one has come to"
 #define INSTEAD "stop the server, and call this again before you start it"
+#define PROOF "run" /* a member of every answer about a backfill */
 
 /* ------------------------------------------------------------------------- where it runs */
 
@@ -68,6 +69,7 @@ static int take_answer(int rc, int wanted_status, struct http_client_response *r
 
 static int look(const struct place *place, struct backfill_view *out, struct err *err)
 {
+    static const struct admin_call call = {.path = "/backfill", .instead = INSTEAD, .proof = PROOF};
     struct buf json = BUF_INIT(ANSWER_MAX);
     struct http_client_response response = {0};
     int rc = 0;
@@ -75,7 +77,7 @@ static int look(const struct place *place, struct backfill_view *out, struct err
     if (place->backfill) {
         backfill_put_progress(place->backfill, &json);
     } else {
-        rc = admin_client_get(place->config, "/backfill", INSTEAD, &response, err);
+        rc = admin_client_get(place->config, &call, &response, err);
         rc = take_answer(rc, 200, &response, &json, err);
     }
     if (rc == 0)
@@ -89,6 +91,8 @@ static int start(const struct place *place, const struct backfill_request *reque
                  int64_t *out_run, struct err *err)
 {
     struct buf body = BUF_INIT(ANSWER_MAX), json = BUF_INIT(ANSWER_MAX);
+    const struct admin_call call = {
+        .path = "/backfill", .body = &body, .instead = INSTEAD, .proof = PROOF};
     struct http_client_response response = {0};
     struct backfill_view view;
     int rc;
@@ -99,7 +103,7 @@ static int start(const struct place *place, const struct backfill_request *reque
             backfill_put_progress(place->backfill, &json);
     } else {
         admin_backfill_write(&body, request);
-        rc = admin_client_post(place->config, "/backfill", &body, INSTEAD, &response, err);
+        rc = admin_client_post(place->config, &call, &response, err);
         rc = take_answer(rc, 202, &response, &json, err);
     }
     if (rc == 0)
@@ -113,12 +117,14 @@ static int start(const struct place *place, const struct backfill_request *reque
 
 static void stop(const struct place *place)
 {
+    static const struct admin_call call = {
+        .path = "/backfill/stop", .instead = INSTEAD, .proof = "stopping"};
     struct http_client_response response = {0};
     struct err err;
 
     if (place->backfill)
         backfill_stop(place->backfill);
-    else if (admin_client_post(place->config, "/backfill/stop", NULL, INSTEAD, &response, &err) < 0)
+    else if (admin_client_post(place->config, &call, &response, &err) < 0)
         command_complain(err.text);
     http_client_response_release(&response);
 }

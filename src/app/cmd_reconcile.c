@@ -26,13 +26,15 @@ static void say(const struct poller_report *report)
 
 static int ask_server(const struct config *config)
 {
+    static const struct admin_call call = {
+        .path = "/reconcile",
+        .instead = "stop the server, and call this again before you start it",
+        .proof = "read"};
     struct http_client_response response = {0};
     struct err err;
     int code = EXIT_FAILED;
 
-    if (admin_client_post(config, "/reconcile", NULL,
-                          "stop the server, and call this again before you start it", &response,
-                          &err) < 0) {
+    if (admin_client_post(config, &call, &response, &err) < 0) {
         command_complain(err.text);
     } else if (response.status == 200) {
         const struct poller_report report = {.read = admin_client_number(&response, "read"),

@@ -7,12 +7,13 @@
 
 static int reload(const struct config *config)
 {
+    static const struct admin_call call = {
+        .path = "/reload", .instead = "send it a SIGHUP (kill -HUP)", .proof = "reloaded"};
     struct http_client_response response = {0};
     struct err err;
     int code = EXIT_FINE;
 
-    if (admin_client_post(config, "/reload", NULL, "send it a SIGHUP (kill -HUP)", &response,
-                          &err) < 0) {
+    if (admin_client_post(config, &call, &response, &err) < 0) {
         command_complain(err.text);
         return EXIT_FAILED;
     }

@@ -12,7 +12,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BODY_MAX = 65536 };
+enum {
+    PORTION_BYTES = 16384, /* of ids in one request: a quarter of what the admin listener takes */
+    BODY_MAX = 1 << 20,
+};
 
 static int say(int64_t put_back, bool is_running, bool any_refused)
 {
@@ -21,41 +24,77 @@ static int say(int64_t put_back, bool is_running, bool any_refused)
     return any_refused ? EXIT_FAILED : EXIT_FINE;
 }
 
-static void write_body(const struct config *config, struct buf *out)
+/* How many of the next ids go together; one at least. */
+static size_t portion_of(const char *const *ids, size_t left)
+{
+    size_t count = 0, bytes = 0;
+
+    while (count < left && (count == 0 || bytes + strlen(ids[count]) <= PORTION_BYTES))
+        bytes += strlen(ids[count++]);
+    return count;
+}
+
+/* The body that asks for those ids, or for all when there are none. */
+static void write_body(const char *const *ids, size_t count, struct buf *out)
 {
     buf_puts(out, "{\"ids\":[");
-    for (size_t i = 0; i < config->operand_count; i++) {
+    for (size_t i = 0; i < count; i++) {
         if (i > 0)
             buf_putc(out, ',');
-        buf_put_json_string(out, config->operands[i], strlen(config->operands[i]));
+        buf_put_json_string(out, ids[i], strlen(ids[i]));
     }
-    buf_printf(out, "],\"all\":%s}", config->all ? "true" : "false");
+    buf_printf(out, "],\"all\":%s}", count == 0 ? "true" : "false");
+}
+
+/* Adds to the counts what came of it, and prints the problems of single ids. */
+static int ask_for(const struct config *config, const char *const *ids, size_t count,
+                   struct put_back_outcome *sum, struct err *err)
+{
+    struct buf body = BUF_INIT(BODY_MAX);
+    const struct admin_call call = {
+        .path = "/retry",
+        .body = &body,
+        .instead = "stop the server, and call this again before you start it",
+        .proof = "put_back",
+    };
+    struct http_client_response response = {0};
+    int rc;
+
+    write_body(ids, count, &body);
+    rc = buf_ok(&body) ? admin_client_post(config, &call, &response, err)
+                       : err_set(err, ERR_NOMEM, "no memory for the ids");
+    if (rc == 0 && response.status != 200)
+        rc = admin_client_error(&response, err);
+    if (rc == 0) {
+        admin_client_print(stderr, &response, NULL, "problems");
+        sum->put_back += admin_client_number(&response, "put_back");
+        sum->refused += (size_t)admin_client_number(&response, "refused");
+    }
+    http_client_response_release(&response);
+    buf_release(&body);
+    return rc;
 }
 
 static int ask_server(const struct config *config)
 {
-    struct buf body = BUF_INIT(BODY_MAX);
-    struct http_client_response response = {0};
+    struct put_back_outcome sum = {0};
     struct err err;
-    int code = EXIT_FAILED;
+    size_t asked = 0;
+    int rc;
 
-    write_body(config, &body);
-    if (!buf_ok(&body)) {
-        command_complain("too many ids for one call");
-    } else if (admin_client_post(config, "/retry", &body,
-                                 "stop the server, and call this again before you start it",
-                                 &response, &err) < 0) {
+    do {
+        size_t count = portion_of(config->operands + asked, config->operand_count - asked);
+
+        rc = ask_for(config, config->operands + asked, count, &sum, &err);
+        asked += count;
+    } while (rc == 0 && asked < config->operand_count);
+    if (rc < 0) {
         command_complain(err.text);
-    } else if (response.status == 200) {
-        admin_client_print(stderr, &response, NULL, "problems");
-        code = say(admin_client_number(&response, "put_back"), true,
-                   admin_client_number(&response, "refused") > 0);
-    } else {
-        admin_client_print(stderr, &response, "error", "message");
+        if (sum.put_back > 0)
+            say(sum.put_back, true, false);
+        return EXIT_FAILED;
     }
-    http_client_response_release(&response);
-    buf_release(&body);
-    return code;
+    return say(sum.put_back, true, sum.refused > 0);
 }
 
 /* No server runs: this process owns the database for the moment. */

@@ -608,15 +608,15 @@ static void set_secret(struct config *config, const struct option *option,
 const char *config_origin(const struct config *config, const void *value)
 {
     ptrdiff_t offset = (const char *)value - (const char *)config;
+    size_t i = 0;
 
-    for (size_t i = 0; i < ARRAY_LEN(options); i++) {
-        if ((ptrdiff_t)options[i].offset != offset)
-            continue;
-        if (config->origins && config->origins[i])
-            return config->origins[i];
-        return options[i].name ? options[i].name : options[i].variable;
+    while ((ptrdiff_t)options[i].offset != offset) {
+        i++;
+        assert(i < ARRAY_LEN(options)); /* every member has its row */
     }
-    return "the configuration"; /* not reached: every member has its row */
+    if (config->origins && config->origins[i])
+        return config->origins[i];
+    return options[i].name ? options[i].name : options[i].variable;
 }
 
 static void keep_origin(struct config *config, const struct option *option, const char *origin)

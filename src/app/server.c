@@ -29,6 +29,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -36,6 +37,9 @@ enum {
     THREADS = 128,
     ADMIN_THREADS = 4,
     MAX_CONNECTIONS = 4096,
+    MAX_ADMIN_CONNECTIONS = 64,
+    FILES_KEPT =
+        192, /* for everything that isn't a connection from the world, if there are so many */
     REQUEST_TIMEOUT_MS = 10000,
     IDLE_TIMEOUT_MS = 75000, /* above the 60 s that proxies like to keep connections for */
     ADMIN_MAX_BODY = 65536,
@@ -237,6 +241,27 @@ static int make_backfill(struct server *server, struct err *err)
     return backfill_new(&server->backfill, server->workos, &api, err);
 }
 
+/*
+ * Each connection is a file, and who opens many must not take those of the script, the database and the
+ * admin listener.
+ */
+static int connections_allowed(void)
+{
+    struct rlimit files;
+    rlim_t kept;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur >= MAX_CONNECTIONS + FILES_KEPT)
+        return MAX_CONNECTIONS;
+    kept = files.rlim_cur / 2 < FILES_KEPT ? files.rlim_cur / 2 : FILES_KEPT;
+    log_warn("there may be fewer connections than usual, for want of file descriptors: raise the "
+             "hard limit "
+             "(ulimit -n, LimitNOFILE=)",
+             log_int("descriptors", (int64_t)files.rlim_cur),
+             log_int("connections", (int64_t)(files.rlim_cur - kept)),
+             log_int("usual", MAX_CONNECTIONS));
+    return (int)(files.rlim_cur - kept);
+}
+
 static int start_admin(struct server *server, struct err *err)
 {
     const struct config *config = server->config;
@@ -247,7 +272,7 @@ static int start_admin(struct server *server, struct err *err)
         .body_budget_bytes = BODY_BUDGET,
         .request_timeout_ms = REQUEST_TIMEOUT_MS,
         .idle_timeout_ms = IDLE_TIMEOUT_MS,
-        .max_connections = 64,
+        .max_connections = MAX_ADMIN_CONNECTIONS,
         .handle = admin_handle,
         .arg = &server->admin,
     };
@@ -306,7 +331,7 @@ static int start_http(struct server *server, struct err *err)
         .body_budget_bytes = BODY_BUDGET,
         .request_timeout_ms = REQUEST_TIMEOUT_MS,
         .idle_timeout_ms = IDLE_TIMEOUT_MS,
-        .max_connections = MAX_CONNECTIONS,
+        .max_connections = connections_allowed(),
         .urgent_path = config->action_path,
         .handle = endpoints_handle,
         .refusing = endpoints_refusing,

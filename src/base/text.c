@@ -202,17 +202,27 @@ size_t text_trick_size(const char *text)
     return 0;
 }
 
-void text_make_plain(char *text)
+static void make_plain(char *text, const char *kept)
 {
     char *out = text;
 
     while (*text) {
-        size_t size = text_trick_size(text);
+        size_t size = strchr(kept, *text) ? 0 : text_trick_size(text);
 
         *out++ = size ? '?' : *text;
         text += size ? size : 1;
     }
     *out = '\0';
+}
+
+void text_make_plain(char *text)
+{
+    make_plain(text, "");
+}
+
+void text_make_plain_lines(char *text)
+{
+    make_plain(text, "\n\t");
 }
 
 void text_format_bytes(int64_t bytes, char out[TEXT_BYTES_MAX])

@@ -36,8 +36,9 @@ bool text_to_u64(const char *text, size_t len, uint64_t max, uint64_t *out);
  * U+009F, which some obey, too) and what turns the direction of writing. 0 when it is harmless. */
 size_t text_trick_size(const char *text);
 
-/* A '?' in the place of each of those. */
+/* A '?' in the place of each of those; the second keeps line ends and tabs. */
 void text_make_plain(char *text);
+void text_make_plain_lines(char *text);
 
 /* "4 KiB", "2.5 MiB", "936 MiB". */
 enum { TEXT_BYTES_MAX = 32 };

@@ -35,7 +35,8 @@ struct exchange {
     int fd;
     void *tls;
     int64_t deadline_ms;
-    struct buf answer; /* all that came: head, and body as it travels */
+    int64_t patient_until_ms; /* INT64_MAX: for ever, or it has run out already */
+    struct buf answer;        /* all that came: head, and body as it travels */
     struct err *err;
 };
 
@@ -97,12 +98,27 @@ static int fail(struct exchange *x, const char *what, const char *why)
                    x->url.v6 ? "]" : "", x->url.port, why);
 }
 
+/* How long to wait at once. 0: the deadline is over. */
+static int64_t next_wait_ms(struct exchange *x)
+{
+    int64_t now_ms = clock_mono_ms();
+    int64_t until_ms = x->deadline_ms;
+
+    if (now_ms >= x->patient_until_ms) {
+        x->patient_until_ms = INT64_MAX;
+        x->request->on_waiting(x->request->url);
+    }
+    if (x->patient_until_ms < until_ms)
+        until_ms = x->patient_until_ms;
+    return until_ms > now_ms ? until_ms - now_ms : 0;
+}
+
 static bool wait_until(struct exchange *x, short events)
 {
     struct pollfd pollfd = {.fd = x->fd, .events = events};
 
     for (;;) {
-        int64_t left = x->deadline_ms - clock_mono_ms();
+        int64_t left = next_wait_ms(x);
         int n;
 
         if (left <= 0)
@@ -452,6 +468,8 @@ int http_client_call(const struct http_client_request *request, struct http_clie
         .request = request,
         .fd = -1,
         .deadline_ms = clock_mono_ms() + request->timeout_ms,
+        .patient_until_ms =
+            request->patience_ms ? clock_mono_ms() + request->patience_ms : INT64_MAX,
         .answer = BUF_INIT(2 * HTTP_RESPONSE_MAX_BYTES), /* chunks take more room than their data */
         .err = err,
     };

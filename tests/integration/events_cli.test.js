@@ -395,6 +395,16 @@ describe('authkitd retry', () => {
         assert.equal(server.count('runs'), 4);
     });
 
+    test('more ids than fit into one request, beside a running server', async (t) => {
+        const { server, made } = await startWithSome(t);
+        const unknown = Array.from({ length: 3000 }, () => newId('event'));
+        const { code, stdout, stderr } = await retry(server, ...unknown, made.dead.id);
+        assert.equal(code, 1);
+        assert.match(stdout, /^1 event put back to work$/m);
+        assert.ok(stderr.includes(unknown[0]), stderr.slice(0, 1000));
+        await until('it to have run', () => server.eventRow(made.dead).attempts === 1);
+    });
+
     for (const operands of ['ids', '--all'])
         test(`${operands}, without a server: they run when it is started`, async (t) => {
             const { server, made } = await startWithSome(t);

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
+import path from 'node:path';
 
 import {
     atEnd,
@@ -17,7 +18,7 @@ import {
     test,
     until,
 } from './lib/harness.js';
-import { startServer } from './lib/server.js';
+import { TODO_HANDLERS, binary, newServer, startServer } from './lib/server.js';
 import { scrape } from './lib/prometheus.js';
 import { RawConnection } from './lib/http.js';
 import {
@@ -124,6 +125,27 @@ describe('idle and trickling connections', () => {
         for (const connection of [...idle.slice(0, 10), ...(await openMany(server, 10))]) {
             connection.send('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n');
             assert.equal((await connection.response(patience(10_000)))?.status, 200);
+        }
+    });
+});
+
+describe('few file descriptors', () => {
+    // Symptom: strangers' connections took the last one, and a reload couldn't open its script.
+    test('connections from the world leave some to the script, the database and the admin listener', async (t) => {
+        const server = newServer(t, {});
+        const limited = path.join(server.folder, 'limited');
+        fs.writeFileSync(limited, `#!/bin/sh\nulimit -n 200\nexec ${binary} "$@"\n`, { mode: 0o755 });
+        server.program = limited;
+        await server.start();
+        const [warning] = server.lines.filter((line) =>
+            line.msg.startsWith('there may be fewer connections than usual'),
+        );
+        assert.equal(warning.connections, 100);
+        await openMany(server, 400);
+        for (let i = 0; i < 5; i++) {
+            assert.equal((await server.reload(TODO_HANDLERS)).outcome, 'loaded');
+            assert.equal((await fetch(`${server.adminUrl}/readyz`)).status, 200);
+            await server.deliver(userCreated());
         }
     });
 });

@@ -2,9 +2,11 @@
 // A reload swaps the script whole or not at all, with no request dropped.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { existsSync, statSync } from 'node:fs';
+import http from 'node:http';
 
-import { describe, load, patience, sleep, test } from './lib/harness.js';
+import { atEnd, describe, load, patience, sleep, test } from './lib/harness.js';
 import { runCommand, startServer, writeFile } from './lib/server.js';
 import { newEvent, newId, registrationAction, userCreated } from './lib/workos.js';
 
@@ -287,6 +289,99 @@ describe('authkitd reload', () => {
             server.lines.filter((line) => line.msg.startsWith('script refused')).length,
             0,
         );
+    });
+});
+
+describe('authkitd reload asks at an address where', () => {
+    /** Somebody else's server. answer: what it does with a response; NULL: it never answers. */
+    async function startStranger(t, answer) {
+        const asked = [];
+        const stranger = http.createServer((request, response) => {
+            asked.push(request);
+            answer?.(response);
+        });
+        atEnd(t, () => {
+            stranger.closeAllConnections();
+            stranger.close();
+        });
+        stranger.listen(0, '127.0.0.1');
+        await once(stranger, 'listening');
+        return { asked, address: `127.0.0.1:${stranger.address().port}` };
+    }
+    const reloadAt = (address, options) =>
+        runCommand(['reload', '--admin-listen', address], options);
+    const json = (status, body) => (response) =>
+        response.writeHead(status, { 'Content-Type': 'application/json' }).end(JSON.stringify(body));
+
+    for (const [what, answer] of [
+        ['a page', (response) => response.end('<!doctype html><p>Hello')],
+        ['other JSON', json(200, { ok: true })],
+        ['an error of its own', json(404, { error: 'not found' })],
+        ['a redirection', (response) => response.writeHead(302, { Location: '/' }).end()],
+    ])
+        test(`somebody else answers with ${what}: exit 1, and says so`, async (t) => {
+            const { address } = await startStranger(t, answer);
+            const { code, stdout, stderr } = await reloadAt(address);
+            assert.equal(code, 1, stdout);
+            assert.equal(stdout, '');
+            assert.match(stderr, /what answers at .*\/reload isn't authkitd's admin listener/);
+        });
+
+    test('the public side listens: exit 1, and says so', async (t) => {
+        const server = await startServer(t, { handlers: version(1) });
+        const { code, stderr } = await reloadAt(server.url.slice('http://'.length));
+        assert.equal(code, 1);
+        assert.match(stderr, /isn't authkitd's admin listener \(it answered 404\)/);
+    });
+
+    test('nobody answers: says after some seconds that it waits', async (t) => {
+        const { address } = await startStranger(t, null);
+        await assert.rejects(
+            reloadAt(address, { timeout: 8_000 }),
+            /still running after[^]*\/reload hasn't answered yet/,
+        );
+    });
+
+    test('an error plays tricks on the terminal: they are shown as ?', async (t) => {
+        const message = 'bad\n\tline \u001b[31m \u009b1m \u202e';
+        const { address } = await startStranger(t, json(422, { error: { code: 'x', message } }));
+        const { code, stderr } = await reloadAt(address);
+        assert.equal(code, 1);
+        assert.ok(stderr.endsWith('bad\n\tline ?[31m ?1m ?\n'), JSON.stringify(stderr));
+    });
+
+    test("another database's server is: refused, and that one's script isn't loaded", async (t) => {
+        const [other, own] = [
+            await startServer(t, { handlers: version(1) }),
+            await startServer(t, { handlers: version(1) }),
+        ];
+        const address = other.adminUrl.slice('http://'.length);
+        writeFile(other.handlersFile, version(2));
+        for (const command of [['reload'], ['retry', '--all'], ['reconcile'], ['backfill', '--yes']]) {
+            const { code, stderr } = await runCommand([...command, '--db', own.database], {
+                env: { AUTHKITD_ADMIN_LISTEN: address, WORKOS_API_KEY: 'sk_test_x' },
+            });
+            assert.equal(code, 1, stderr);
+            assert.ok(
+                stderr.includes(`AUTHKITD_ADMIN_LISTEN is ${address}, but the server that runs with`),
+                stderr,
+            );
+        }
+        const event = newRun();
+        await other.deliver(event);
+        assert.equal(other.row('SELECT version FROM marks WHERE event_id = ?', event.id), 1);
+    });
+
+    test('a stranger listens while the server is down: it gets no token', async (t) => {
+        const server = await startServer(t, { handlers: version(1) });
+        await server.stop();
+        const { asked, address } = await startStranger(t, json(200, { reloaded: true }));
+        const { code, stderr } = await runCommand(['reload', '--db', server.database], {
+            env: { AUTHKITD_ADMIN_LISTEN: address, AUTHKITD_ADMIN_TOKEN: 'x'.repeat(32) },
+        });
+        assert.equal(code, 1);
+        assert.match(stderr, /no running server found/);
+        assert.equal(asked.length, 0);
     });
 });
 
