@@ -25,7 +25,7 @@ struct http_client_request {
     const char *body; /* may be NULL */
     size_t body_len;
     int timeout_ms;
-    int patience_ms;           /* on_waiting is called once when the answer takes longer; 0: never */
+    int patience_ms; /* on_waiting is called once when the answer takes longer; 0: never */
     void (*on_waiting)(const char *url);
     bool verify_tls; /* false: accept any certificate (a server of one's own on loopback) */
 };
