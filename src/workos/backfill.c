@@ -327,9 +327,9 @@ static void put_path(struct buf *out, const struct backfill_mark *mark)
     }
 }
 
-static int call_once(struct run *run, struct api_answer *out, struct err *err)
+/* At the pace that was asked for. */
+static int get(struct run *run, const char *path, struct api_answer *out, struct err *err)
 {
-    struct buf path = BUF_INIT(PATH_MAX_BYTES);
     int64_t now_ms;
     int rc;
 
@@ -337,10 +337,19 @@ static int call_once(struct run *run, struct api_answer *out, struct err *err)
         return err_set(err, ERR_CLOSED, "stopped");
     now_ms = clock_mono_ms();
     run->next_call_ms = now_ms + 1000 / run->request.pages_per_s;
-    put_path(&path, &run->mark);
     tell_call(run, now_ms);
-    rc = api_call(run->api, "GET", buf_text(&path), NULL, out, err);
+    rc = api_call(run->api, "GET", path, NULL, out, err);
     tell_call(run, 0);
+    return rc;
+}
+
+static int get_page(struct run *run, struct api_answer *out, struct err *err)
+{
+    struct buf path = BUF_INIT(PATH_MAX_BYTES);
+    int rc;
+
+    put_path(&path, &run->mark);
+    rc = get(run, buf_text(&path), out, err);
     buf_release(&path);
     return rc;
 }
@@ -382,11 +391,67 @@ static int skip_organization(struct run *run, struct db *db, struct err *err)
     return rc < 0 ? rc : backfill_mark_write(db, &run->next, err);
 }
 
+/* Are these WorkOS's own words for an object that isn't there? A proxy, which says 404 of what it can't find
+ * itself, has others. */
+static bool is_absence(int rc, const struct api_answer *answer)
+{
+    const struct json *json = &answer->json;
+    uint32_t code = rc == ERR_INVALID && answer->status == 404 && json->count > 0
+                        ? json_string_member(json, 0, "code")
+                        : JSON_ABSENT;
+    size_t len;
+    const char *raw;
+
+    if (!code || !json_string_member(json, 0, "message"))
+        return false;
+    raw = json_raw(json, code, &len);
+    return len > strlen("not_found\"") &&
+           memcmp(raw + len - strlen("not_found\""), "not_found\"", strlen("not_found\"")) == 0;
+}
+
+/* Asked for itself, too: a list that can't be had says nothing of what would be in it. */
+static int is_organization_gone(struct run *run, bool *out, struct err *err)
+{
+    struct buf path = BUF_INIT(PATH_MAX_BYTES);
+    struct api_answer answer = {0};
+    int rc;
+
+    buf_printf(&path, "%s/", backfill_kinds[BACKFILL_ORGANIZATIONS].path);
+    fetch_put_escaped(&path, run->mark.organization);
+    rc = get(run, buf_text(&path), &answer, err);
+    *out = is_absence(rc, &answer);
+    api_answer_release(&answer);
+    buf_release(&path);
+    return rc == ERR_INVALID ? 0 : rc;
+}
+
+/* why: what its list was answered with. */
+static int lose_organization(struct run *run, int status, const struct err *why, struct err *err)
+{
+    bool gone = false;
+    int rc = status == 404 ? is_organization_gone(run, &gone, err) : 0;
+
+    if (rc < 0)
+        return rc;
+    if (gone) {
+        log_info("backfill: an organization has gone since it was listed",
+                 log_str("organization", run->mark.organization));
+    } else {
+        log_warn("backfill: an organization's memberships can't be listed",
+                 log_str("organization", run->mark.organization), log_str("error", why->text));
+        run->mark.incomplete |= 1 << BACKFILL_MEMBERSHIPS;
+    }
+    rc = do_step(run, skip_organization, err);
+    if (rc == 0)
+        run->mark = run->next;
+    return rc;
+}
+
 /* out_again: nothing came of it, and the mark says from where to try anew. */
 static int fetch_page(struct run *run, struct backfill_page *page, bool *out_again, struct err *err)
 {
     struct api_answer answer = {0};
-    int rc = call_once(run, &answer, err);
+    int rc = get_page(run, &answer, err);
 
     *out_again = true;
     if (is_lost_cursor(run, rc, answer.status)) {
@@ -396,13 +461,9 @@ static int fetch_page(struct run *run, struct backfill_page *page, bool *out_aga
         run->mark.after[0] = '\0';
         rc = 0;
     } else if (is_lost_organization(run, rc, answer.status)) {
-        log_warn("backfill: an organization's memberships can't be listed",
-                 log_str("organization", run->mark.organization), log_str("error", err->text));
-        if (answer.status != 404)
-            run->mark.incomplete |= 1 << BACKFILL_MEMBERSHIPS;
-        rc = do_step(run, skip_organization, err);
-        if (rc == 0)
-            run->mark = run->next;
+        struct err why = *err;
+
+        rc = lose_organization(run, answer.status, &why, err);
     } else if (rc == 0) {
         *out_again = false;
         rc = read_page(run, &answer.json, page, err);
@@ -565,8 +626,8 @@ static int count_stale(struct run *run, enum backfill_type type, struct err *err
     return rc;
 }
 
-/* Why the type's stale rows can't be believed to be stale, or NULL. */
-static const char *doubt(const struct run *run, enum backfill_type type)
+/* Why the type's list can't be believed, or NULL. */
+static const char *doubt_list(const struct run *run, enum backfill_type type)
 {
     const struct backfill_mark *mark = &run->mark;
 
@@ -577,6 +638,18 @@ static const char *doubt(const struct run *run, enum backfill_type type)
     if (!(mark->known & (1 << type)) && (type == BACKFILL_USERS || mark->known == 0))
         return "WorkOS listed none of those that were here: is WORKOS_API_KEY of the right "
                "environment?";
+    return NULL;
+}
+
+/* Why the type's stale rows can't be believed to be stale, or NULL. */
+static const char *doubt(const struct run *run, enum backfill_type type)
+{
+    const char *why = doubt_list(run, type);
+
+    if (why)
+        return why;
+    if (type == BACKFILL_MEMBERSHIPS && doubt_list(run, BACKFILL_ORGANIZATIONS))
+        return "they are listed by organization, and the list of organizations can't be right";
     if (run->is_refused[BACKFILL_USERS])
         return "the list of users can't be right, so this one may be wrong as well";
     return NULL;

@@ -119,12 +119,15 @@ int backfill_mark_clear(struct db *db, struct err *err)
 
 /* ---------------------------------------------------------------------------------- advancing */
 
-/* Of organizations that WorkOS no longer has there is nothing to ask for. */
+/* Of organizations that WorkOS no longer has there is nothing to ask for; but which these are is known only
+ * when all could be listed. */
 static const char *organization_filter(const struct backfill_mark *mark)
 {
-    return mark->is_pruning ? " AND EXISTS (SELECT 1 FROM authkitd_backfill_seen AS s"
-                              " WHERE s.type = 1 AND s.id = o.id)"
-                            : "";
+    bool all_listed = !(mark->incomplete & (1 << BACKFILL_ORGANIZATIONS));
+
+    return mark->is_pruning && all_listed ? " AND EXISTS (SELECT 1 FROM authkitd_backfill_seen AS s"
+                                            " WHERE s.type = 1 AND s.id = o.id)"
+                                          : "";
 }
 _Static_assert(BACKFILL_ORGANIZATIONS == 1, "as the SQL says");
 

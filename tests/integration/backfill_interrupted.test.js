@@ -400,4 +400,65 @@ describe('backfill --prune', () => {
         await backfillWell(server, ['--prune', '--yes']);
         assertMirrorIsApi(server, api);
     });
+
+    // Symptom: the memberships of an organization that WorkOS listed in a form that couldn't be used were
+    // never asked for, and removed.
+    test('refused: memberships, when not all organizations could be listed', async (t) => {
+        const { api, server, users, membership } = await startStale(t);
+        const [listed] = api.organizations.values();
+        const rows = server.count('workos_organization_memberships');
+
+        api.organizations.set(listed.id, { ...listed, object: 'something else' });
+        const { code, stderr } = await backfill(server, ['--prune', '--yes']);
+        assert.equal(code, 1);
+        assert.match(stderr, /1 organization would be removed, but not all of them could be listed/);
+        assert.match(stderr, /1 membership would be removed, but they are listed by organization/);
+        assert.equal(server.count('workos_organization_memberships'), rows);
+        assert.equal(server.count('workos_users'), users.length - 3); // their list was fine
+        api.organizations.set(listed.id, listed);
+        await backfillWell(server, ['--prune', '--yes']);
+        assertMirrorIsApi(server, api);
+        assertEachOnce(server, 'organization_membership.deleted', [membership.id]);
+    });
+
+    const ofOrganization = (id) => (request) => request.query.get('organization_id') === id;
+
+    // Symptom: they were removed.
+    test("refused: memberships, when an organization's can't be listed", async (t) => {
+        const { api, server } = await startStale(t);
+        const [listed] = api.organizations.values();
+        const rows = server.count('workos_organization_memberships');
+
+        for (const fault of [faults.html(404), faults.status(404)]) {
+            api.fail(ofOrganization(listed.id), fault);
+            const { code, stderr } = await backfill(server, ['--prune', '--yes']);
+            assert.equal(code, 1);
+            assert.match(stderr, /memberships would be removed, but not all of them could be/);
+            assert.equal(server.count('workos_organization_memberships'), rows);
+        }
+        // A proxy that finds neither.
+        api.fail(ofOrganization(listed.id), faults.html(404));
+        api.fail(`/organizations/${listed.id}`, faults.status(404, { message: 'no route' }));
+        assert.equal((await backfill(server, ['--prune', '--yes'])).code, 1);
+        assert.equal(server.count('workos_organization_memberships'), rows);
+        await backfillWell(server, ['--prune', '--yes']);
+        assertMirrorIsApi(server, api);
+    });
+
+    test('an organization that goes while its run goes on is no reason to refuse', async (t) => {
+        const { api, server, membership } = await startStale(t);
+        const [listed] = api.organizations.values();
+
+        api.before(ofOrganization(listed.id), () => api.organizations.delete(listed.id));
+        api.fail(ofOrganization(listed.id), faults.status(404));
+        await backfillWell(server, ['--prune', '--yes']);
+        assert.deepEqual(
+            server.rows(
+                'SELECT id FROM workos_organization_memberships WHERE id = ? OR organization_id = ?',
+                membership.id,
+                listed.id,
+            ),
+            [],
+        );
+    });
 });
