@@ -373,9 +373,10 @@ static int read_page(struct run *run, const struct json *json, struct backfill_p
 {
     int rc = backfill_page_read(page, json, err);
 
-    if (rc == ERR_INVALID) /* some proxy's page, most likely: it may be better the next time */
-        return err_set(err, ERR_IO, "%s: WorkOS's answer is no list",
-                       backfill_kinds[page->type].path);
+    if (rc == ERR_INVALID) { /* some proxy's page, most likely: it may be better the next time */
+        err_prefix(err, "%s: WorkOS's answer can't be used: ", backfill_kinds[page->type].path);
+        return err->code = ERR_IO;
+    }
     if (rc == 0 && !page->is_last && strcmp(page->after, run->mark.after) == 0)
         return err_set(err, ERR_INVALID, "%s: WorkOS's list doesn't get on: its cursor stays at %s",
                        backfill_kinds[page->type].path, page->after);

@@ -91,7 +91,7 @@ struct backfill_page {
     } group;
 };
 
-/* The answer of a list endpoint. ERR_INVALID: it is no list. */
+/* The answer of a list endpoint. ERR_INVALID: it is no list, or doesn't say whether it goes on. */
 int backfill_page_read(struct backfill_page *page, const struct json *json, struct err *err)
     MUST_CHECK;
 

@@ -461,4 +461,35 @@ describe('backfill --prune', () => {
             [],
         );
     });
+
+    // Symptom: it was taken for the end of the list, and who stood on the second page was removed.
+    test('a list that doesn’t say whether it goes on is no list', async (t) => {
+        const { api, server } = await startStale(t);
+        const [first, ...rest] = api.users.sorted();
+        const answers = [
+            [undefined, /has no list_metadata$/m],
+            [{ before: null }, /has no list_metadata\.after/],
+            [{ after: 7 }, /list_metadata\.after is neither text nor null/],
+        ];
+
+        assert.ok(rest.length > 100);
+        for (const [list_metadata, words] of answers) {
+            api.routes.set('GET /user_management/users', () => ({
+                body: { object: 'list', data: [first], list_metadata },
+            }));
+            const { code, stderr } = await backfill(server, [
+                '--prune',
+                '--yes',
+                '--give-up',
+                '1',
+            ]);
+            assert.equal(code, 1);
+            assert.match(stderr, /users: WorkOS's answer can't be used: the list/);
+            assert.match(stderr, words);
+            assert.equal(server.count('workos_users'), 220);
+        }
+        api.routes.delete('GET /user_management/users');
+        await backfillWell(server, ['--prune', '--yes']);
+        assertMirrorIsApi(server, api);
+    });
 });
