@@ -59,6 +59,9 @@ int backfill_view_read(struct backfill_view *out, const struct buf *text, struct
     *out = (struct backfill_view){.run = read_number(&json, 0, "run")};
     resumed = json_member(&json, 0, "resumed");
     out->resumed = resumed && json.nodes[resumed].type == JSON_TRUE;
+    out->since_ms = read_number(&json, 0, "since_ms");
+    out->since_listed = read_number(&json, 0, "since_listed");
+    read_text(&json, "since_stage", out->since_stage, sizeof(out->since_stage));
     out->stage_listed = read_number(&json, 0, "stage_listed");
     out->done = read_number(&json, 0, "done");
     out->total = read_number(&json, 0, "total");
@@ -73,6 +76,22 @@ int backfill_view_read(struct backfill_view *out, const struct buf *text, struct
         read_counts(&json, json_member(&json, types, backfill_kinds[i].name), &out->counts[i]);
     json_release(&json);
     return 0;
+}
+
+/* ---------------------------------------------------------------------------------- the beginning */
+
+void backfill_view_tell_resumed(const struct backfill_view *view)
+{
+    char since[CLOCK_TEXT_MAX];
+    int64_t age_min = (clock_wall_ms() - view->since_ms) / 60000;
+
+    clock_format_ms(view->since_ms, since);
+    fprintf(stderr, "goes on with the listing that began at %s, %" PRId64 " min ago: ", since,
+            age_min);
+    if (strcmp(view->since_stage, "stale") == 0)
+        fprintf(stderr, "all was listed\n");
+    else
+        fprintf(stderr, "%s, %" PRId64 " were listed\n", view->since_stage, view->since_listed);
 }
 
 /* ---------------------------------------------------------------------------------- the line */

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "base/thread.h"
+#include "crypto/digest.h"
 #include "fetch/fetch.h"
 #include "workos/api.h"
 #include "workos/backfill_items.h"
@@ -25,9 +26,11 @@ enum {
     SLICE_MS = 50,
     LOG_EVERY_MS = 10000,
     LOST_CURSORS_MAX = 5,
-    MARK_FRESH_MS = 3600000, /* so long a complete listing tells what is stale */
+    MARK_MAX_MS = 24 * 3600000, /* a listing that began longer ago is begun anew */
+    MARK_FRESH_MS = 3600000,    /* so long a complete listing tells what is stale */
     PATH_MAX_BYTES = 4096,
     REFUSED_MAX = 4096,
+    API_HASH_BYTES = 16,
 };
 
 enum state { IDLE, RUNNING, DONE, ASKS, STOPPED, FAILED };
@@ -39,6 +42,9 @@ struct progress {
     int64_t run; /* its number: when it began */
     enum state state;
     bool resumed;
+    int64_t since_ms; /* when what is resumed began; it stood at: */
+    const char *since_stage;
+    int64_t since_listed;
     const char *stage;
     int64_t stage_listed, done, total;
     int64_t trouble_since_ms; /* monotonic; 0: none */
@@ -270,44 +276,107 @@ static int forget_all(struct run *run, struct err *err)
     return rc;
 }
 
-/* Can the run go on where the mark says? */
-static bool can_resume(const struct run *run)
+/* Which environment's lists these are. A hash, for the file is no place for a key. */
+static int name_api(const struct workos_api_opts *api, char out[EVENT_NAME_MAX + 1],
+                    struct err *err)
+{
+    const struct crypto_part parts[] = {
+        {api->hostname, strlen(api->hostname) + 1},
+        {&api->port, sizeof(api->port)},
+        {api->key, strlen(api->key)},
+    };
+    unsigned char hash[SHA256_BYTES];
+    int rc = crypto_sha256_parts(parts, ARRAY_LEN(parts), hash, err);
+
+    for (size_t i = 0; rc == 0 && i < API_HASH_BYTES; i++)
+        snprintf(out + 2 * i, 3, "%02x", hash[i]);
+    return rc;
+}
+
+/* Why the run can't go on where the mark says, or NULL. */
+static const char *why_anew(const struct run *run, const char *api)
 {
     const struct backfill_mark *mark = &run->mark;
     int64_t age_ms = clock_wall_ms() - mark->started_ms;
     bool prune = run->request.prune != BACKFILL_KEEP;
 
-    if (mark->started_ms == 0 || (prune && !mark->is_pruning))
-        return false;
-    if (mark->stage == BACKFILL_TYPES)
-        return prune && age_ms >= 0 && age_ms < MARK_FRESH_MS;
-    return true;
+    if (mark->started_ms == 0)
+        return "there is none";
+    if (strcmp(mark->api, api) != 0)
+        return "it was made with another API key";
+    if (age_ms < 0 || age_ms >= MARK_MAX_MS)
+        return "it is too old";
+    if (prune && !mark->is_pruning)
+        return "it didn't write down what is there, as --prune must";
+    if (mark->stage == BACKFILL_TYPES && (!prune || age_ms >= MARK_FRESH_MS))
+        return "it is complete";
+    return NULL;
+}
+
+/* So that nobody takes the end of an old listing for a new one. */
+static void tell_resumed(struct run *run)
+{
+    struct progress *progress = &run->backfill->progress;
+
+    pthread_mutex_lock(&run->backfill->lock);
+    progress->resumed = true;
+    progress->since_ms = run->mark.started_ms;
+    progress->since_stage = stage_name(run);
+    progress->since_listed = run->mark.listed;
+    pthread_mutex_unlock(&run->backfill->lock);
+}
+
+static void log_begin(const struct run *run)
+{
+    char since[CLOCK_TEXT_MAX];
+
+    clock_format_ms(run->mark.started_ms, since);
+    log_info("backfill begins", log_str("stage", stage_name(run)),
+             log_str("resumed", run->resumed ? "yes" : "no"), log_str("since", since));
+}
+
+/* From the beginning, with nothing left of the run before. */
+static int begin_anew(struct run *run, const char *why, const char *api, struct err *err)
+{
+    bool prune = run->request.prune != BACKFILL_KEEP;
+
+    if (run->mark.started_ms != 0)
+        log_info("backfill: what an earlier one had listed is left", log_str("why", why));
+    run->mark = (struct backfill_mark){.started_ms = clock_wall_ms(), .is_pruning = prune};
+    snprintf(run->mark.api, sizeof(run->mark.api), "%s", api);
+    return forget_all(run, err);
+}
+
+/* One that doesn't prune has no use for what is seen, and won't write it down any more. */
+static int leave_seen(struct run *run, struct err *err)
+{
+    run->mark.is_pruning = false;
+    return forget_all(run, err);
 }
 
 static int begin(struct run *run, struct err *err)
 {
-    bool prune = run->request.prune != BACKFILL_KEEP;
-    int rc = do_step(run, read_mark, err);
+    char api[EVENT_NAME_MAX + 1] = "";
+    const char *why;
+    int rc = name_api(&run->backfill->api, api, err);
 
+    if (rc == 0)
+        rc = do_step(run, read_mark, err);
     if (rc < 0)
         return rc;
-    run->resumed = can_resume(run);
-    if (!run->resumed) {
-        rc = forget_all(run, err);
-        run->mark = (struct backfill_mark){.started_ms = clock_wall_ms(), .is_pruning = prune};
-    } else if (run->mark.is_pruning && !prune) {
-        struct backfill_mark mark = run->mark;
-
-        rc = forget_all(run, err);
-        run->mark = mark;
-        run->mark.is_pruning = false;
-    }
+    why = why_anew(run, api);
+    run->resumed = !why;
+    if (run->resumed)
+        tell_resumed(run);
+    if (why)
+        rc = begin_anew(run, why, api, err);
+    else if (run->mark.is_pruning && run->request.prune == BACKFILL_KEEP)
+        rc = leave_seen(run, err);
     if (rc == 0 && is_stopping(run)) /* with seen ids of another run still there, perhaps */
         rc = err_set(err, ERR_CLOSED, "stopped");
     if (rc == 0)
         rc = do_step(run, write_mark, err);
-    log_info("backfill begins", log_str("stage", stage_name(run)),
-             log_str("resumed", run->resumed ? "yes" : "no"));
+    log_begin(run);
     return rc;
 }
 
@@ -823,6 +892,7 @@ int backfill_new(struct backfill **out, struct workos *workos, const struct work
     backfill->workos = workos;
     backfill->api = *api;
     backfill->progress.stage = backfill_kinds[BACKFILL_USERS].name;
+    backfill->progress.since_stage = "";
     pthread_mutex_init(&backfill->lock, NULL);
     *out = backfill;
     return 0;
@@ -845,6 +915,7 @@ static int start_thread(struct backfill *backfill, const struct backfill_request
     backfill->progress = (struct progress){
         .run = now_ms > former ? now_ms : former + 1,
         .state = RUNNING,
+        .since_stage = "",
         .stage = backfill_kinds[BACKFILL_USERS].name,
     };
     atomic_store(&backfill->stopping, false);
@@ -938,6 +1009,9 @@ void backfill_put_progress(struct backfill *backfill, struct buf *out)
     pthread_mutex_lock(&backfill->lock);
     buf_printf(out, "{\"run\":%" PRId64 ",\"state\":\"%s\",\"resumed\":%s", progress->run,
                state_names[progress->state], progress->resumed ? "true" : "false");
+    buf_printf(out, ",\"since_ms\":%" PRId64 ",\"since_listed\":%" PRId64, progress->since_ms,
+               progress->since_listed);
+    put_text(out, "since_stage", progress->since_stage);
     put_text(out, "stage", progress->stage);
     buf_printf(out, ",\"stage_listed\":%" PRId64 ",\"done\":%" PRId64 ",\"total\":%" PRId64,
                progress->stage_listed, progress->done, progress->total);

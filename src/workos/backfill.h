@@ -16,7 +16,7 @@
  *     done <-- stale rows removed <-- (again, with prune REMOVE) <-- stale rows counted <--+
  *
  * Where it has come to is on disk behind every page (backfill_mark.h). However a run ends - stopped, a
- * lost connection, a kill -9 - the next one goes on there.
+ * lost connection, a kill -9 - the next one goes on there: within a day, and with the same API key.
  *
  * With prune, what is here and no longer at WorkOS is counted, and removed if that is asked for, as
  * "….deleted" with the id "prune:<object id>"; the real event runs no function afterwards, either. It
@@ -78,7 +78,8 @@ void backfill_free(struct backfill *backfill);
  * How far it is, or how it ended, as JSON:
  *     run             a number of its own; 0 when there was none yet
  *     state           "idle", "running", "done", "asks", "stopped", "failed"
- *     resumed         it goes on where another had come to
+ *     resumed         it goes on where another had come to,
+ *     since_ms, since_stage, since_listed    whose listing began then, and stood there
  *     stage           "users", "organizations", "memberships", "invitations", "stale", "removal"
  *     stage_listed    objects of the stage, those of earlier runs too
  *     done, total     organizations whose memberships are listed, or stale rows dealt with; total 0:

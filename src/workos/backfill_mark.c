@@ -45,6 +45,7 @@ static void read_row(struct stmt *stmt, struct backfill_mark *mark)
         {"backfill.incomplete", &mark->incomplete, NULL},
         {"backfill.after", NULL, mark->after},
         {"backfill.organization", NULL, mark->organization},
+        {"backfill.api", NULL, mark->api},
     };
     const char *key = stmt_text(stmt, 0, NULL);
 
@@ -92,7 +93,7 @@ int backfill_mark_write(struct db *db, const struct backfill_mark *mark, struct 
                       " ('backfill.started_ms', ?), ('backfill.stage', ?), ('backfill.listed', ?),"
                       " ('backfill.is_pruning', ?), ('backfill.after', ?),"
                       " ('backfill.organization', ?), ('backfill.found', ?),"
-                      " ('backfill.known', ?), ('backfill.incomplete', ?)",
+                      " ('backfill.known', ?), ('backfill.incomplete', ?), ('backfill.api', ?)",
                       err);
 
     if (rc < 0)
@@ -106,6 +107,7 @@ int backfill_mark_write(struct db *db, const struct backfill_mark *mark, struct 
     stmt_bind_int(stmt, 7, mark->found);
     stmt_bind_int(stmt, 8, mark->known);
     stmt_bind_int(stmt, 9, mark->incomplete);
+    stmt_bind_str(stmt, 10, mark->api);
     rc = stmt_run(stmt, err);
     stmt_free(stmt);
     return rc;
@@ -115,6 +117,17 @@ int backfill_mark_clear(struct db *db, struct err *err)
 {
     return db_exec(db, "DELETE FROM authkitd_state WHERE key >= 'backfill.' AND key < 'backfill/'",
                    err);
+}
+
+int backfill_leave_out(struct db *copy, struct err *err)
+{
+    int64_t has_state = 0; /* a file of the first version has none */
+    int rc = db_read_int(copy, "SELECT count(*) FROM sqlite_schema WHERE name = 'authkitd_state'",
+                         &has_state, err);
+
+    if (rc == 0 && has_state)
+        rc = backfill_mark_clear(copy, err);
+    return rc < 0 ? rc : db_exec(copy, "DROP TABLE IF EXISTS authkitd_backfill_seen", err);
 }
 
 /* ---------------------------------------------------------------------------------- advancing */

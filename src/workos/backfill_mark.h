@@ -3,7 +3,8 @@
  * backfill_mark - how far a backfill has come, and what it has seen, kept in the database.
  *
  * The mark stands in authkitd_state, under backfill.…; it is written together with, or after, what it
- * says is done. A run that ended well leaves none.
+ * says is done. A run that ended well leaves none. A copy of the database has none, either: whoever
+ * starts from one wants to know what WorkOS has now, not what it had when the copy was made.
  *
  * A run that is to find what WorkOS no longer has (prune) also writes down every id that WorkOS listed,
  * in authkitd_backfill_seen: a table that is there only meanwhile. Stale is a row of the mirror that
@@ -51,6 +52,7 @@ struct backfill_mark {
     bool is_pruning;                /* what is seen has been written down from the beginning */
     char after[EVENT_NAME_MAX + 1]; /* the API's cursor; "" is the beginning */
     char organization[EVENT_NAME_MAX + 1]; /* the one whose memberships are being listed */
+    char api[EVENT_NAME_MAX + 1];          /* whose lists they are: a hash of host and key */
 
     /* Bits, by type. */
     int64_t found;      /* something was listed */
@@ -62,6 +64,9 @@ int backfill_mark_read(struct db *db, struct backfill_mark *out, struct err *err
 int backfill_mark_write(struct db *db, const struct backfill_mark *mark, struct err *err)
     MUST_CHECK;
 int backfill_mark_clear(struct db *db, struct err *err) MUST_CHECK;
+
+/* The mark and all that was seen, at once: of a copy that nobody uses yet. */
+int backfill_leave_out(struct db *copy, struct err *err) MUST_CHECK;
 
 /* To the next list: of the next organization's memberships, or of the next type. */
 int backfill_mark_advance(struct db *db, struct backfill_mark *mark, struct err *err) MUST_CHECK;

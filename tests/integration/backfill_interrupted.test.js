@@ -20,6 +20,7 @@ import {
     progress,
     startBackfill,
 } from './lib/backfill.js';
+import { changeRows } from './lib/database.js';
 import { faults, startFakeApi } from './lib/fake_api.js';
 import { adopt, describe, load, randomness, sleep, test, until } from './lib/harness.js';
 import { binary, cleanEnvironment, newServer, startServer } from './lib/server.js';
@@ -133,8 +134,58 @@ describe('an interrupted backfill', () => {
         const second = await backfillWell(server, [], api.env);
         assert.equal(api.requests[0].query.get('after'), users[199].id);
         assert.match(second.stdout, /since it was resumed/);
+        assert.match(
+            second.stderr,
+            /^goes on with the listing that began at 20\S+Z, 0 min ago: users, 200 were listed$/m,
+        );
         assertMirrorIsApi(server, api);
     });
+
+    // Symptom: an old one was gone on with, whoever had been deleted meanwhile; and another environment's.
+    for (const [what, change] of [
+        [
+            'a day ago',
+            (server) =>
+                changeRows(
+                    server.database,
+                    "UPDATE authkitd_state SET value = value - 86400000 WHERE key = 'backfill.started_ms'",
+                ),
+        ],
+        [
+            'after now, for the clock was ahead',
+            (server) =>
+                changeRows(
+                    server.database,
+                    "UPDATE authkitd_state SET value = value + 60000 WHERE key = 'backfill.started_ms'",
+                ),
+        ],
+        [
+            'with another API key',
+            (server, api) => {
+                api.key = 'sk_test_another';
+            },
+        ],
+    ])
+        test(`is begun anew when it began ${what}`, async (t) => {
+            const api = await startFakeApi(t);
+            const users = fill(api, { users: 220, organizations: 2 });
+            const server = newServer(t, { handlers: COUNTING });
+
+            await backfillWell(server, [], api.env);
+            api.fail('/organizations', faults.status(401));
+            assert.equal((await backfill(server, ['--prune', '--yes'], api.env)).code, 1);
+            const mark = server.rows("SELECT value FROM authkitd_state WHERE key = 'backfill.api'");
+            assert.match(mark[0].value, /^[0-9a-f]{32}$/);
+            for (const user of users.slice(0, 3)) api.users.remove(user.id);
+            change(server, api);
+            api.requests.length = 0;
+            const { stdout, stderr } = await backfillWell(server, ['--prune', '--yes'], api.env);
+            assert.equal(api.requests[0].path, '/user_management/users');
+            assert.doesNotMatch(stderr, /goes on with the listing/);
+            assert.match(stdout, /removed, since WorkOS no longer has them: 3/);
+            assertMirrorIsApi(server, api);
+            assertNothingLeft(server);
+        });
 
     test("begins its list anew when WorkOS doesn't know the cursor any more", async (t) => {
         const api = await startFakeApi(t);
@@ -316,6 +367,7 @@ describe('backfill --prune', () => {
             child.stdin.write(`${answer}\n`);
             const [code] = await ended;
             assert.equal(code, 0, output);
+            assert.doesNotMatch(output, /goes on with the listing/);
             if (answer === 'y') assertMirrorIsApi(server, api);
             else assert.match(output, /nothing was removed/);
             assert.equal(server.count('workos_users'), answer === 'y' ? 217 : 220);

@@ -73,6 +73,7 @@ static void mark__comes_back_as_it_was_written(void **state)
                                  .is_pruning = true,
                                  .after = "om_7",
                                  .organization = "org_3",
+                                 .api = "00ff",
                                  .found = 3,
                                  .known = 1,
                                  .incomplete = 4},
@@ -90,6 +91,7 @@ static void mark__comes_back_as_it_was_written(void **state)
     assert_true(read.is_pruning);
     assert_string_equal(read.after, mark.after);
     assert_string_equal(read.organization, mark.organization);
+    assert_string_equal(read.api, mark.api);
     assert_int_equal(read.found, mark.found);
     assert_int_equal(read.known, mark.known);
     assert_int_equal(read.incomplete, mark.incomplete);
@@ -274,6 +276,31 @@ static void seen__is_forgotten_in_pieces_and_gone_at_the_end(void **state)
     db_close(db);
 }
 
+static void leave_out__takes_mark_and_seen_out_of_a_copy(void **state)
+{
+    struct db *db = open_db();
+    struct backfill_mark mark = {.started_ms = 1}, read;
+    struct err err = {0};
+    int64_t left;
+
+    (void)state;
+    assert_int_equal(backfill_leave_out(db, &err), 0); /* nothing to leave out */
+    assert_int_equal(backfill_mark_write(db, &mark, &err), 0);
+    assert_int_equal(backfill_seen_create(db, &err), 0);
+    run_sql(db, "INSERT INTO authkitd_state VALUES ('another', 1)");
+    assert_int_equal(backfill_leave_out(db, &err), 0);
+    assert_int_equal(backfill_mark_read(db, &read, &err), 0);
+    assert_int_equal(read.started_ms, 0);
+    assert_true(db_exec(db, "SELECT * FROM authkitd_backfill_seen", &err) < 0);
+    assert_int_equal(
+        db_read_int(db, "SELECT count(*) FROM authkitd_state WHERE key = 'another'", &left, &err),
+        0);
+    assert_int_equal(left, 1);
+    run_sql(db, "DROP TABLE authkitd_state"); /* as in a file of the first version */
+    assert_int_equal(backfill_leave_out(db, &err), 0);
+    db_close(db);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -284,6 +311,7 @@ int main(void)
         IN_TEMP_DIR(mark__asks_not_for_organizations_that_are_gone),
         IN_TEMP_DIR(stale__is_what_was_not_seen_nor_heard_of),
         IN_TEMP_DIR(stale__many_come_in_pieces),
+        IN_TEMP_DIR(leave_out__takes_mark_and_seen_out_of_a_copy),
         IN_TEMP_DIR(seen__is_forgotten_in_pieces_and_gone_at_the_end),
     };
 
