@@ -43,6 +43,7 @@ static void read_counts(const struct json *json, uint32_t object, struct backfil
     out->deleted = read_number(json, object, "deleted");
     out->unusable = read_number(json, object, "unusable");
     out->stale = read_number(json, object, "stale");
+    out->recent = read_number(json, object, "recent");
     out->removed = read_number(json, object, "removed");
     out->ran = read_number(json, object, "ran");
     out->failed = read_number(json, object, "failed");
@@ -246,18 +247,38 @@ void backfill_view_sum_up(const struct backfill_view *view)
         printf("removed, since WorkOS no longer has them: %" PRId64 "\n", sum.removed);
 }
 
-bool backfill_view_name_stale(const struct backfill_view *view, char *out, size_t size)
+/* "3 users, 1 membership"; numbers: by type. */
+static bool name_all(const int64_t numbers[BACKFILL_TYPES], char *out, size_t size)
 {
     size_t len = 0;
 
     out[0] = '\0';
-    for (int i = 0; i < BACKFILL_TYPES && len < size; i++) {
-        const char *name = backfill_kinds[i].name;
-        int64_t stale = view->counts[i].stale;
-
-        if (stale)
-            len += (size_t)snprintf(out + len, size - len, "%s%" PRId64 " %.*s", len ? ", " : "",
-                                    stale, backfill_name_len((enum backfill_type)i, stale), name);
-    }
+    for (int i = 0; i < BACKFILL_TYPES && len < size; i++)
+        if (numbers[i])
+            len += (size_t)snprintf(
+                out + len, size - len, "%s%" PRId64 " %.*s", len ? ", " : "", numbers[i],
+                backfill_name_len((enum backfill_type)i, numbers[i]), backfill_kinds[i].name);
     return out[0] != '\0';
+}
+
+bool backfill_view_name_stale(const struct backfill_view *view, char *out, size_t size)
+{
+    int64_t numbers[BACKFILL_TYPES];
+
+    for (int i = 0; i < BACKFILL_TYPES; i++)
+        numbers[i] = view->counts[i].stale;
+    return name_all(numbers, out, size);
+}
+
+void backfill_view_tell_recent(const struct backfill_view *view)
+{
+    int64_t numbers[BACKFILL_TYPES];
+    char recent[256];
+
+    for (int i = 0; i < BACKFILL_TYPES; i++)
+        numbers[i] = view->counts[i].recent;
+    if (name_all(numbers, recent, sizeof(recent)))
+        printf("not in WorkOS's list, but heard of in the last %d minutes before, so left alone: "
+               "%s; run it again later\n",
+               BACKFILL_MARGIN_MS / 60000, recent);
 }

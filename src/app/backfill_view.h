@@ -53,7 +53,10 @@ void backfill_line_clear(const struct backfill_line *line);
 /* On standard output: what became of everything. */
 void backfill_view_sum_up(const struct backfill_view *view);
 
-/* "3 users and 1 membership" that are stale, into out (size bytes); false when there is none. */
+/* The same: who may only not be listed yet. */
+void backfill_view_tell_recent(const struct backfill_view *view);
+
+/* "3 users, 1 membership" that are stale, into out (size bytes); false when there is none. */
 bool backfill_view_name_stale(const struct backfill_view *view, char *out, size_t size);
 
 #endif

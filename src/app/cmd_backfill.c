@@ -298,6 +298,7 @@ static int run_at(struct place *place, struct err *err)
 
     if (rc == 0) {
         backfill_view_sum_up(view);
+        backfill_view_tell_recent(view);
         report_stale(&request, view);
         if (strcmp(view->state, "asks") == 0 && !interrupts) {
             rc = remove_if_wanted(place, &request, view, err);

@@ -642,13 +642,17 @@ struct stale_job {
     struct run *run;
     enum backfill_type type;
     struct backfill_page *page; /* NULL: only count */
-    int64_t after, next, count;
+    int64_t after, next, count, recent;
 };
 
-static int tell_stale(void *arg, const char *id, const char *raw, struct err *err)
+static int tell_stale(void *arg, const char *id, const char *raw, bool is_recent, struct err *err)
 {
     struct stale_job *stale = arg;
 
+    if (is_recent) {
+        stale->recent++;
+        return 0;
+    }
     stale->count++;
     return stale->page ? backfill_page_add_stale(stale->page, id, raw, err) : 0;
 }
@@ -657,7 +661,7 @@ static int run_stale(struct writer_job *job, struct db *db, struct err *err)
 {
     struct stale_job *stale = (struct stale_job *)job;
 
-    stale->count = 0; /* the writer may run a job again */
+    stale->count = stale->recent = 0; /* the writer may run a job again */
     stale->next = stale->after;
     if (stale->page)
         backfill_page_release(stale->page);
@@ -689,8 +693,10 @@ static int count_stale(struct run *run, enum backfill_type type, struct err *err
 
     do {
         rc = find_stale(&stale, err);
-        if (rc == 0)
-            run->counts[type].stale += stale.count;
+        if (rc < 0)
+            break;
+        run->counts[type].stale += stale.count;
+        run->counts[type].recent += stale.recent;
     } while (rc == 0 && stale.after);
     tell(run);
     return rc;
@@ -976,10 +982,11 @@ static void put_counts(struct buf *out, const struct backfill_counts *counts)
     buf_printf(out,
                "{\"listed\":%" PRId64 ",\"created\":%" PRId64 ",\"changed\":%" PRId64
                ",\"unchanged\":%" PRId64 ",\"deleted\":%" PRId64 ",\"unusable\":%" PRId64
-               ",\"stale\":%" PRId64 ",\"removed\":%" PRId64 ",\"ran\":%" PRId64
-               ",\"failed\":%" PRId64 "}",
+               ",\"stale\":%" PRId64 ",\"recent\":%" PRId64 ",\"removed\":%" PRId64
+               ",\"ran\":%" PRId64 ",\"failed\":%" PRId64 "}",
                counts->listed, counts->created, counts->changed, counts->unchanged, counts->deleted,
-               counts->unusable, counts->stale, counts->removed, counts->ran, counts->failed);
+               counts->unusable, counts->stale, counts->recent, counts->removed, counts->ran,
+               counts->failed);
 }
 
 static void put_text(struct buf *out, const char *name, const char *text)

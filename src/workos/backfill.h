@@ -21,7 +21,8 @@
  * With prune, what is here and no longer at WorkOS is counted, and removed if that is asked for, as
  * "….deleted" with the id "prune:<object id>"; the real event runs no function afterwards, either. It
  * is refused when the listing isn't to be trusted: incomplete, empty, or of other users altogether (the
- * key of another environment).
+ * key of another environment). What was heard of in the last minutes is left alone, for the list may be
+ * behind (backfill_mark.h).
  *
  * Threads    backfill_new, _free: main. All others: any. A run has a thread of its own; all that it
  *            writes are jobs of the writer's.

@@ -2,11 +2,12 @@
 #include "workos/backfill_mark.h"
 
 #include "base/buf.h"
+#include "workos/tables.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { SQL_MAX = 2048, ROWS_AT_A_TIME = 500, FORGET_AT_A_TIME = 5000 };
+enum { SQL_MAX = 4096, ROWS_AT_A_TIME = 500, FORGET_AT_A_TIME = 5000 };
 
 const struct backfill_kind backfill_kinds[BACKFILL_TYPES] = {
     {"users", "user", "user.", "/user_management/users", "workos_users"},
@@ -266,36 +267,60 @@ int backfill_seen_add(struct db *db, enum backfill_type type, struct event_text 
     return rc;
 }
 
-/* Of a row t of the mirror; three parameters: the type, and the run's beginning in us and in ms. */
-#define IS_STALE                                                                           \
-    "(t._version_us < ?2 AND NOT EXISTS (SELECT 1 FROM authkitd_backfill_seen AS s"        \
-    " WHERE s.type = ?1 AND s.id = t.id) AND NOT EXISTS (SELECT 1 FROM workos_events AS e" \
-    " WHERE e.object_id = t.id AND e.received_at >= ?3))"
+#define UNSEEN(row, type)                                                        \
+    "NOT EXISTS (SELECT 1 FROM authkitd_backfill_seen AS s WHERE s.type = " type \
+    " AND s.id = " row ".id)"
 
-/* The statement is head, the type's table, tail. */
+/* Of an event e: it has come since then (in ms), and by itself. What a backfill has made of a list says nothing
+ * against the list. */
+#define CAME_SINCE(since)                                                             \
+    "e.received_at >= " since " AND NOT (e.id >= 'backfill:' AND e.id < 'backfill;')" \
+    " AND NOT (e.id >= 'prune:' AND e.id < 'prune;')"
+
+/* Nothing of the row's object has. */
+#define QUIET(row, since)                                                                      \
+    "(" row "._version_us < " since " * 1000 AND NOT EXISTS (SELECT 1 FROM workos_events AS e" \
+    " WHERE e.object_id = " row ".id AND " CAME_SINCE(since) "))"
+
+/* Of a row t of the mirror. Parameters: ?1 the type, ?2 the run's beginning, ?3 the margin's. */
+#define IS_MISSING "(" UNSEEN("t", "?1") " AND " QUIET("t", "?2") ")"
+#define IS_STALE "(" UNSEEN("t", "?1") " AND " QUIET("t", "?3") "%s)"
+
+/* What else must be quiet. A user has sessions; and whoever belongs to an organization that isn't listed, and
+ * stays, wasn't asked for. */
+static const char *const also_quiet[BACKFILL_TYPES] = {
+    [BACKFILL_USERS] = " AND NOT EXISTS (SELECT 1 FROM workos_events AS e WHERE e.user_id = t.id"
+                       " AND " IS_OF_ANOTHER " AND " CAME_SINCE("?3") ")",
+    [BACKFILL_ORGANIZATIONS] = "",
+    [BACKFILL_MEMBERSHIPS] =
+        " AND NOT EXISTS (SELECT 1 FROM workos_organizations AS o WHERE o.id = t.organization_id"
+        " AND " UNSEEN("o", "1") " AND NOT " QUIET("o", "?3") ")",
+    [BACKFILL_INVITATIONS] = "",
+};
+
 static int new_stale(struct stmt **out, struct db *db, const struct backfill_mark *mark,
-                     enum backfill_type type, const char *head, const char *tail, struct err *err)
+                     enum backfill_type type, const char *sql, struct err *err)
 {
-    char sql[SQL_MAX];
-    int rc;
+    int rc = stmt_new(out, db, sql, err);
 
-    snprintf(sql, sizeof(sql), "%s%s%s", head, backfill_kinds[type].table, tail);
-    rc = stmt_new(out, db, sql, err);
     if (rc < 0)
         return rc;
     stmt_bind_int(*out, 1, type);
-    stmt_bind_int(*out, 2, mark->started_ms * 1000);
-    stmt_bind_int(*out, 3, mark->started_ms);
+    stmt_bind_int(*out, 2, mark->started_ms);
+    stmt_bind_int(*out, 3, mark->started_ms - BACKFILL_MARGIN_MS);
     return 0;
 }
 
 int backfill_is_stale(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
                       struct event_text id, bool *out, struct err *err)
 {
+    char sql[SQL_MAX];
     struct stmt *stmt = NULL;
-    int rc = new_stale(&stmt, db, mark, type, "SELECT 1 FROM ",
-                       " AS t WHERE t.id = ?4 AND " IS_STALE, err);
+    int rc;
 
+    snprintf(sql, sizeof(sql), "SELECT 1 FROM %s AS t WHERE t.id = ?4 AND " IS_STALE,
+             backfill_kinds[type].table, also_quiet[type]);
+    rc = new_stale(&stmt, db, mark, type, sql, err);
     if (rc == 0) {
         stmt_bind_text(stmt, 4, id.at, id.len);
         rc = stmt_step(stmt, err);
@@ -308,11 +333,16 @@ int backfill_is_stale(struct db *db, const struct backfill_mark *mark, enum back
 int backfill_find_stale(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
                         int64_t *after, backfill_stale_fn *tell, void *arg, struct err *err)
 {
+    char sql[SQL_MAX];
     struct stmt *stmt = NULL;
     int64_t last = 0, rows = 0;
-    int rc = new_stale(&stmt, db, mark, type, "SELECT t.rowid, t.id, t.raw, " IS_STALE " FROM ",
-                       " AS t WHERE t.rowid > ?4 ORDER BY t.rowid LIMIT ?5", err);
+    int rc;
 
+    snprintf(sql, sizeof(sql),
+             "SELECT t.rowid, t.id, t.raw, " IS_MISSING ", " IS_STALE
+             " FROM %s AS t WHERE t.rowid > ?4 ORDER BY t.rowid LIMIT ?5",
+             also_quiet[type], backfill_kinds[type].table);
+    rc = new_stale(&stmt, db, mark, type, sql, err);
     if (rc == 0) {
         stmt_bind_int(stmt, 4, *after);
         stmt_bind_int(stmt, 5, ROWS_AT_A_TIME);
@@ -320,7 +350,8 @@ int backfill_find_stale(struct db *db, const struct backfill_mark *mark, enum ba
     while (rc == 0 && (rc = stmt_step(stmt, err)) == 1) {
         rows++;
         last = stmt_int(stmt, 0);
-        rc = stmt_int(stmt, 3) ? tell(arg, stmt_text(stmt, 1, NULL), stmt_text(stmt, 2, NULL), err)
+        rc = stmt_int(stmt, 3) ? tell(arg, stmt_text(stmt, 1, NULL), stmt_text(stmt, 2, NULL),
+                                      !stmt_int(stmt, 4), err)
                                : 0;
     }
     stmt_free(stmt);

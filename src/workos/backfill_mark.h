@@ -8,8 +8,10 @@
  *
  * A run that is to find what WorkOS no longer has (prune) also writes down every id that WorkOS listed,
  * in authkitd_backfill_seen: a table that is there only meanwhile. Stale is a row of the mirror that
- * wasn't listed, whose version is older than the run, and of which no event came since the run began:
- * what arrived while the listing went on can't be expected in it.
+ * wasn't listed, though it should have been: its version is older than the run by a margin, and no event
+ * of it came since then. What arrived while the listing went on can't be expected in it, and WorkOS's
+ * lists are a little behind its webhooks; nor are its clock and ours the same. What changed within the
+ * margin before the run is told apart, as recent.
  *
  * Threads    writer, inside a transaction.
  * Errors     those of store/db.h.
@@ -44,6 +46,8 @@ extern const struct backfill_kind {
 
 /* The bytes of its name for so many: "users", or "user". */
 int backfill_name_len(enum backfill_type type, int64_t count);
+
+enum { BACKFILL_MARGIN_MS = 10 * 60 * 1000 };
 
 struct backfill_mark {
     int64_t started_ms;             /* 0: there is no unfinished run */
@@ -89,8 +93,9 @@ int backfill_is_stale(struct db *db, const struct backfill_mark *mark, enum back
                       struct event_text id, bool *out, struct err *err) MUST_CHECK;
 
 /* Look at the next rows of the type's table behind `after`, 0 at first: each stale one is told, with
- * its object (NULL when there is none). after becomes 0 at the end. */
-typedef int backfill_stale_fn(void *arg, const char *id, const char *raw, struct err *err);
+ * its object (NULL when there is none), and each that is too recent to be. after becomes 0 at the end. */
+typedef int backfill_stale_fn(void *arg, const char *id, const char *raw, bool is_recent,
+                              struct err *err);
 int backfill_find_stale(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
                         int64_t *after, backfill_stale_fn *tell, void *arg, struct err *err)
     MUST_CHECK;

@@ -17,6 +17,7 @@ import {
     commandLine,
     envOf,
     fill,
+    letTimePass,
     progress,
     startBackfill,
 } from './lib/backfill.js';
@@ -387,6 +388,32 @@ describe('backfill --prune', () => {
         assert.ok(server.userRow(fresh.data));
         assert.ok(server.userRow(gone[0]));
         assert.equal(server.userRow(gone[1]), undefined);
+    });
+
+    // Symptom: the list didn't have a new user yet, whose webhook had just come: removed, for good.
+    test('who was heard of shortly before stays, until it is run again later', async (t) => {
+        const { api, server, gone, membership } = await startStale(t);
+        const fresh = userCreated();
+
+        await server.deliver(fresh); // WorkOS's list doesn't show it yet
+        await server.deliver(userUpdated(gone[0])); // received now, whatever it says
+        const { stdout } = await backfillWell(server, ['--prune', '--yes']);
+        assert.match(
+            stdout,
+            /not in WorkOS's list, but heard of in the last 10 minutes before, so left alone: 2 users; run/,
+        );
+        assert.match(stdout, /removed, since WorkOS no longer has them: 3/);
+        assert.ok(server.userRow(fresh.data));
+        assert.ok(server.userRow(gone[0]));
+        assertEachOnce(server, 'organization_membership.deleted', [membership.id]);
+
+        await server.stop();
+        letTimePass(server, 10 * 60 * 1000);
+        api.users.set(fresh.data.id, fresh.data);
+        const later = await backfillWell(server, ['--prune', '--yes'], api.env);
+        assert.doesNotMatch(later.stdout, /left alone/);
+        assertMirrorIsApi(server, api);
+        assertEachOnce(server, 'user.deleted', gone.map((user) => user.id));
     });
 
     test('survives kill -9 at any moment', async (t) => {

@@ -179,63 +179,129 @@ struct found {
     int count;
 };
 
-static int take_stale(void *arg, const char *id, const char *raw, struct err *err)
+/* The recent ones with a ? behind them. */
+static int take_stale(void *arg, const char *id, const char *raw, bool is_recent, struct err *err)
 {
     struct found *found = arg;
 
     (void)err;
     assert_non_null(raw);
     if (found->count++ < 8)
-        snprintf(found->ids + strlen(found->ids), sizeof(found->ids) - strlen(found->ids), "%s ",
-                 id);
+        snprintf(found->ids + strlen(found->ids), sizeof(found->ids) - strlen(found->ids), "%s%s ",
+                 id, is_recent ? "?" : "");
     return 0;
 }
 
-/* Seen, heard of since, or newer than the run: none of these is stale. */
-static void stale__is_what_was_not_seen_nor_heard_of(void **state)
+enum { START_MS = 2000000, MARGIN_AT_MS = START_MS - BACKFILL_MARGIN_MS };
+
+static void add_event(struct db *db, const char *id, const char *object, const char *user,
+                      int64_t received_at)
 {
-    struct db *db = open_db();
-    struct backfill_mark mark = {.started_ms = 1000, .is_pruning = true};
+    char sql[1024];
+
+    snprintf(sql, sizeof(sql),
+             "INSERT INTO workos_events"
+             " (id, event, object_id, user_id, received_at, status, attempts, payload, _created_us)"
+             " VALUES ('%s', 'a.b', '%s', '%s', %lld, 'done', 1, '{}', 0)",
+             id, object, user, (long long)received_at);
+    run_sql(db, sql);
+}
+
+static void see(struct db *db, enum backfill_type type, const char *id)
+{
+    struct err err = {0};
+    bool added;
+
+    assert_int_equal(backfill_seen_add(db, type, (struct event_text){id, strlen(id)}, &added, &err),
+                     0);
+}
+
+static void assert_stale(struct db *db, enum backfill_type type, const char *expected)
+{
+    struct backfill_mark mark = {.started_ms = START_MS, .is_pruning = true};
     struct found found = {{0}, 0};
     struct err err = {0};
     int64_t after = 0;
-    bool added, stale;
+
+    assert_int_equal(backfill_find_stale(db, &mark, type, &after, take_stale, &found, &err), 0);
+    assert_int_equal(after, 0);
+    assert_string_equal(found.ids, expected);
+}
+
+static bool is_stale(struct db *db, const char *id)
+{
+    struct backfill_mark mark = {.started_ms = START_MS, .is_pruning = true};
+    struct err err = {0};
+    bool stale;
+
+    assert_int_equal(backfill_is_stale(db, &mark, BACKFILL_USERS,
+                                       (struct event_text){id, strlen(id)}, &stale, &err),
+                     0);
+    return stale;
+}
+
+/* Seen, heard of since, or newer than the run: none of these is stale; nor what is hardly older. */
+static void stale__is_what_was_not_seen_nor_heard_of(void **state)
+{
+    struct db *db = open_db();
+    struct err err = {0};
 
     (void)state;
     assert_int_equal(backfill_seen_create(db, &err), 0);
-    add_user(db, "gone", 999999);
+    add_user(db, "gone", MARGIN_AT_MS * 1000LL - 1);
     add_user(db, "seen", 1);
-    add_user(db, "newer", 1000000);
+    add_user(db, "newer", START_MS * 1000LL);
+    add_user(db, "hardly_older", MARGIN_AT_MS * 1000LL);
     add_user(db, "heard_of", 1);
+    add_user(db, "just_heard_of", 1);
     add_user(db, "heard_of_before", 1);
-    run_sql(db, "INSERT INTO workos_events"
-                " (id, event, object_id, received_at, status, attempts, _created_us) VALUES"
-                " ('event_1', 'user.updated', 'heard_of', 1000, 'done', 1, 0),"
-                " ('event_2', 'user.updated', 'heard_of_before', 999, 'done', 1, 0)");
-    assert_int_equal(
-        backfill_seen_add(db, BACKFILL_USERS, (struct event_text){"seen", 4}, &added, &err), 0);
-    assert_int_equal(
-        backfill_seen_add(db, BACKFILL_INVITATIONS, (struct event_text){"gone", 4}, &added, &err),
-        0);
-    assert_int_equal(
-        backfill_find_stale(db, &mark, BACKFILL_USERS, &after, take_stale, &found, &err), 0);
-    assert_int_equal(after, 0);
-    assert_string_equal(found.ids, "gone heard_of_before ");
-    assert_int_equal(
-        backfill_is_stale(db, &mark, BACKFILL_USERS, (struct event_text){"gone", 4}, &stale, &err),
-        0);
-    assert_true(stale);
-    assert_int_equal(
-        backfill_is_stale(db, &mark, BACKFILL_USERS, (struct event_text){"seen", 4}, &stale, &err),
-        0);
-    assert_false(stale);
+    add_user(db, "was_listed", 1);
+    add_user(db, "signed_in", 1);
+    add_event(db, "event_1", "heard_of", "heard_of", START_MS);
+    add_event(db, "event_2", "just_heard_of", "just_heard_of", MARGIN_AT_MS);
+    add_event(db, "event_3", "heard_of_before", "heard_of_before", MARGIN_AT_MS - 1);
+    add_event(db, "backfill:was_listed", "was_listed", "was_listed", MARGIN_AT_MS);
+    add_event(db, "backfill:om_1", "om_1", "was_listed", MARGIN_AT_MS);
+    add_event(db, "prune:om_2", "om_2", "was_listed", MARGIN_AT_MS);
+    add_event(db, "event_4", "session_1", "signed_in", MARGIN_AT_MS);
+    see(db, BACKFILL_USERS, "seen");
+    see(db, BACKFILL_INVITATIONS, "gone");
+    assert_stale(db, BACKFILL_USERS,
+                 "gone hardly_older? just_heard_of? heard_of_before was_listed signed_in? ");
+    assert_true(is_stale(db, "gone"));
+    assert_false(is_stale(db, "seen"));
+    assert_false(is_stale(db, "just_heard_of"));
+    assert_false(is_stale(db, "signed_in"));
+    db_close(db);
+}
+
+/* An organization that isn't listed, and stays for now, wasn't asked for its members. */
+static void stale__is_no_member_of_an_organization_that_stays(void **state)
+{
+    struct db *db = open_db();
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(backfill_seen_create(db, &err), 0);
+    add_organization(db, "org_listed");
+    add_organization(db, "org_gone");
+    add_organization(db, "org_recent");
+    add_event(db, "event_1", "org_recent", "", MARGIN_AT_MS);
+    see(db, BACKFILL_ORGANIZATIONS, "org_listed");
+    run_sql(db, "INSERT INTO workos_organization_memberships"
+                " (id, organization_id, raw, _version_us, _event_id) VALUES"
+                " ('om_1', 'org_listed', '{}', 1, 'e'), ('om_2', 'org_gone', '{}', 1, 'e'),"
+                " ('om_3', 'org_recent', '{}', 1, 'e'), ('om_4', 'org_none', '{}', 1, 'e')");
+    run_sql(db, "UPDATE workos_organizations SET raw = '{}'");
+    assert_stale(db, BACKFILL_ORGANIZATIONS, "org_gone org_recent? ");
+    assert_stale(db, BACKFILL_MEMBERSHIPS, "om_1 om_2 om_3? om_4 ");
     db_close(db);
 }
 
 static void stale__many_come_in_pieces(void **state)
 {
     struct db *db = open_db();
-    struct backfill_mark mark = {.started_ms = 1000, .is_pruning = true};
+    struct backfill_mark mark = {.started_ms = START_MS, .is_pruning = true};
     struct found found = {{0}, 0};
     struct err err = {0};
     int64_t after = 0;
@@ -310,6 +376,7 @@ int main(void)
         IN_TEMP_DIR(mark__without_organizations_there_are_no_memberships),
         IN_TEMP_DIR(mark__asks_not_for_organizations_that_are_gone),
         IN_TEMP_DIR(stale__is_what_was_not_seen_nor_heard_of),
+        IN_TEMP_DIR(stale__is_no_member_of_an_organization_that_stays),
         IN_TEMP_DIR(stale__many_come_in_pieces),
         IN_TEMP_DIR(leave_out__takes_mark_and_seen_out_of_a_copy),
         IN_TEMP_DIR(seen__is_forgotten_in_pieces_and_gone_at_the_end),
