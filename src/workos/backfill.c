@@ -642,7 +642,8 @@ struct stale_job {
     struct run *run;
     enum backfill_type type;
     struct backfill_page *page; /* NULL: only count */
-    int64_t after, next, count, recent;
+    struct backfill_cursor after, next;
+    int64_t count, recent;
 };
 
 static int tell_stale(void *arg, const char *id, const char *raw, bool is_recent, struct err *err)
@@ -697,7 +698,7 @@ static int count_stale(struct run *run, enum backfill_type type, struct err *err
             break;
         run->counts[type].stale += stale.count;
         run->counts[type].recent += stale.recent;
-    } while (rc == 0 && stale.after);
+    } while (rc == 0 && !stale.after.is_over);
     tell(run);
     return rc;
 }
@@ -771,7 +772,7 @@ static int remove_stale(struct run *run, enum backfill_type type, struct err *er
         if (rc == 0)
             rc = run_left(run, &page, "removal", err);
         backfill_page_release(&page);
-    } while (rc == 0 && stale.after);
+    } while (rc == 0 && !stale.after.is_over);
     return rc;
 }
 

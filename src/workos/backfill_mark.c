@@ -271,11 +271,13 @@ int backfill_seen_add(struct db *db, enum backfill_type type, struct event_text 
     "NOT EXISTS (SELECT 1 FROM authkitd_backfill_seen AS s WHERE s.type = " type \
     " AND s.id = " row ".id)"
 
+#define IS_PRUNED "(e.id >= 'prune:' AND e.id < 'prune;')"
+
 /* Of an event e: it has come since then (in ms), and by itself. What a backfill has made of a list says nothing
  * against the list. */
 #define CAME_SINCE(since)                                                             \
     "e.received_at >= " since " AND NOT (e.id >= 'backfill:' AND e.id < 'backfill;')" \
-    " AND NOT (e.id >= 'prune:' AND e.id < 'prune;')"
+    " AND NOT " IS_PRUNED
 
 /* Nothing of the row's object has. */
 #define QUIET(row, since)                                                                      \
@@ -298,6 +300,25 @@ static const char *const also_quiet[BACKFILL_TYPES] = {
     [BACKFILL_INVITATIONS] = "",
 };
 
+/* Of a t.id that stands in the log of events. With less faith in the list than above: a membership that the
+ * list has brought may be of a user who came when the list of users was through. */
+#define IS_UNKNOWN                                                                             \
+    "(" UNSEEN("t",                                                                            \
+               "0") " AND NOT EXISTS (SELECT 1 FROM workos_users AS w WHERE w.id = t.id)"      \
+                    " AND NOT EXISTS (SELECT 1 FROM authkitd_tombstones AS d"                  \
+                    " WHERE d.id = t.id AND d.object = 'user')"                                \
+                    " AND NOT EXISTS (SELECT 1 FROM workos_events AS e WHERE e.user_id = t.id" \
+                    " AND " IS_OF_ANOTHER " AND e.received_at >= ?3 AND NOT " IS_PRUNED ")"    \
+                    " AND EXISTS (SELECT 1 FROM workos_events AS e WHERE e.user_id = t.id "    \
+                    "AND " IS_OF_ANOTHER "))"
+_Static_assert(BACKFILL_USERS == 0, "as the SQL says");
+
+/* The next user in the log, by a step in the index; only what is an id of WorkOS's users. */
+#define NEXT_USER(after)                                               \
+    "(SELECT min(user_id) FROM workos_events WHERE user_id > " after   \
+    " AND user_id >= 'user_' AND user_id < 'user`' AND " IS_OF_ANOTHER \
+    " AND length(CAST(user_id AS BLOB)) <= ?6)"
+
 static int new_stale(struct stmt **out, struct db *db, const struct backfill_mark *mark,
                      enum backfill_type type, const char *sql, struct err *err)
 {
@@ -311,16 +332,13 @@ static int new_stale(struct stmt **out, struct db *db, const struct backfill_mar
     return 0;
 }
 
-int backfill_is_stale(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
-                      struct event_text id, bool *out, struct err *err)
+/* Is there a row for the statement's ?4? */
+static int find_id(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
+                   const char *sql, struct event_text id, bool *out, struct err *err)
 {
-    char sql[SQL_MAX];
     struct stmt *stmt = NULL;
-    int rc;
+    int rc = new_stale(&stmt, db, mark, type, sql, err);
 
-    snprintf(sql, sizeof(sql), "SELECT 1 FROM %s AS t WHERE t.id = ?4 AND " IS_STALE,
-             backfill_kinds[type].table, also_quiet[type]);
-    rc = new_stale(&stmt, db, mark, type, sql, err);
     if (rc == 0) {
         stmt_bind_text(stmt, 4, id.at, id.len);
         rc = stmt_step(stmt, err);
@@ -330,12 +348,28 @@ int backfill_is_stale(struct db *db, const struct backfill_mark *mark, enum back
     return rc < 0 ? rc : 0;
 }
 
-int backfill_find_stale(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
-                        int64_t *after, backfill_stale_fn *tell, void *arg, struct err *err)
+int backfill_is_stale(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
+                      struct event_text id, bool *out, struct err *err)
+{
+    char sql[SQL_MAX];
+    int rc;
+
+    snprintf(sql, sizeof(sql), "SELECT 1 FROM %s AS t WHERE t.id = ?4 AND " IS_STALE,
+             backfill_kinds[type].table, also_quiet[type]);
+    rc = find_id(db, mark, type, sql, id, out, err);
+    if (rc < 0 || *out || type != BACKFILL_USERS)
+        return rc;
+    return find_id(db, mark, type, "SELECT 1 FROM (SELECT ?4 AS id) AS t WHERE " IS_UNKNOWN, id,
+                   out, err);
+}
+
+static int find_in_rows(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
+                        struct backfill_cursor *cursor, backfill_stale_fn *tell, void *arg,
+                        struct err *err)
 {
     char sql[SQL_MAX];
     struct stmt *stmt = NULL;
-    int64_t last = 0, rows = 0;
+    int64_t rows = 0;
     int rc;
 
     snprintf(sql, sizeof(sql),
@@ -344,18 +378,58 @@ int backfill_find_stale(struct db *db, const struct backfill_mark *mark, enum ba
              also_quiet[type], backfill_kinds[type].table);
     rc = new_stale(&stmt, db, mark, type, sql, err);
     if (rc == 0) {
-        stmt_bind_int(stmt, 4, *after);
+        stmt_bind_int(stmt, 4, cursor->row);
         stmt_bind_int(stmt, 5, ROWS_AT_A_TIME);
     }
     while (rc == 0 && (rc = stmt_step(stmt, err)) == 1) {
         rows++;
-        last = stmt_int(stmt, 0);
+        cursor->row = stmt_int(stmt, 0);
         rc = stmt_int(stmt, 3) ? tell(arg, stmt_text(stmt, 1, NULL), stmt_text(stmt, 2, NULL),
                                       !stmt_int(stmt, 4), err)
                                : 0;
     }
     stmt_free(stmt);
-    if (rc == 0)
-        *after = rows == ROWS_AT_A_TIME ? last : 0;
+    cursor->in_log = rows < ROWS_AT_A_TIME && type == BACKFILL_USERS;
+    cursor->is_over = rows < ROWS_AT_A_TIME && type != BACKFILL_USERS;
     return rc;
+}
+
+static int find_in_log(struct db *db, const struct backfill_mark *mark,
+                       struct backfill_cursor *cursor, backfill_stale_fn *tell, void *arg,
+                       struct err *err)
+{
+    struct stmt *stmt = NULL;
+    int64_t users = 0;
+    int rc =
+        new_stale(&stmt, db, mark, BACKFILL_USERS,
+                  "WITH RECURSIVE t(id) AS (SELECT " NEXT_USER(
+                      "?4") " UNION ALL"
+                            " SELECT " NEXT_USER("t.id") " FROM t WHERE t.id IS NOT NULL LIMIT ?5)"
+                                                         " SELECT t.id, " IS_UNKNOWN
+                                                         " FROM t WHERE t.id IS NOT NULL",
+                  err);
+
+    if (rc == 0) {
+        stmt_bind_text(stmt, 4, cursor->user, cursor->user_len);
+        stmt_bind_int(stmt, 5, ROWS_AT_A_TIME);
+        stmt_bind_int(stmt, 6, sizeof(cursor->user));
+    }
+    while (rc == 0 && (rc = stmt_step(stmt, err)) == 1) {
+        const char *id = stmt_text(stmt, 0, &cursor->user_len);
+
+        users++;
+        memcpy(cursor->user, id, cursor->user_len);
+        rc = stmt_int(stmt, 1) ? tell(arg, id, NULL, false, err) : 0;
+    }
+    stmt_free(stmt);
+    cursor->is_over = users < ROWS_AT_A_TIME;
+    return rc;
+}
+
+int backfill_find_stale(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
+                        struct backfill_cursor *cursor, backfill_stale_fn *tell, void *arg,
+                        struct err *err)
+{
+    return cursor->in_log ? find_in_log(db, mark, cursor, tell, arg, err)
+                          : find_in_rows(db, mark, type, cursor, tell, arg, err);
 }

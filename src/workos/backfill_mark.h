@@ -11,7 +11,8 @@
  * wasn't listed, though it should have been: its version is older than the run by a margin, and no event
  * of it came since then. What arrived while the listing went on can't be expected in it, and WorkOS's
  * lists are a little behind its webhooks; nor are its clock and ours the same. What changed within the
- * margin before the run is told apart, as recent.
+ * margin before the run is told apart, as recent. Stale is also a user who never had a row, of whom the log
+ * of events has something (a session), when neither WorkOS nor a tombstone knows of him.
  *
  * Threads    writer, inside a transaction.
  * Errors     those of store/db.h.
@@ -92,12 +93,21 @@ int backfill_seen_add(struct db *db, enum backfill_type type, struct event_text 
 int backfill_is_stale(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
                       struct event_text id, bool *out, struct err *err) MUST_CHECK;
 
-/* Look at the next rows of the type's table behind `after`, 0 at first: each stale one is told, with
- * its object (NULL when there is none), and each that is too recent to be. after becomes 0 at the end. */
+/* How far a look has come; {0} at first. */
+struct backfill_cursor {
+    bool is_over;
+    int64_t row;
+    bool in_log; /* behind this user, when the rows are through */
+    size_t user_len;
+    char user[EVENT_NAME_MAX];
+};
+
+/* Look at some more: each that is stale is told, with its object (NULL when there is none), and each that
+ * is too recent to be. */
 typedef int backfill_stale_fn(void *arg, const char *id, const char *raw, bool is_recent,
                               struct err *err);
 int backfill_find_stale(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
-                        int64_t *after, backfill_stale_fn *tell, void *arg, struct err *err)
-    MUST_CHECK;
+                        struct backfill_cursor *cursor, backfill_stale_fn *tell, void *arg,
+                        struct err *err) MUST_CHECK;
 
 #endif

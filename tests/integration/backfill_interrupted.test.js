@@ -25,7 +25,7 @@ import { changeRows } from './lib/database.js';
 import { faults, startFakeApi } from './lib/fake_api.js';
 import { adopt, describe, load, randomness, sleep, test, until } from './lib/harness.js';
 import { binary, cleanEnvironment, newServer, startServer } from './lib/server.js';
-import { userCreated, userDeleted, userUpdated } from './lib/workos.js';
+import { newEvent, userCreated, userDeleted, userUpdated } from './lib/workos.js';
 
 describe('an interrupted backfill', () => {
     const misbehaviour = (random) =>
@@ -414,6 +414,40 @@ describe('backfill --prune', () => {
         assert.doesNotMatch(later.stdout, /left alone/);
         assertMirrorIsApi(server, api);
         assertEachOnce(server, 'user.deleted', gone.map((user) => user.id));
+    });
+
+    // Symptom: his creation and his deletion were both missed, and a session's event kept its payload.
+    test('who never had a row is forgotten as well, when only the log of events knows him', async (t) => {
+        const { api, server, users } = await startStale(t);
+        const session = (id) =>
+            newEvent('session.created', {
+                object: 'session',
+                id: `session_of_${id}`,
+                user_id: id,
+                ip_address: '192.0.2.7',
+            });
+        const stranger = session('user_01STRANGER');
+        const known = session(users[3].id);
+        const payload = (event) =>
+            server.row('SELECT payload FROM workos_events WHERE id = ?', event.id);
+
+        await server.deliver(stranger);
+        await server.deliver(known);
+        await backfillWell(server, ['--prune', '--yes']);
+        assert.notEqual(payload(stranger), null); // it has just come
+        await server.stop();
+        letTimePass(server, 10 * 60 * 1000);
+        const { stdout } = await backfillWell(server, ['--prune', '--yes'], api.env);
+        assert.match(stdout, /removed, since WorkOS no longer has them: 1$/m);
+        assert.equal(payload(stranger), null);
+        assert.notEqual(payload(known), null);
+        assert.equal(
+            server.row("SELECT id FROM authkitd_tombstones WHERE id LIKE '%STRANGER'"),
+            'user_01STRANGER',
+        );
+        const again = await backfillWell(server, ['--prune', '--yes'], api.env);
+        assert.doesNotMatch(again.stdout, /removed/);
+        assertMirrorIsApi(server, api);
     });
 
     test('survives kill -9 at any moment', async (t) => {
