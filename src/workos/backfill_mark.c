@@ -133,15 +133,14 @@ int backfill_leave_out(struct db *copy, struct err *err)
 
 /* ---------------------------------------------------------------------------------- advancing */
 
-/* Of organizations that WorkOS no longer has there is nothing to ask for; but which these are is known only
- * when all could be listed. */
-static const char *organization_filter(const struct backfill_mark *mark)
+/* Those whose memberships are asked for: all that were listed, whether they have a row here or not, and of
+ * those that WorkOS no longer has none. When not all could be listed, those that are here. */
+static const char *organizations(const struct backfill_mark *mark)
 {
     bool all_listed = !(mark->incomplete & (1 << BACKFILL_ORGANIZATIONS));
 
-    return mark->is_pruning && all_listed ? " AND EXISTS (SELECT 1 FROM authkitd_backfill_seen AS s"
-                                            " WHERE s.type = 1 AND s.id = o.id)"
-                                          : "";
+    return mark->is_pruning && all_listed ? "authkitd_backfill_seen AS o WHERE o.type = 1"
+                                          : "workos_organizations AS o WHERE 1";
 }
 _Static_assert(BACKFILL_ORGANIZATIONS == 1, "as the SQL says");
 
@@ -154,9 +153,9 @@ static int next_organization(struct db *db, struct backfill_mark *mark, bool *ou
 
     snprintf(after, sizeof(after), "%s", mark->organization);
     snprintf(sql, sizeof(sql),
-             "SELECT o.id FROM workos_organizations AS o WHERE o.id > ?"
-             " AND length(CAST(o.id AS BLOB)) < %zu%s ORDER BY o.id LIMIT 1",
-             sizeof(mark->organization), organization_filter(mark));
+             "SELECT o.id FROM %s AND o.id > ? AND length(CAST(o.id AS BLOB)) < %zu"
+             " ORDER BY o.id LIMIT 1",
+             organizations(mark), sizeof(mark->organization));
     rc = stmt_new(&stmt, db, sql, err);
     if (rc == 0) {
         stmt_bind_str(stmt, 1, after);
@@ -199,10 +198,8 @@ int backfill_mark_count(struct db *db, const struct backfill_mark *mark, int64_t
     struct stmt *stmt = NULL;
     int rc;
 
-    snprintf(sql, sizeof(sql),
-             "SELECT count(*), coalesce(sum(o.id < ?), 0) FROM workos_organizations AS o"
-             " WHERE 1%s",
-             organization_filter(mark));
+    snprintf(sql, sizeof(sql), "SELECT count(*), coalesce(sum(o.id < ?), 0) FROM %s",
+             organizations(mark));
     rc = stmt_new(&stmt, db, sql, err);
     if (rc == 0) {
         stmt_bind_str(stmt, 1, mark->organization);

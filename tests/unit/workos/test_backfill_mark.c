@@ -54,6 +54,15 @@ static void add_user(struct db *db, const char *id, int64_t version_us)
     run_sql(db, sql);
 }
 
+static void see(struct db *db, enum backfill_type type, const char *id)
+{
+    struct err err = {0};
+    bool added;
+
+    assert_int_equal(backfill_seen_add(db, type, (struct event_text){id, strlen(id)}, &added, &err),
+                     0);
+}
+
 static void advance(struct db *db, struct backfill_mark *mark, int stage, const char *organization)
 {
     struct err err = {0};
@@ -153,22 +162,38 @@ static void mark__without_organizations_there_are_no_memberships(void **state)
     db_close(db);
 }
 
-static void mark__asks_not_for_organizations_that_are_gone(void **state)
+/* One that was listed is asked for also when it has no row, for its function broke a reference. */
+static void mark__asks_for_the_organizations_that_were_listed(void **state)
 {
     struct db *db = open_db();
     struct backfill_mark mark = {.stage = BACKFILL_ORGANIZATIONS, .is_pruning = true};
-    struct event_text seen = {"org_b", 5};
     struct err err = {0};
+    int64_t total, done;
     bool added;
 
     (void)state;
     add_organization(db, "org_a");
     add_organization(db, "org_b");
     assert_int_equal(backfill_seen_create(db, &err), 0);
-    assert_int_equal(backfill_seen_add(db, BACKFILL_ORGANIZATIONS, seen, &added, &err), 0);
-    assert_true(added);
-    assert_int_equal(backfill_seen_add(db, BACKFILL_ORGANIZATIONS, seen, &added, &err), 0);
-    assert_false(added);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(backfill_seen_add(db, BACKFILL_ORGANIZATIONS,
+                                           (struct event_text){"org_b", 5}, &added, &err),
+                         0);
+        assert_int_equal(added, i == 0);
+    }
+    see(db, BACKFILL_ORGANIZATIONS, "org_c");
+    see(db, BACKFILL_USERS, "org_d");
+    advance(db, &mark, BACKFILL_MEMBERSHIPS, "org_b");
+    advance(db, &mark, BACKFILL_MEMBERSHIPS, "org_c");
+    assert_int_equal(backfill_mark_count(db, &mark, &total, &done, &err), 0);
+    assert_int_equal(total, 2);
+    assert_int_equal(done, 1);
+    advance(db, &mark, BACKFILL_INVITATIONS, "");
+
+    mark = (struct backfill_mark){.stage = BACKFILL_ORGANIZATIONS,
+                                  .is_pruning = true,
+                                  .incomplete = 1 << BACKFILL_ORGANIZATIONS};
+    advance(db, &mark, BACKFILL_MEMBERSHIPS, "org_a");
     advance(db, &mark, BACKFILL_MEMBERSHIPS, "org_b");
     advance(db, &mark, BACKFILL_INVITATIONS, "");
     db_close(db);
@@ -205,15 +230,6 @@ static void add_event(struct db *db, const char *id, const char *object, const c
              " VALUES ('%s', 'a.b', '%s', '%s', %lld, 'done', 1, '{}', 0)",
              id, object, user, (long long)received_at);
     run_sql(db, sql);
-}
-
-static void see(struct db *db, enum backfill_type type, const char *id)
-{
-    struct err err = {0};
-    bool added;
-
-    assert_int_equal(backfill_seen_add(db, type, (struct event_text){id, strlen(id)}, &added, &err),
-                     0);
 }
 
 static void assert_stale(struct db *db, enum backfill_type type, const char *expected)
@@ -418,7 +434,7 @@ int main(void)
         IN_TEMP_DIR(mark__a_stage_that_is_none_is_no_mark),
         IN_TEMP_DIR(mark__goes_by_organizations),
         IN_TEMP_DIR(mark__without_organizations_there_are_no_memberships),
-        IN_TEMP_DIR(mark__asks_not_for_organizations_that_are_gone),
+        IN_TEMP_DIR(mark__asks_for_the_organizations_that_were_listed),
         IN_TEMP_DIR(stale__is_what_was_not_seen_nor_heard_of),
         IN_TEMP_DIR(stale__is_no_member_of_an_organization_that_stays),
         IN_TEMP_DIR(stale__is_a_user_whom_only_the_log_knows),
