@@ -43,6 +43,7 @@ static void read_counts(const struct json *json, uint32_t object, struct backfil
     out->deleted = read_number(json, object, "deleted");
     out->unusable = read_number(json, object, "unusable");
     out->stale = read_number(json, object, "stale");
+    out->recent = read_number(json, object, "recent");
     out->removed = read_number(json, object, "removed");
     out->ran = read_number(json, object, "ran");
     out->failed = read_number(json, object, "failed");
@@ -59,6 +60,9 @@ int backfill_view_read(struct backfill_view *out, const struct buf *text, struct
     *out = (struct backfill_view){.run = read_number(&json, 0, "run")};
     resumed = json_member(&json, 0, "resumed");
     out->resumed = resumed && json.nodes[resumed].type == JSON_TRUE;
+    out->since_ms = read_number(&json, 0, "since_ms");
+    out->since_listed = read_number(&json, 0, "since_listed");
+    read_text(&json, "since_stage", out->since_stage, sizeof(out->since_stage));
     out->stage_listed = read_number(&json, 0, "stage_listed");
     out->done = read_number(&json, 0, "done");
     out->total = read_number(&json, 0, "total");
@@ -73,6 +77,22 @@ int backfill_view_read(struct backfill_view *out, const struct buf *text, struct
         read_counts(&json, json_member(&json, types, backfill_kinds[i].name), &out->counts[i]);
     json_release(&json);
     return 0;
+}
+
+/* ---------------------------------------------------------------------------------- the beginning */
+
+void backfill_view_tell_resumed(const struct backfill_view *view)
+{
+    char since[CLOCK_TEXT_MAX];
+    int64_t age_min = (clock_wall_ms() - view->since_ms) / 60000;
+
+    clock_format_ms(view->since_ms, since);
+    fprintf(stderr, "goes on with the listing that began at %s, %" PRId64 " min ago: ", since,
+            age_min);
+    if (strcmp(view->since_stage, "stale") == 0)
+        fprintf(stderr, "all was listed\n");
+    else
+        fprintf(stderr, "%s, %" PRId64 " were listed\n", view->since_stage, view->since_listed);
 }
 
 /* ---------------------------------------------------------------------------------- the line */
@@ -227,18 +247,38 @@ void backfill_view_sum_up(const struct backfill_view *view)
         printf("removed, since WorkOS no longer has them: %" PRId64 "\n", sum.removed);
 }
 
-bool backfill_view_name_stale(const struct backfill_view *view, char *out, size_t size)
+/* "3 users, 1 membership"; numbers: by type. */
+static bool name_all(const int64_t numbers[BACKFILL_TYPES], char *out, size_t size)
 {
     size_t len = 0;
 
     out[0] = '\0';
-    for (int i = 0; i < BACKFILL_TYPES && len < size; i++) {
-        const char *name = backfill_kinds[i].name;
-        int64_t stale = view->counts[i].stale;
-
-        if (stale)
-            len += (size_t)snprintf(out + len, size - len, "%s%" PRId64 " %.*s", len ? ", " : "",
-                                    stale, backfill_name_len((enum backfill_type)i, stale), name);
-    }
+    for (int i = 0; i < BACKFILL_TYPES && len < size; i++)
+        if (numbers[i])
+            len += (size_t)snprintf(
+                out + len, size - len, "%s%" PRId64 " %.*s", len ? ", " : "", numbers[i],
+                backfill_name_len((enum backfill_type)i, numbers[i]), backfill_kinds[i].name);
     return out[0] != '\0';
+}
+
+bool backfill_view_name_stale(const struct backfill_view *view, char *out, size_t size)
+{
+    int64_t numbers[BACKFILL_TYPES];
+
+    for (int i = 0; i < BACKFILL_TYPES; i++)
+        numbers[i] = view->counts[i].stale;
+    return name_all(numbers, out, size);
+}
+
+void backfill_view_tell_recent(const struct backfill_view *view)
+{
+    int64_t numbers[BACKFILL_TYPES];
+    char recent[256];
+
+    for (int i = 0; i < BACKFILL_TYPES; i++)
+        numbers[i] = view->counts[i].recent;
+    if (name_all(numbers, recent, sizeof(recent)))
+        printf("not in WorkOS's list, but heard of in the last %d minutes before, so left alone: "
+               "%s; run it again later\n",
+               BACKFILL_MARGIN_MS / 60000, recent);
 }

@@ -23,7 +23,9 @@ enum { BACKFILL_TEXT_MAX = 8192 };
 struct backfill_view {
     int64_t run;
     char state[16], stage[32];
-    bool resumed;
+    bool resumed; /* what began then, and stood there */
+    int64_t since_ms, since_listed;
+    char since_stage[32];
     int64_t stage_listed, done, total, trouble_s;
     char trouble[BACKFILL_TEXT_MAX], error[BACKFILL_TEXT_MAX], refused[BACKFILL_TEXT_MAX];
     struct backfill_counts counts[BACKFILL_TYPES];
@@ -31,6 +33,9 @@ struct backfill_view {
 
 int backfill_view_read(struct backfill_view *out, const struct buf *json, struct err *err)
     MUST_CHECK;
+
+/* On standard error, of one that is resumed: from when, and from where. */
+void backfill_view_tell_resumed(const struct backfill_view *view);
 
 /* What the line needs to remember; starts as {0} but for is_terminal. */
 struct backfill_line {
@@ -48,7 +53,10 @@ void backfill_line_clear(const struct backfill_line *line);
 /* On standard output: what became of everything. */
 void backfill_view_sum_up(const struct backfill_view *view);
 
-/* "3 users and 1 membership" that are stale, into out (size bytes); false when there is none. */
+/* The same: who may only not be listed yet. */
+void backfill_view_tell_recent(const struct backfill_view *view);
+
+/* "3 users, 1 membership" that are stale, into out (size bytes); false when there is none. */
 bool backfill_view_name_stale(const struct backfill_view *view, char *out, size_t size);
 
 #endif

@@ -30,6 +30,7 @@ struct place {
     const struct config *config;
     struct at_rest *at_rest;   /* NULL: the server */
     struct backfill *backfill; /* the same */
+    bool is_resumption_told;
 };
 
 static int open_place(struct place *place, struct err *err)
@@ -177,14 +178,23 @@ static int check_run(const struct place *place, int64_t run, struct backfill_vie
     return 0;
 }
 
+static void tell_resumption(struct place *place, const struct backfill_view *view)
+{
+    if (view->resumed && !place->is_resumption_told)
+        backfill_view_tell_resumed(view);
+    place->is_resumption_told = place->is_resumption_told || view->resumed;
+}
+
 /* Until the run has ended. */
-static int watch(const struct place *place, int64_t run, struct backfill_view *out, struct err *err)
+static int watch(struct place *place, int64_t run, struct backfill_view *out, struct err *err)
 {
     struct backfill_line line = {.is_terminal = isatty(STDERR_FILENO)};
     bool is_told = false;
     int lost = 0, rc;
 
     while ((rc = check_run(place, run, out, &lost, err)) == 0) {
+        if (lost == 0)
+            tell_resumption(place, out);
         if (lost == 0 && strcmp(out->state, "running") != 0)
             break;
         if (lost == 0)
@@ -200,7 +210,7 @@ static int watch(const struct place *place, int64_t run, struct backfill_view *o
     return rc;
 }
 
-static int run_and_watch(const struct place *place, const struct backfill_request *request,
+static int run_and_watch(struct place *place, const struct backfill_request *request,
                          struct backfill_view *out, struct err *err)
 {
     int64_t run;
@@ -232,13 +242,15 @@ static bool ask(const struct backfill_view *view)
 }
 
 /* The listing is over, and there is something to remove. */
-static int remove_if_wanted(const struct place *place, struct backfill_request *request,
+static int remove_if_wanted(struct place *place, struct backfill_request *request,
                             struct backfill_view *view, struct err *err)
 {
     bool wanted = ask(view);
     int rc;
 
     request->prune = wanted ? BACKFILL_REMOVE : BACKFILL_REPORT;
+    place->is_resumption_told =
+        true; /* it is this command's own listing that the run goes on with */
     rc = run_and_watch(place, request, view, err);
     if (rc == 0 && !wanted)
         printf("nothing was removed\n");
@@ -282,7 +294,7 @@ static struct backfill_request make_request(const struct config *config)
     };
 }
 
-static int run_at(const struct place *place, struct err *err)
+static int run_at(struct place *place, struct err *err)
 {
     struct backfill_request request = make_request(place->config);
     struct backfill_view *view = calloc(1, sizeof(*view));
@@ -292,6 +304,7 @@ static int run_at(const struct place *place, struct err *err)
 
     if (rc == 0) {
         backfill_view_sum_up(view);
+        backfill_view_tell_recent(view);
         report_stale(&request, view);
         if (strcmp(view->state, "asks") == 0 && !interrupts) {
             rc = remove_if_wanted(place, &request, view, err);

@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "store/copy.h"
 #include "store/lock.h"
+#include "workos/backfill_mark.h"
 #include "workos/verify.h"
 
 #include <errno.h>
@@ -228,7 +229,8 @@ static int make_copy(struct backup *backup, struct err *err)
         rc = new_file_make(&backup->new_file, backup->file, backup->config->force, err);
     if (rc < 0)
         return rc;
-    rc = copy_database(backup->source, backup->new_file.partial, show, backup, err);
+    rc = copy_database(backup->source, backup->new_file.partial, show, backfill_leave_out, backup,
+                       err);
     db_close(backup->source); /* a long look is over: what follows holds nobody up */
     backup->source = NULL;
     if (rc == 0)

@@ -91,8 +91,8 @@ static int leave_wal(struct db *target, struct err *err)
     return rc;
 }
 
-int copy_database(struct db *source, const char *path, copy_tell_fn *tell, void *arg,
-                  struct err *err)
+int copy_database(struct db *source, const char *path, copy_tell_fn *tell, copy_change_fn *change,
+                  void *arg, struct err *err)
 {
     struct db *target = NULL;
     int rc = db_open(&target, path, DB_TARGET, err);
@@ -101,6 +101,8 @@ int copy_database(struct db *source, const char *path, copy_tell_fn *tell, void 
         rc = copy_snapshot(source, target, tell, arg, err);
     if (rc == 0)
         rc = leave_wal(target, err);
+    if (rc == 0 && change)
+        rc = change(target, err);
     db_close(target);
     return rc;
 }

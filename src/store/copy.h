@@ -39,9 +39,12 @@
 /* How far it is, every few megabytes; false ends it. */
 typedef bool copy_tell_fn(void *arg, int64_t done_bytes, int64_t total_bytes);
 
-/* path: an empty file, which nobody else uses. It is not synced. */
-int copy_database(struct db *source, const char *path, copy_tell_fn *tell, void *arg,
-                  struct err *err) MUST_CHECK;
+/* What shall be different in the copy; when all of it is there. */
+typedef int copy_change_fn(struct db *target, struct err *err);
+
+/* path: an empty file, which nobody else uses. It is not synced. change may be NULL. */
+int copy_database(struct db *source, const char *path, copy_tell_fn *tell, copy_change_fn *change,
+                  void *arg, struct err *err) MUST_CHECK;
 
 /* Remove the file, and what SQLite may have left beside it. */
 void copy_remove(const char *path);

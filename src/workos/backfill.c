@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "base/thread.h"
+#include "crypto/digest.h"
 #include "fetch/fetch.h"
 #include "workos/api.h"
 #include "workos/backfill_items.h"
@@ -25,9 +26,11 @@ enum {
     SLICE_MS = 50,
     LOG_EVERY_MS = 10000,
     LOST_CURSORS_MAX = 5,
-    MARK_FRESH_MS = 3600000, /* so long a complete listing tells what is stale */
+    MARK_MAX_MS = 24 * 3600000, /* a listing that began longer ago is begun anew */
+    MARK_FRESH_MS = 3600000,    /* so long a complete listing tells what is stale */
     PATH_MAX_BYTES = 4096,
     REFUSED_MAX = 4096,
+    API_HASH_BYTES = 16,
 };
 
 enum state { IDLE, RUNNING, DONE, ASKS, STOPPED, FAILED };
@@ -39,6 +42,9 @@ struct progress {
     int64_t run; /* its number: when it began */
     enum state state;
     bool resumed;
+    int64_t since_ms; /* when what is resumed began; it stood at: */
+    const char *since_stage;
+    int64_t since_listed;
     const char *stage;
     int64_t stage_listed, done, total;
     int64_t trouble_since_ms; /* monotonic; 0: none */
@@ -270,44 +276,107 @@ static int forget_all(struct run *run, struct err *err)
     return rc;
 }
 
-/* Can the run go on where the mark says? */
-static bool can_resume(const struct run *run)
+/* Which environment's lists these are. A hash, for the file is no place for a key. */
+static int name_api(const struct workos_api_opts *api, char out[EVENT_NAME_MAX + 1],
+                    struct err *err)
+{
+    const struct crypto_part parts[] = {
+        {api->hostname, strlen(api->hostname) + 1},
+        {&api->port, sizeof(api->port)},
+        {api->key, strlen(api->key)},
+    };
+    unsigned char hash[SHA256_BYTES];
+    int rc = crypto_sha256_parts(parts, ARRAY_LEN(parts), hash, err);
+
+    for (size_t i = 0; rc == 0 && i < API_HASH_BYTES; i++)
+        snprintf(out + 2 * i, 3, "%02x", hash[i]);
+    return rc;
+}
+
+/* Why the run can't go on where the mark says, or NULL. */
+static const char *why_anew(const struct run *run, const char *api)
 {
     const struct backfill_mark *mark = &run->mark;
     int64_t age_ms = clock_wall_ms() - mark->started_ms;
     bool prune = run->request.prune != BACKFILL_KEEP;
 
-    if (mark->started_ms == 0 || (prune && !mark->is_pruning))
-        return false;
-    if (mark->stage == BACKFILL_TYPES)
-        return prune && age_ms >= 0 && age_ms < MARK_FRESH_MS;
-    return true;
+    if (mark->started_ms == 0)
+        return "there is none";
+    if (strcmp(mark->api, api) != 0)
+        return "it was made with another API key";
+    if (age_ms < 0 || age_ms >= MARK_MAX_MS)
+        return "it is too old";
+    if (prune && !mark->is_pruning)
+        return "it didn't write down what is there, as --prune must";
+    if (mark->stage == BACKFILL_TYPES && (!prune || age_ms >= MARK_FRESH_MS))
+        return "it is complete";
+    return NULL;
+}
+
+/* So that nobody takes the end of an old listing for a new one. */
+static void tell_resumed(struct run *run)
+{
+    struct progress *progress = &run->backfill->progress;
+
+    pthread_mutex_lock(&run->backfill->lock);
+    progress->resumed = true;
+    progress->since_ms = run->mark.started_ms;
+    progress->since_stage = stage_name(run);
+    progress->since_listed = run->mark.listed;
+    pthread_mutex_unlock(&run->backfill->lock);
+}
+
+static void log_begin(const struct run *run)
+{
+    char since[CLOCK_TEXT_MAX];
+
+    clock_format_ms(run->mark.started_ms, since);
+    log_info("backfill begins", log_str("stage", stage_name(run)),
+             log_str("resumed", run->resumed ? "yes" : "no"), log_str("since", since));
+}
+
+/* From the beginning, with nothing left of the run before. */
+static int begin_anew(struct run *run, const char *why, const char *api, struct err *err)
+{
+    bool prune = run->request.prune != BACKFILL_KEEP;
+
+    if (run->mark.started_ms != 0)
+        log_info("backfill: what an earlier one had listed is left", log_str("why", why));
+    run->mark = (struct backfill_mark){.started_ms = clock_wall_ms(), .is_pruning = prune};
+    snprintf(run->mark.api, sizeof(run->mark.api), "%s", api);
+    return forget_all(run, err);
+}
+
+/* One that doesn't prune has no use for what is seen, and won't write it down any more. */
+static int leave_seen(struct run *run, struct err *err)
+{
+    run->mark.is_pruning = false;
+    return forget_all(run, err);
 }
 
 static int begin(struct run *run, struct err *err)
 {
-    bool prune = run->request.prune != BACKFILL_KEEP;
-    int rc = do_step(run, read_mark, err);
+    char api[EVENT_NAME_MAX + 1] = "";
+    const char *why;
+    int rc = name_api(&run->backfill->api, api, err);
 
+    if (rc == 0)
+        rc = do_step(run, read_mark, err);
     if (rc < 0)
         return rc;
-    run->resumed = can_resume(run);
-    if (!run->resumed) {
-        rc = forget_all(run, err);
-        run->mark = (struct backfill_mark){.started_ms = clock_wall_ms(), .is_pruning = prune};
-    } else if (run->mark.is_pruning && !prune) {
-        struct backfill_mark mark = run->mark;
-
-        rc = forget_all(run, err);
-        run->mark = mark;
-        run->mark.is_pruning = false;
-    }
+    why = why_anew(run, api);
+    run->resumed = !why;
+    if (run->resumed)
+        tell_resumed(run);
+    if (why)
+        rc = begin_anew(run, why, api, err);
+    else if (run->mark.is_pruning && run->request.prune == BACKFILL_KEEP)
+        rc = leave_seen(run, err);
     if (rc == 0 && is_stopping(run)) /* with seen ids of another run still there, perhaps */
         rc = err_set(err, ERR_CLOSED, "stopped");
     if (rc == 0)
         rc = do_step(run, write_mark, err);
-    log_info("backfill begins", log_str("stage", stage_name(run)),
-             log_str("resumed", run->resumed ? "yes" : "no"));
+    log_begin(run);
     return rc;
 }
 
@@ -327,9 +396,9 @@ static void put_path(struct buf *out, const struct backfill_mark *mark)
     }
 }
 
-static int call_once(struct run *run, struct api_answer *out, struct err *err)
+/* At the pace that was asked for. */
+static int get(struct run *run, const char *path, struct api_answer *out, struct err *err)
 {
-    struct buf path = BUF_INIT(PATH_MAX_BYTES);
     int64_t now_ms;
     int rc;
 
@@ -337,10 +406,19 @@ static int call_once(struct run *run, struct api_answer *out, struct err *err)
         return err_set(err, ERR_CLOSED, "stopped");
     now_ms = clock_mono_ms();
     run->next_call_ms = now_ms + 1000 / run->request.pages_per_s;
-    put_path(&path, &run->mark);
     tell_call(run, now_ms);
-    rc = api_call(run->api, "GET", buf_text(&path), NULL, out, err);
+    rc = api_call(run->api, "GET", path, NULL, out, err);
     tell_call(run, 0);
+    return rc;
+}
+
+static int get_page(struct run *run, struct api_answer *out, struct err *err)
+{
+    struct buf path = BUF_INIT(PATH_MAX_BYTES);
+    int rc;
+
+    put_path(&path, &run->mark);
+    rc = get(run, buf_text(&path), out, err);
     buf_release(&path);
     return rc;
 }
@@ -364,9 +442,10 @@ static int read_page(struct run *run, const struct json *json, struct backfill_p
 {
     int rc = backfill_page_read(page, json, err);
 
-    if (rc == ERR_INVALID) /* some proxy's page, most likely: it may be better the next time */
-        return err_set(err, ERR_IO, "%s: WorkOS's answer is no list",
-                       backfill_kinds[page->type].path);
+    if (rc == ERR_INVALID) { /* some proxy's page, most likely: it may be better the next time */
+        err_prefix(err, "%s: WorkOS's answer can't be used: ", backfill_kinds[page->type].path);
+        return err->code = ERR_IO;
+    }
     if (rc == 0 && !page->is_last && strcmp(page->after, run->mark.after) == 0)
         return err_set(err, ERR_INVALID, "%s: WorkOS's list doesn't get on: its cursor stays at %s",
                        backfill_kinds[page->type].path, page->after);
@@ -382,11 +461,67 @@ static int skip_organization(struct run *run, struct db *db, struct err *err)
     return rc < 0 ? rc : backfill_mark_write(db, &run->next, err);
 }
 
+/* Are these WorkOS's own words for an object that isn't there? A proxy, which says 404 of what it can't find
+ * itself, has others. */
+static bool is_absence(int rc, const struct api_answer *answer)
+{
+    const struct json *json = &answer->json;
+    uint32_t code = rc == ERR_INVALID && answer->status == 404 && json->count > 0
+                        ? json_string_member(json, 0, "code")
+                        : JSON_ABSENT;
+    size_t len;
+    const char *raw;
+
+    if (!code || !json_string_member(json, 0, "message"))
+        return false;
+    raw = json_raw(json, code, &len);
+    return len > strlen("not_found\"") &&
+           memcmp(raw + len - strlen("not_found\""), "not_found\"", strlen("not_found\"")) == 0;
+}
+
+/* Asked for itself, too: a list that can't be had says nothing of what would be in it. */
+static int is_organization_gone(struct run *run, bool *out, struct err *err)
+{
+    struct buf path = BUF_INIT(PATH_MAX_BYTES);
+    struct api_answer answer = {0};
+    int rc;
+
+    buf_printf(&path, "%s/", backfill_kinds[BACKFILL_ORGANIZATIONS].path);
+    fetch_put_escaped(&path, run->mark.organization);
+    rc = get(run, buf_text(&path), &answer, err);
+    *out = is_absence(rc, &answer);
+    api_answer_release(&answer);
+    buf_release(&path);
+    return rc == ERR_INVALID ? 0 : rc;
+}
+
+/* why: what its list was answered with. */
+static int lose_organization(struct run *run, int status, const struct err *why, struct err *err)
+{
+    bool gone = false;
+    int rc = status == 404 ? is_organization_gone(run, &gone, err) : 0;
+
+    if (rc < 0)
+        return rc;
+    if (gone) {
+        log_info("backfill: an organization has gone since it was listed",
+                 log_str("organization", run->mark.organization));
+    } else {
+        log_warn("backfill: an organization's memberships can't be listed",
+                 log_str("organization", run->mark.organization), log_str("error", why->text));
+        run->mark.incomplete |= 1 << BACKFILL_MEMBERSHIPS;
+    }
+    rc = do_step(run, skip_organization, err);
+    if (rc == 0)
+        run->mark = run->next;
+    return rc;
+}
+
 /* out_again: nothing came of it, and the mark says from where to try anew. */
 static int fetch_page(struct run *run, struct backfill_page *page, bool *out_again, struct err *err)
 {
     struct api_answer answer = {0};
-    int rc = call_once(run, &answer, err);
+    int rc = get_page(run, &answer, err);
 
     *out_again = true;
     if (is_lost_cursor(run, rc, answer.status)) {
@@ -396,13 +531,9 @@ static int fetch_page(struct run *run, struct backfill_page *page, bool *out_aga
         run->mark.after[0] = '\0';
         rc = 0;
     } else if (is_lost_organization(run, rc, answer.status)) {
-        log_warn("backfill: an organization's memberships can't be listed",
-                 log_str("organization", run->mark.organization), log_str("error", err->text));
-        if (answer.status != 404)
-            run->mark.incomplete |= 1 << BACKFILL_MEMBERSHIPS;
-        rc = do_step(run, skip_organization, err);
-        if (rc == 0)
-            run->mark = run->next;
+        struct err why = *err;
+
+        rc = lose_organization(run, answer.status, &why, err);
     } else if (rc == 0) {
         *out_again = false;
         rc = read_page(run, &answer.json, page, err);
@@ -511,13 +642,18 @@ struct stale_job {
     struct run *run;
     enum backfill_type type;
     struct backfill_page *page; /* NULL: only count */
-    int64_t after, next, count;
+    struct backfill_cursor after, next;
+    int64_t count, recent;
 };
 
-static int tell_stale(void *arg, const char *id, const char *raw, struct err *err)
+static int tell_stale(void *arg, const char *id, const char *raw, bool is_recent, struct err *err)
 {
     struct stale_job *stale = arg;
 
+    if (is_recent) {
+        stale->recent++;
+        return 0;
+    }
     stale->count++;
     return stale->page ? backfill_page_add_stale(stale->page, id, raw, err) : 0;
 }
@@ -526,7 +662,7 @@ static int run_stale(struct writer_job *job, struct db *db, struct err *err)
 {
     struct stale_job *stale = (struct stale_job *)job;
 
-    stale->count = 0; /* the writer may run a job again */
+    stale->count = stale->recent = 0; /* the writer may run a job again */
     stale->next = stale->after;
     if (stale->page)
         backfill_page_release(stale->page);
@@ -558,15 +694,17 @@ static int count_stale(struct run *run, enum backfill_type type, struct err *err
 
     do {
         rc = find_stale(&stale, err);
-        if (rc == 0)
-            run->counts[type].stale += stale.count;
-    } while (rc == 0 && stale.after);
+        if (rc < 0)
+            break;
+        run->counts[type].stale += stale.count;
+        run->counts[type].recent += stale.recent;
+    } while (rc == 0 && !stale.after.is_over);
     tell(run);
     return rc;
 }
 
-/* Why the type's stale rows can't be believed to be stale, or NULL. */
-static const char *doubt(const struct run *run, enum backfill_type type)
+/* Why the type's list can't be believed, or NULL. */
+static const char *doubt_list(const struct run *run, enum backfill_type type)
 {
     const struct backfill_mark *mark = &run->mark;
 
@@ -577,6 +715,18 @@ static const char *doubt(const struct run *run, enum backfill_type type)
     if (!(mark->known & (1 << type)) && (type == BACKFILL_USERS || mark->known == 0))
         return "WorkOS listed none of those that were here: is WORKOS_API_KEY of the right "
                "environment?";
+    return NULL;
+}
+
+/* Why the type's stale rows can't be believed to be stale, or NULL. */
+static const char *doubt(const struct run *run, enum backfill_type type)
+{
+    const char *why = doubt_list(run, type);
+
+    if (why)
+        return why;
+    if (type == BACKFILL_MEMBERSHIPS && doubt_list(run, BACKFILL_ORGANIZATIONS))
+        return "they are listed by organization, and the list of organizations can't be right";
     if (run->is_refused[BACKFILL_USERS])
         return "the list of users can't be right, so this one may be wrong as well";
     return NULL;
@@ -622,7 +772,7 @@ static int remove_stale(struct run *run, enum backfill_type type, struct err *er
         if (rc == 0)
             rc = run_left(run, &page, "removal", err);
         backfill_page_release(&page);
-    } while (rc == 0 && stale.after);
+    } while (rc == 0 && !stale.after.is_over);
     return rc;
 }
 
@@ -749,6 +899,7 @@ int backfill_new(struct backfill **out, struct workos *workos, const struct work
     backfill->workos = workos;
     backfill->api = *api;
     backfill->progress.stage = backfill_kinds[BACKFILL_USERS].name;
+    backfill->progress.since_stage = "";
     pthread_mutex_init(&backfill->lock, NULL);
     *out = backfill;
     return 0;
@@ -771,6 +922,7 @@ static int start_thread(struct backfill *backfill, const struct backfill_request
     backfill->progress = (struct progress){
         .run = now_ms > former ? now_ms : former + 1,
         .state = RUNNING,
+        .since_stage = "",
         .stage = backfill_kinds[BACKFILL_USERS].name,
     };
     atomic_store(&backfill->stopping, false);
@@ -831,10 +983,11 @@ static void put_counts(struct buf *out, const struct backfill_counts *counts)
     buf_printf(out,
                "{\"listed\":%" PRId64 ",\"created\":%" PRId64 ",\"changed\":%" PRId64
                ",\"unchanged\":%" PRId64 ",\"deleted\":%" PRId64 ",\"unusable\":%" PRId64
-               ",\"stale\":%" PRId64 ",\"removed\":%" PRId64 ",\"ran\":%" PRId64
-               ",\"failed\":%" PRId64 "}",
+               ",\"stale\":%" PRId64 ",\"recent\":%" PRId64 ",\"removed\":%" PRId64
+               ",\"ran\":%" PRId64 ",\"failed\":%" PRId64 "}",
                counts->listed, counts->created, counts->changed, counts->unchanged, counts->deleted,
-               counts->unusable, counts->stale, counts->removed, counts->ran, counts->failed);
+               counts->unusable, counts->stale, counts->recent, counts->removed, counts->ran,
+               counts->failed);
 }
 
 static void put_text(struct buf *out, const char *name, const char *text)
@@ -864,6 +1017,9 @@ void backfill_put_progress(struct backfill *backfill, struct buf *out)
     pthread_mutex_lock(&backfill->lock);
     buf_printf(out, "{\"run\":%" PRId64 ",\"state\":\"%s\",\"resumed\":%s", progress->run,
                state_names[progress->state], progress->resumed ? "true" : "false");
+    buf_printf(out, ",\"since_ms\":%" PRId64 ",\"since_listed\":%" PRId64, progress->since_ms,
+               progress->since_listed);
+    put_text(out, "since_stage", progress->since_stage);
     put_text(out, "stage", progress->stage);
     buf_printf(out, ",\"stage_listed\":%" PRId64 ",\"done\":%" PRId64 ",\"total\":%" PRId64,
                progress->stage_listed, progress->done, progress->total);

@@ -16,12 +16,13 @@
  *     done <-- stale rows removed <-- (again, with prune REMOVE) <-- stale rows counted <--+
  *
  * Where it has come to is on disk behind every page (backfill_mark.h). However a run ends - stopped, a
- * lost connection, a kill -9 - the next one goes on there.
+ * lost connection, a kill -9 - the next one goes on there: within a day, and with the same API key.
  *
  * With prune, what is here and no longer at WorkOS is counted, and removed if that is asked for, as
  * "….deleted" with the id "prune:<object id>"; the real event runs no function afterwards, either. It
  * is refused when the listing isn't to be trusted: incomplete, empty, or of other users altogether (the
- * key of another environment).
+ * key of another environment). What was heard of in the last minutes is left alone, for the list may be
+ * behind (backfill_mark.h).
  *
  * Threads    backfill_new, _free: main. All others: any. A run has a thread of its own; all that it
  *            writes are jobs of the writer's.
@@ -78,7 +79,8 @@ void backfill_free(struct backfill *backfill);
  * How far it is, or how it ended, as JSON:
  *     run             a number of its own; 0 when there was none yet
  *     state           "idle", "running", "done", "asks", "stopped", "failed"
- *     resumed         it goes on where another had come to
+ *     resumed         it goes on where another had come to,
+ *     since_ms, since_stage, since_listed    whose listing began then, and stood there
  *     stage           "users", "organizations", "memberships", "invitations", "stale", "removal"
  *     stage_listed    objects of the stage, those of earlier runs too
  *     done, total     organizations whose memberships are listed, or stale rows dealt with; total 0:

@@ -106,15 +106,22 @@ static int read_objects(struct backfill_page *page, const struct json *json, uin
     return 0;
 }
 
-/* The cursor of the next page; "" at the end of the list. */
+/* The cursor of the next page; null at the end of the list. A list that doesn't say where it goes on isn't
+ * taken for its end: all behind it would seem to be gone. */
 static int read_after(struct backfill_page *page, const struct json *json, struct err *err)
 {
     uint32_t metadata = json_member(json, 0, "list_metadata");
-    uint32_t after = metadata ? json_string_member(json, metadata, "after") : JSON_ABSENT;
+    uint32_t after = metadata ? json_member(json, metadata, "after") : JSON_ABSENT;
+    bool is_text = after && json->nodes[after].type == JSON_STRING;
 
-    if (after && json->nodes[after].len > EVENT_NAME_MAX)
+    if (!after)
+        return err_set(err, ERR_INVALID, "the list has no %s",
+                       metadata ? "list_metadata.after" : "list_metadata");
+    if (!is_text && json->nodes[after].type != JSON_NULL)
+        return err_set(err, ERR_INVALID, "the list's list_metadata.after is neither text nor null");
+    if (json->nodes[after].len > EVENT_NAME_MAX)
         return err_set(err, ERR_INVALID, "the list's cursor is too long");
-    page->after[after ? json_decode(json, after, page->after) : 0] = '\0';
+    page->after[is_text ? json_decode(json, after, page->after) : 0] = '\0';
     page->is_last = page->after[0] == '\0';
     return 0;
 }
@@ -131,7 +138,7 @@ int backfill_page_read(struct backfill_page *page, const struct json *json, stru
     int rc;
 
     if (!list || json->nodes[list].type != JSON_ARRAY)
-        return err_set(err, ERR_INVALID, "WorkOS's answer is no list");
+        return err_set(err, ERR_INVALID, "it has no data that is a list");
     rc = read_after(page, json, err);
     if (rc == 0)
         rc = make_items(page, json->nodes[list].count, err);

@@ -44,7 +44,8 @@ struct backfill_counts {
     int64_t unusable;  /* skipped: no object, or without an id */
 
     int64_t stale;   /* here, and no longer at WorkOS */
-    int64_t removed; /* of those */
+    int64_t recent;  /* the same, but heard of shortly before: left alone */
+    int64_t removed; /* of those that are stale */
 
     int64_t ran;    /* functions that went well, */
     int64_t failed; /* that didn't (they run again, like any event's), or wait for their turn */
@@ -91,7 +92,7 @@ struct backfill_page {
     } group;
 };
 
-/* The answer of a list endpoint. ERR_INVALID: it is no list. */
+/* The answer of a list endpoint. ERR_INVALID: it is no list, or doesn't say whether it goes on. */
 int backfill_page_read(struct backfill_page *page, const struct json *json, struct err *err)
     MUST_CHECK;
 

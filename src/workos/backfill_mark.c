@@ -2,11 +2,12 @@
 #include "workos/backfill_mark.h"
 
 #include "base/buf.h"
+#include "workos/tables.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { SQL_MAX = 2048, ROWS_AT_A_TIME = 500, FORGET_AT_A_TIME = 5000 };
+enum { SQL_MAX = 4096, ROWS_AT_A_TIME = 500, FORGET_AT_A_TIME = 5000 };
 
 const struct backfill_kind backfill_kinds[BACKFILL_TYPES] = {
     {"users", "user", "user.", "/user_management/users", "workos_users"},
@@ -45,6 +46,7 @@ static void read_row(struct stmt *stmt, struct backfill_mark *mark)
         {"backfill.incomplete", &mark->incomplete, NULL},
         {"backfill.after", NULL, mark->after},
         {"backfill.organization", NULL, mark->organization},
+        {"backfill.api", NULL, mark->api},
     };
     const char *key = stmt_text(stmt, 0, NULL);
 
@@ -92,7 +94,7 @@ int backfill_mark_write(struct db *db, const struct backfill_mark *mark, struct 
                       " ('backfill.started_ms', ?), ('backfill.stage', ?), ('backfill.listed', ?),"
                       " ('backfill.is_pruning', ?), ('backfill.after', ?),"
                       " ('backfill.organization', ?), ('backfill.found', ?),"
-                      " ('backfill.known', ?), ('backfill.incomplete', ?)",
+                      " ('backfill.known', ?), ('backfill.incomplete', ?), ('backfill.api', ?)",
                       err);
 
     if (rc < 0)
@@ -106,6 +108,7 @@ int backfill_mark_write(struct db *db, const struct backfill_mark *mark, struct 
     stmt_bind_int(stmt, 7, mark->found);
     stmt_bind_int(stmt, 8, mark->known);
     stmt_bind_int(stmt, 9, mark->incomplete);
+    stmt_bind_str(stmt, 10, mark->api);
     rc = stmt_run(stmt, err);
     stmt_free(stmt);
     return rc;
@@ -117,14 +120,27 @@ int backfill_mark_clear(struct db *db, struct err *err)
                    err);
 }
 
+int backfill_leave_out(struct db *copy, struct err *err)
+{
+    int64_t has_state = 0; /* a file of the first version has none */
+    int rc = db_read_int(copy, "SELECT count(*) FROM sqlite_schema WHERE name = 'authkitd_state'",
+                         &has_state, err);
+
+    if (rc == 0 && has_state)
+        rc = backfill_mark_clear(copy, err);
+    return rc < 0 ? rc : db_exec(copy, "DROP TABLE IF EXISTS authkitd_backfill_seen", err);
+}
+
 /* ---------------------------------------------------------------------------------- advancing */
 
-/* Of organizations that WorkOS no longer has there is nothing to ask for. */
-static const char *organization_filter(const struct backfill_mark *mark)
+/* Those whose memberships are asked for: all that were listed, whether they have a row here or not, and of
+ * those that WorkOS no longer has none. When not all could be listed, those that are here. */
+static const char *organizations(const struct backfill_mark *mark)
 {
-    return mark->is_pruning ? " AND EXISTS (SELECT 1 FROM authkitd_backfill_seen AS s"
-                              " WHERE s.type = 1 AND s.id = o.id)"
-                            : "";
+    bool all_listed = !(mark->incomplete & (1 << BACKFILL_ORGANIZATIONS));
+
+    return mark->is_pruning && all_listed ? "authkitd_backfill_seen AS o WHERE o.type = 1"
+                                          : "workos_organizations AS o WHERE 1";
 }
 _Static_assert(BACKFILL_ORGANIZATIONS == 1, "as the SQL says");
 
@@ -137,9 +153,9 @@ static int next_organization(struct db *db, struct backfill_mark *mark, bool *ou
 
     snprintf(after, sizeof(after), "%s", mark->organization);
     snprintf(sql, sizeof(sql),
-             "SELECT o.id FROM workos_organizations AS o WHERE o.id > ?"
-             " AND length(CAST(o.id AS BLOB)) < %zu%s ORDER BY o.id LIMIT 1",
-             sizeof(mark->organization), organization_filter(mark));
+             "SELECT o.id FROM %s AND o.id > ? AND length(CAST(o.id AS BLOB)) < %zu"
+             " ORDER BY o.id LIMIT 1",
+             organizations(mark), sizeof(mark->organization));
     rc = stmt_new(&stmt, db, sql, err);
     if (rc == 0) {
         stmt_bind_str(stmt, 1, after);
@@ -182,10 +198,8 @@ int backfill_mark_count(struct db *db, const struct backfill_mark *mark, int64_t
     struct stmt *stmt = NULL;
     int rc;
 
-    snprintf(sql, sizeof(sql),
-             "SELECT count(*), coalesce(sum(o.id < ?), 0) FROM workos_organizations AS o"
-             " WHERE 1%s",
-             organization_filter(mark));
+    snprintf(sql, sizeof(sql), "SELECT count(*), coalesce(sum(o.id < ?), 0) FROM %s",
+             organizations(mark));
     rc = stmt_new(&stmt, db, sql, err);
     if (rc == 0) {
         stmt_bind_str(stmt, 1, mark->organization);
@@ -250,35 +264,77 @@ int backfill_seen_add(struct db *db, enum backfill_type type, struct event_text 
     return rc;
 }
 
-/* Of a row t of the mirror; three parameters: the type, and the run's beginning in us and in ms. */
-#define IS_STALE                                                                           \
-    "(t._version_us < ?2 AND NOT EXISTS (SELECT 1 FROM authkitd_backfill_seen AS s"        \
-    " WHERE s.type = ?1 AND s.id = t.id) AND NOT EXISTS (SELECT 1 FROM workos_events AS e" \
-    " WHERE e.object_id = t.id AND e.received_at >= ?3))"
+#define UNSEEN(row, type)                                                        \
+    "NOT EXISTS (SELECT 1 FROM authkitd_backfill_seen AS s WHERE s.type = " type \
+    " AND s.id = " row ".id)"
 
-/* The statement is head, the type's table, tail. */
+#define IS_PRUNED "(e.id >= 'prune:' AND e.id < 'prune;')"
+
+/* Of an event e: it has come since then (in ms), and by itself. What a backfill has made of a list says nothing
+ * against the list. */
+#define CAME_SINCE(since)                                                             \
+    "e.received_at >= " since " AND NOT (e.id >= 'backfill:' AND e.id < 'backfill;')" \
+    " AND NOT " IS_PRUNED
+
+/* Nothing of the row's object has. */
+#define QUIET(row, since)                                                                      \
+    "(" row "._version_us < " since " * 1000 AND NOT EXISTS (SELECT 1 FROM workos_events AS e" \
+    " WHERE e.object_id = " row ".id AND " CAME_SINCE(since) "))"
+
+/* Of a row t of the mirror. Parameters: ?1 the type, ?2 the run's beginning, ?3 the margin's. */
+#define IS_MISSING "(" UNSEEN("t", "?1") " AND " QUIET("t", "?2") ")"
+#define IS_STALE "(" UNSEEN("t", "?1") " AND " QUIET("t", "?3") "%s)"
+
+/* What else must be quiet. A user has sessions; and whoever belongs to an organization that isn't listed, and
+ * stays, wasn't asked for. */
+static const char *const also_quiet[BACKFILL_TYPES] = {
+    [BACKFILL_USERS] = " AND NOT EXISTS (SELECT 1 FROM workos_events AS e WHERE e.user_id = t.id"
+                       " AND " IS_OF_ANOTHER " AND " CAME_SINCE("?3") ")",
+    [BACKFILL_ORGANIZATIONS] = "",
+    [BACKFILL_MEMBERSHIPS] =
+        " AND NOT EXISTS (SELECT 1 FROM workos_organizations AS o WHERE o.id = t.organization_id"
+        " AND " UNSEEN("o", "1") " AND NOT " QUIET("o", "?3") ")",
+    [BACKFILL_INVITATIONS] = "",
+};
+
+/* Of a t.id that stands in the log of events. With less faith in the list than above: a membership that the
+ * list has brought may be of a user who came when the list of users was through. */
+#define IS_UNKNOWN                                                                             \
+    "(" UNSEEN("t",                                                                            \
+               "0") " AND NOT EXISTS (SELECT 1 FROM workos_users AS w WHERE w.id = t.id)"      \
+                    " AND NOT EXISTS (SELECT 1 FROM authkitd_tombstones AS d"                  \
+                    " WHERE d.id = t.id AND d.object = 'user')"                                \
+                    " AND NOT EXISTS (SELECT 1 FROM workos_events AS e WHERE e.user_id = t.id" \
+                    " AND " IS_OF_ANOTHER " AND e.received_at >= ?3 AND NOT " IS_PRUNED ")"    \
+                    " AND EXISTS (SELECT 1 FROM workos_events AS e WHERE e.user_id = t.id "    \
+                    "AND " IS_OF_ANOTHER "))"
+_Static_assert(BACKFILL_USERS == 0, "as the SQL says");
+
+/* The next user in the log, by a step in the index; only what is an id of WorkOS's users. */
+#define NEXT_USER(after)                                               \
+    "(SELECT min(user_id) FROM workos_events WHERE user_id > " after   \
+    " AND user_id >= 'user_' AND user_id < 'user`' AND " IS_OF_ANOTHER \
+    " AND length(CAST(user_id AS BLOB)) <= ?6)"
+
 static int new_stale(struct stmt **out, struct db *db, const struct backfill_mark *mark,
-                     enum backfill_type type, const char *head, const char *tail, struct err *err)
+                     enum backfill_type type, const char *sql, struct err *err)
 {
-    char sql[SQL_MAX];
-    int rc;
+    int rc = stmt_new(out, db, sql, err);
 
-    snprintf(sql, sizeof(sql), "%s%s%s", head, backfill_kinds[type].table, tail);
-    rc = stmt_new(out, db, sql, err);
     if (rc < 0)
         return rc;
     stmt_bind_int(*out, 1, type);
-    stmt_bind_int(*out, 2, mark->started_ms * 1000);
-    stmt_bind_int(*out, 3, mark->started_ms);
+    stmt_bind_int(*out, 2, mark->started_ms);
+    stmt_bind_int(*out, 3, mark->started_ms - BACKFILL_MARGIN_MS);
     return 0;
 }
 
-int backfill_is_stale(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
-                      struct event_text id, bool *out, struct err *err)
+/* Is there a row for the statement's ?4? */
+static int find_id(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
+                   const char *sql, struct event_text id, bool *out, struct err *err)
 {
     struct stmt *stmt = NULL;
-    int rc = new_stale(&stmt, db, mark, type, "SELECT 1 FROM ",
-                       " AS t WHERE t.id = ?4 AND " IS_STALE, err);
+    int rc = new_stale(&stmt, db, mark, type, sql, err);
 
     if (rc == 0) {
         stmt_bind_text(stmt, 4, id.at, id.len);
@@ -289,26 +345,88 @@ int backfill_is_stale(struct db *db, const struct backfill_mark *mark, enum back
     return rc < 0 ? rc : 0;
 }
 
-int backfill_find_stale(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
-                        int64_t *after, backfill_stale_fn *tell, void *arg, struct err *err)
+int backfill_is_stale(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
+                      struct event_text id, bool *out, struct err *err)
 {
-    struct stmt *stmt = NULL;
-    int64_t last = 0, rows = 0;
-    int rc = new_stale(&stmt, db, mark, type, "SELECT t.rowid, t.id, t.raw, " IS_STALE " FROM ",
-                       " AS t WHERE t.rowid > ?4 ORDER BY t.rowid LIMIT ?5", err);
+    char sql[SQL_MAX];
+    int rc;
 
+    snprintf(sql, sizeof(sql), "SELECT 1 FROM %s AS t WHERE t.id = ?4 AND " IS_STALE,
+             backfill_kinds[type].table, also_quiet[type]);
+    rc = find_id(db, mark, type, sql, id, out, err);
+    if (rc < 0 || *out || type != BACKFILL_USERS)
+        return rc;
+    return find_id(db, mark, type, "SELECT 1 FROM (SELECT ?4 AS id) AS t WHERE " IS_UNKNOWN, id,
+                   out, err);
+}
+
+static int find_in_rows(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
+                        struct backfill_cursor *cursor, backfill_stale_fn *tell, void *arg,
+                        struct err *err)
+{
+    char sql[SQL_MAX];
+    struct stmt *stmt = NULL;
+    int64_t rows = 0;
+    int rc;
+
+    snprintf(sql, sizeof(sql),
+             "SELECT t.rowid, t.id, t.raw, " IS_MISSING ", " IS_STALE
+             " FROM %s AS t WHERE t.rowid > ?4 ORDER BY t.rowid LIMIT ?5",
+             also_quiet[type], backfill_kinds[type].table);
+    rc = new_stale(&stmt, db, mark, type, sql, err);
     if (rc == 0) {
-        stmt_bind_int(stmt, 4, *after);
+        stmt_bind_int(stmt, 4, cursor->row);
         stmt_bind_int(stmt, 5, ROWS_AT_A_TIME);
     }
     while (rc == 0 && (rc = stmt_step(stmt, err)) == 1) {
         rows++;
-        last = stmt_int(stmt, 0);
-        rc = stmt_int(stmt, 3) ? tell(arg, stmt_text(stmt, 1, NULL), stmt_text(stmt, 2, NULL), err)
+        cursor->row = stmt_int(stmt, 0);
+        rc = stmt_int(stmt, 3) ? tell(arg, stmt_text(stmt, 1, NULL), stmt_text(stmt, 2, NULL),
+                                      !stmt_int(stmt, 4), err)
                                : 0;
     }
     stmt_free(stmt);
-    if (rc == 0)
-        *after = rows == ROWS_AT_A_TIME ? last : 0;
+    cursor->in_log = rows < ROWS_AT_A_TIME && type == BACKFILL_USERS;
+    cursor->is_over = rows < ROWS_AT_A_TIME && type != BACKFILL_USERS;
     return rc;
+}
+
+static int find_in_log(struct db *db, const struct backfill_mark *mark,
+                       struct backfill_cursor *cursor, backfill_stale_fn *tell, void *arg,
+                       struct err *err)
+{
+    struct stmt *stmt = NULL;
+    int64_t users = 0;
+    int rc =
+        new_stale(&stmt, db, mark, BACKFILL_USERS,
+                  "WITH RECURSIVE t(id) AS (SELECT " NEXT_USER(
+                      "?4") " UNION ALL"
+                            " SELECT " NEXT_USER("t.id") " FROM t WHERE t.id IS NOT NULL LIMIT ?5)"
+                                                         " SELECT t.id, " IS_UNKNOWN
+                                                         " FROM t WHERE t.id IS NOT NULL",
+                  err);
+
+    if (rc == 0) {
+        stmt_bind_text(stmt, 4, cursor->user, cursor->user_len);
+        stmt_bind_int(stmt, 5, ROWS_AT_A_TIME);
+        stmt_bind_int(stmt, 6, sizeof(cursor->user));
+    }
+    while (rc == 0 && (rc = stmt_step(stmt, err)) == 1) {
+        const char *id = stmt_text(stmt, 0, &cursor->user_len);
+
+        users++;
+        memcpy(cursor->user, id, cursor->user_len);
+        rc = stmt_int(stmt, 1) ? tell(arg, id, NULL, false, err) : 0;
+    }
+    stmt_free(stmt);
+    cursor->is_over = users < ROWS_AT_A_TIME;
+    return rc;
+}
+
+int backfill_find_stale(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
+                        struct backfill_cursor *cursor, backfill_stale_fn *tell, void *arg,
+                        struct err *err)
+{
+    return cursor->in_log ? find_in_log(db, mark, cursor, tell, arg, err)
+                          : find_in_rows(db, mark, type, cursor, tell, arg, err);
 }

@@ -16,6 +16,7 @@ import {
     counts,
     envOf,
     fill,
+    letTimePass,
     startBackfill,
 } from './lib/backfill.js';
 import { startEmulator } from './lib/emulator.js';
@@ -439,6 +440,7 @@ describe("a backfill from WorkOS's emulator", () => {
 
         await workos.userManagement.updateUser({ userId: users[1].id, firstName: 'Grace' });
         await workos.userManagement.deleteUser(users[2].id);
+        letTimePass(server, 10 * 60 * 1000);
         await backfillWell(server, ['--prune', '--yes'], env);
         await assertSame();
         assertEachOnce(server, 'user.deleted', [users[2].id]);

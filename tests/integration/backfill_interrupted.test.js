@@ -17,13 +17,15 @@ import {
     commandLine,
     envOf,
     fill,
+    letTimePass,
     progress,
     startBackfill,
 } from './lib/backfill.js';
+import { changeRows } from './lib/database.js';
 import { faults, startFakeApi } from './lib/fake_api.js';
 import { adopt, describe, load, randomness, sleep, test, until } from './lib/harness.js';
 import { binary, cleanEnvironment, newServer, startServer } from './lib/server.js';
-import { userCreated, userDeleted, userUpdated } from './lib/workos.js';
+import { newEvent, userCreated, userDeleted, userUpdated } from './lib/workos.js';
 
 describe('an interrupted backfill', () => {
     const misbehaviour = (random) =>
@@ -133,8 +135,58 @@ describe('an interrupted backfill', () => {
         const second = await backfillWell(server, [], api.env);
         assert.equal(api.requests[0].query.get('after'), users[199].id);
         assert.match(second.stdout, /since it was resumed/);
+        assert.match(
+            second.stderr,
+            /^goes on with the listing that began at 20\S+Z, 0 min ago: users, 200 were listed$/m,
+        );
         assertMirrorIsApi(server, api);
     });
+
+    // Symptom: an old one was gone on with, whoever had been deleted meanwhile; and another environment's.
+    for (const [what, change] of [
+        [
+            'a day ago',
+            (server) =>
+                changeRows(
+                    server.database,
+                    "UPDATE authkitd_state SET value = value - 86400000 WHERE key = 'backfill.started_ms'",
+                ),
+        ],
+        [
+            'after now, for the clock was ahead',
+            (server) =>
+                changeRows(
+                    server.database,
+                    "UPDATE authkitd_state SET value = value + 60000 WHERE key = 'backfill.started_ms'",
+                ),
+        ],
+        [
+            'with another API key',
+            (server, api) => {
+                api.key = 'sk_test_another';
+            },
+        ],
+    ])
+        test(`is begun anew when it began ${what}`, async (t) => {
+            const api = await startFakeApi(t);
+            const users = fill(api, { users: 220, organizations: 2 });
+            const server = newServer(t, { handlers: COUNTING });
+
+            await backfillWell(server, [], api.env);
+            api.fail('/organizations', faults.status(401));
+            assert.equal((await backfill(server, ['--prune', '--yes'], api.env)).code, 1);
+            const mark = server.rows("SELECT value FROM authkitd_state WHERE key = 'backfill.api'");
+            assert.match(mark[0].value, /^[0-9a-f]{32}$/);
+            for (const user of users.slice(0, 3)) api.users.remove(user.id);
+            change(server, api);
+            api.requests.length = 0;
+            const { stdout, stderr } = await backfillWell(server, ['--prune', '--yes'], api.env);
+            assert.equal(api.requests[0].path, '/user_management/users');
+            assert.doesNotMatch(stderr, /goes on with the listing/);
+            assert.match(stdout, /removed, since WorkOS no longer has them: 3/);
+            assertMirrorIsApi(server, api);
+            assertNothingLeft(server);
+        });
 
     test("begins its list anew when WorkOS doesn't know the cursor any more", async (t) => {
         const api = await startFakeApi(t);
@@ -316,6 +368,7 @@ describe('backfill --prune', () => {
             child.stdin.write(`${answer}\n`);
             const [code] = await ended;
             assert.equal(code, 0, output);
+            assert.doesNotMatch(output, /goes on with the listing/);
             if (answer === 'y') assertMirrorIsApi(server, api);
             else assert.match(output, /nothing was removed/);
             assert.equal(server.count('workos_users'), answer === 'y' ? 217 : 220);
@@ -335,6 +388,66 @@ describe('backfill --prune', () => {
         assert.ok(server.userRow(fresh.data));
         assert.ok(server.userRow(gone[0]));
         assert.equal(server.userRow(gone[1]), undefined);
+    });
+
+    // Symptom: the list didn't have a new user yet, whose webhook had just come: removed, for good.
+    test('who was heard of shortly before stays, until it is run again later', async (t) => {
+        const { api, server, gone, membership } = await startStale(t);
+        const fresh = userCreated();
+
+        await server.deliver(fresh); // WorkOS's list doesn't show it yet
+        await server.deliver(userUpdated(gone[0])); // received now, whatever it says
+        const { stdout } = await backfillWell(server, ['--prune', '--yes']);
+        assert.match(
+            stdout,
+            /not in WorkOS's list, but heard of in the last 10 minutes before, so left alone: 2 users; run/,
+        );
+        assert.match(stdout, /removed, since WorkOS no longer has them: 3/);
+        assert.ok(server.userRow(fresh.data));
+        assert.ok(server.userRow(gone[0]));
+        assertEachOnce(server, 'organization_membership.deleted', [membership.id]);
+
+        await server.stop();
+        letTimePass(server, 10 * 60 * 1000);
+        api.users.set(fresh.data.id, fresh.data);
+        const later = await backfillWell(server, ['--prune', '--yes'], api.env);
+        assert.doesNotMatch(later.stdout, /left alone/);
+        assertMirrorIsApi(server, api);
+        assertEachOnce(server, 'user.deleted', gone.map((user) => user.id));
+    });
+
+    // Symptom: his creation and his deletion were both missed, and a session's event kept its payload.
+    test('who never had a row is forgotten as well, when only the log of events knows him', async (t) => {
+        const { api, server, users } = await startStale(t);
+        const session = (id) =>
+            newEvent('session.created', {
+                object: 'session',
+                id: `session_of_${id}`,
+                user_id: id,
+                ip_address: '192.0.2.7',
+            });
+        const stranger = session('user_01STRANGER');
+        const known = session(users[3].id);
+        const payload = (event) =>
+            server.row('SELECT payload FROM workos_events WHERE id = ?', event.id);
+
+        await server.deliver(stranger);
+        await server.deliver(known);
+        await backfillWell(server, ['--prune', '--yes']);
+        assert.notEqual(payload(stranger), null); // it has just come
+        await server.stop();
+        letTimePass(server, 10 * 60 * 1000);
+        const { stdout } = await backfillWell(server, ['--prune', '--yes'], api.env);
+        assert.match(stdout, /removed, since WorkOS no longer has them: 1$/m);
+        assert.equal(payload(stranger), null);
+        assert.notEqual(payload(known), null);
+        assert.equal(
+            server.row("SELECT id FROM authkitd_tombstones WHERE id LIKE '%STRANGER'"),
+            'user_01STRANGER',
+        );
+        const again = await backfillWell(server, ['--prune', '--yes'], api.env);
+        assert.doesNotMatch(again.stdout, /removed/);
+        assertMirrorIsApi(server, api);
     });
 
     test('survives kill -9 at any moment', async (t) => {
@@ -397,6 +510,98 @@ describe('backfill --prune', () => {
         assert.match(stderr, /users would be removed, but not all of them could be listed/);
         assert.equal(server.count('workos_users'), 220);
         api.users.set(listed.id, listed);
+        await backfillWell(server, ['--prune', '--yes']);
+        assertMirrorIsApi(server, api);
+    });
+
+    // Symptom: the memberships of an organization that WorkOS listed in a form that couldn't be used were
+    // never asked for, and removed.
+    test('refused: memberships, when not all organizations could be listed', async (t) => {
+        const { api, server, users, membership } = await startStale(t);
+        const [listed] = api.organizations.values();
+        const rows = server.count('workos_organization_memberships');
+
+        api.organizations.set(listed.id, { ...listed, object: 'something else' });
+        const { code, stderr } = await backfill(server, ['--prune', '--yes']);
+        assert.equal(code, 1);
+        assert.match(stderr, /1 organization would be removed, but not all of them could be listed/);
+        assert.match(stderr, /1 membership would be removed, but they are listed by organization/);
+        assert.equal(server.count('workos_organization_memberships'), rows);
+        assert.equal(server.count('workos_users'), users.length - 3); // their list was fine
+        api.organizations.set(listed.id, listed);
+        await backfillWell(server, ['--prune', '--yes']);
+        assertMirrorIsApi(server, api);
+        assertEachOnce(server, 'organization_membership.deleted', [membership.id]);
+    });
+
+    const ofOrganization = (id) => (request) => request.query.get('organization_id') === id;
+
+    // Symptom: they were removed.
+    test("refused: memberships, when an organization's can't be listed", async (t) => {
+        const { api, server } = await startStale(t);
+        const [listed] = api.organizations.values();
+        const rows = server.count('workos_organization_memberships');
+
+        for (const fault of [faults.html(404), faults.status(404)]) {
+            api.fail(ofOrganization(listed.id), fault);
+            const { code, stderr } = await backfill(server, ['--prune', '--yes']);
+            assert.equal(code, 1);
+            assert.match(stderr, /memberships would be removed, but not all of them could be/);
+            assert.equal(server.count('workos_organization_memberships'), rows);
+        }
+        // A proxy that finds neither.
+        api.fail(ofOrganization(listed.id), faults.html(404));
+        api.fail(`/organizations/${listed.id}`, faults.status(404, { message: 'no route' }));
+        assert.equal((await backfill(server, ['--prune', '--yes'])).code, 1);
+        assert.equal(server.count('workos_organization_memberships'), rows);
+        await backfillWell(server, ['--prune', '--yes']);
+        assertMirrorIsApi(server, api);
+    });
+
+    test('an organization that goes while its run goes on is no reason to refuse', async (t) => {
+        const { api, server, membership } = await startStale(t);
+        const [listed] = api.organizations.values();
+
+        api.before(ofOrganization(listed.id), () => api.organizations.delete(listed.id));
+        api.fail(ofOrganization(listed.id), faults.status(404));
+        await backfillWell(server, ['--prune', '--yes']);
+        assert.deepEqual(
+            server.rows(
+                'SELECT id FROM workos_organization_memberships WHERE id = ? OR organization_id = ?',
+                membership.id,
+                listed.id,
+            ),
+            [],
+        );
+    });
+
+    // Symptom: it was taken for the end of the list, and who stood on the second page was removed.
+    test('a list that doesn’t say whether it goes on is no list', async (t) => {
+        const { api, server } = await startStale(t);
+        const [first, ...rest] = api.users.sorted();
+        const answers = [
+            [undefined, /has no list_metadata$/m],
+            [{ before: null }, /has no list_metadata\.after/],
+            [{ after: 7 }, /list_metadata\.after is neither text nor null/],
+        ];
+
+        assert.ok(rest.length > 100);
+        for (const [list_metadata, words] of answers) {
+            api.routes.set('GET /user_management/users', () => ({
+                body: { object: 'list', data: [first], list_metadata },
+            }));
+            const { code, stderr } = await backfill(server, [
+                '--prune',
+                '--yes',
+                '--give-up',
+                '1',
+            ]);
+            assert.equal(code, 1);
+            assert.match(stderr, /users: WorkOS's answer can't be used: the list/);
+            assert.match(stderr, words);
+            assert.equal(server.count('workos_users'), 220);
+        }
+        api.routes.delete('GET /user_management/users');
         await backfillWell(server, ['--prune', '--yes']);
         assertMirrorIsApi(server, api);
     });

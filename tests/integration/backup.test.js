@@ -8,8 +8,9 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 
+import { assertMirrorIsApi, backfill, backfillWell, envOf, fill } from './lib/backfill.js';
 import { fillDatabase, readRows } from './lib/database.js';
-import { startFakeApi } from './lib/fake_api.js';
+import { faults, startFakeApi } from './lib/fake_api.js';
 import { adopt, atEnd, describe, load, patience, sleep, test, until } from './lib/harness.js';
 import {
     binary,
@@ -683,5 +684,32 @@ describe('restoring one', () => {
         await server.start();
         assert.equal(server.count('workos_users'), 1);
         assert.equal(server.row('PRAGMA integrity_check'), 'ok');
+    });
+
+    // Symptom: backfill went on where another had come to before the backup, found nothing to do, and said
+    // that all was well.
+    test('a backup from the middle of a backfill knows nothing of it', async (t) => {
+        const api = await startFakeApi(t);
+        const users = fill(api, { users: 120, organizations: 1 });
+        const server = newServer(t, { handlers: HANDLERS, env: envOf(api) });
+
+        await backfillWell(server, [], api.env);
+        api.fail('/organizations', faults.status(401));
+        assert.equal((await backfill(server, ['--prune', '--yes'], api.env)).code, 1);
+        assert.equal(server.count('authkitd_backfill_seen'), 120);
+        const { file } = await makeBackup(server);
+        assertSound(file);
+        assert.equal(
+            value(file, "SELECT count(*) FROM sqlite_schema WHERE name GLOB '*backfill*'"),
+            0,
+        );
+        assert.deepEqual(rows(file, "SELECT * FROM authkitd_state WHERE key GLOB 'backfill*'"), []);
+        assert.doesNotMatch(fs.readFileSync(file, 'latin1'), /sk_test_fake_api/);
+
+        for (const user of users.slice(0, 5)) api.users.remove(user.id);
+        api.users.add({ email: 'new@example.com' });
+        restore(server, file);
+        await backfillWell(server, ['--prune', '--yes'], api.env);
+        assertMirrorIsApi(server, api);
     });
 });

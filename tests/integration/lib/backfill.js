@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 
+import { changeRows } from './database.js';
 import { adopt, patience } from './harness.js';
 import { binary, cleanEnvironment, runCommand } from './server.js';
 import { isoTime } from './workos.js';
@@ -108,6 +109,13 @@ export function startBackfill(server, args = [], env = {}) {
         });
     const ended = once(child, 'close').then(([code, signal]) => ({ code, signal, output }));
     return { child, output: () => output, ended };
+}
+
+/** All that is here happened so much earlier. Of a server that is stopped. */
+export function letTimePass(server, ms) {
+    changeRows(server.database, 'UPDATE workos_events SET received_at = received_at - ?', [ms]);
+    for (const table of Object.values(TABLES))
+        changeRows(server.database, `UPDATE ${table} SET _version_us = _version_us - ?`, [ms * 1000]);
 }
 
 const TABLES = {

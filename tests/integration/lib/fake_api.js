@@ -668,6 +668,12 @@ export class FakeApi {
             const id = decodeURIComponent(path.slice(at + 1));
             const object = lists[path.slice(0, at)]?.[0].get(id);
             if (object) return { body: object };
+            if (lists[path.slice(0, at)])
+                throw new Refusal(404, {
+                    message: `Not found: '${id}'.`,
+                    code: 'entity_not_found',
+                    entity_id: id,
+                });
         }
         const call = `${method} ${path}`;
         if (call === 'POST /webhook_endpoints') return this.#createEndpoint(request);

@@ -80,7 +80,7 @@ static int copy_to(const char *path, copy_tell_fn *tell, void *arg, struct err *
     int rc;
 
     make_empty(path);
-    rc = copy_database(source, path, tell, arg, err);
+    rc = copy_database(source, path, tell, NULL, arg, err);
     assert_false(db_in_transaction(source));
     db_close(source);
     return rc;
