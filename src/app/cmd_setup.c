@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { URL_MAX_BYTES = 2048, TRIES = 4, TIMEOUT_MS = 30000 };
@@ -206,6 +207,19 @@ static void warn_of_path(const struct config *config, const char *url)
     command_complain(text);
 }
 
+/* The file keeps its mode, which somebody chose for a file without this secret, perhaps. */
+static void warn_of_readers(const char *path)
+{
+    struct stat st;
+    char text[PATH_MAX + 128];
+
+    if (stat(path, &st) < 0 || !(st.st_mode & S_IROTH))
+        return;
+    snprintf(text, sizeof(text),
+             "mind that every user of this machine can read %s: chmod o-r takes that away", path);
+    command_complain(text);
+}
+
 static int hand_over_secret(const struct config *config, const struct setup_report *report)
 {
     struct err err;
@@ -234,6 +248,7 @@ static int hand_over_secret(const struct config *config, const struct setup_repo
     }
     printf("%-9s %s %s " SECRET_VARIABLE "\n", "secret", config->write,
            changed ? "now has it in" : "has it already in");
+    warn_of_readers(config->write);
     return EXIT_FINE;
 }
 

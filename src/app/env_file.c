@@ -331,7 +331,16 @@ static void sync_folder_of(const char *path)
     close(fd);
 }
 
-/* Beside the file, then in its place; its owner stays its owner. */
+/* Who could read the file before still can: a service's group, say. The owner first, for chown takes bits of
+ * the mode away. Of a file that wasn't there st is all zero. */
+static int keep_access(int fd, const struct stat *st)
+{
+    if (st->st_nlink == 0)
+        return 0;
+    return fchown(fd, st->st_uid, st->st_gid) < 0 || fchmod(fd, st->st_mode & 0777) < 0 ? -1 : 0;
+}
+
+/* Beside the file, then in its place. */
 static int replace(const char *path, const struct buf *bytes, const struct stat *st,
                    struct err *err)
 {
@@ -342,8 +351,7 @@ static int replace(const char *path, const struct buf *bytes, const struct stat 
     fd = mkostemp(temporary, O_CLOEXEC); /* mode 0600 */
     if (fd < 0)
         return err_errno(err, ERR_IO, "cannot write beside '%s'", path);
-    if ((st->st_nlink > 0 && fchown(fd, st->st_uid, st->st_gid) < 0) ||
-        write_bytes(fd, bytes) < 0 || rename(temporary, path) < 0) {
+    if (keep_access(fd, st) < 0 || write_bytes(fd, bytes) < 0 || rename(temporary, path) < 0) {
         rc = err_errno(err, ERR_IO, "cannot write '%s'", path);
         unlink(temporary);
     }

@@ -250,7 +250,7 @@ describe('authkitd setup --write', () => {
         const file = path.join(folder, 'prod.env');
         const rest = '# my settings\nexport AUTHKITD_LOG_LEVEL="info"\n';
         fs.writeFileSync(file, `${rest}WORKOS_WEBHOOK_SECRET=\n# the end`);
-        fs.chmodSync(file, 0o644);
+        fs.chmodSync(file, 0o640); // so that a service's group can read it
 
         const first = await setup([HOST, '--write', 'prod.env']);
         assertFine(first);
@@ -261,7 +261,8 @@ describe('authkitd setup --write', () => {
             fs.readFileSync(file, 'utf8'),
             `${rest}WORKOS_WEBHOOK_SECRET=${secret}\n# the end`,
         );
-        assert.equal(fs.statSync(file).mode & 0o777, 0o600);
+        assert.equal(first.stderr, '');
+        assert.equal(fs.statSync(file).mode & 0o777, 0o640);
         assert.deepEqual(fs.readdirSync(folder).sort(), ['handlers.lua', 'prod.env']);
 
         const { ino } = fs.statSync(file);
@@ -278,11 +279,24 @@ describe('authkitd setup --write', () => {
         await server.deliver(userCreated(), { secret });
     });
 
+    test('says when every user of the machine can read the file, and leaves that as it is', async (t) => {
+        const { setup, folder } = await setUp(t);
+        const file = path.join(folder, 'open.env');
+        fs.writeFileSync(file, '');
+        fs.chmodSync(file, 0o644);
+
+        const run = await setup([HOST, '--write', 'open.env']);
+        assertFine(run);
+        assert.match(run.stderr, /^authkitd: mind that every user .* can read open\.env: chmod o-r /);
+        assert.equal(fs.statSync(file).mode & 0o777, 0o644);
+    });
+
     test('makes the file; leaves a secret alone that is one of several', async (t) => {
         const { setup, endpoint, folder } = await setUp(t);
         const file = path.join(folder, 'new.env');
 
         assertFine(await setup([HOST, '--write', file]));
+        assert.equal(fs.statSync(file).mode & 0o777, 0o600);
         assert.equal(
             fs.readFileSync(file, 'utf8'),
             `WORKOS_WEBHOOK_SECRET=${endpoint().secret}\n`,
