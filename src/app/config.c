@@ -2,6 +2,7 @@
 #include "app/config.h"
 
 #include "app/env_file.h"
+#include "app/input_file.h"
 #include "app/value.h"
 #include "auth/key_source.h"
 #include "base/authority.h"
@@ -13,13 +14,10 @@
 #include "workos/workos.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { SECRET_MAX_BYTES = 65536, PROBLEMS_MAX = 1024 * 1024 };
 
@@ -532,29 +530,19 @@ static const char *trim_secret(struct buf *text)
 static char *read_secret_file(const char *path, const char *origin, struct buf *problems)
 {
     struct buf text = BUF_INIT(SECRET_MAX_BYTES);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct err err;
     const char *fault;
-    char *room;
-    ssize_t n = fd < 0 ? -1 : 1;
 
-    while (n > 0 && (room = buf_reserve(&text, 4096)) != NULL) {
-        n = read(fd, room, 4096);
-        if (n > 0)
-            buf_added(&text, (size_t)n);
-    }
-    if (n < 0)
-        buf_printf(problems, "%s: cannot read '%s': %s\n", origin, path, strerror(errno));
-    else if (n > 0)
-        buf_printf(problems, "%s: '%s' is too large for a secret\n", origin, path);
-    if (fd >= 0)
-        close(fd);
-    fault = trim_secret(&text);
-    if (n == 0 && !fault)
-        return buf_take(&text, NULL);
-    if (n == 0)
+    if (input_file_read(path, &text, &err) < 0) {
+        buf_printf(problems, "%s: %s\n", origin, err.text);
+    } else {
+        fault = trim_secret(&text);
+        if (!fault)
+            return buf_take(&text, NULL);
         buf_printf(problems, "%s: '%s' %s\n", origin, path, fault);
-    if (text.len > 0)
-        crypto_wipe(text.data, text.len);
+    }
+    if (text.data)
+        crypto_wipe(text.data, text.cap);
     buf_release(&text);
     return NULL;
 }

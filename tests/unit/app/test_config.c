@@ -206,7 +206,7 @@ static void config__wrong_values_name_the_option(void **state)
         {"--db=", "--db: '' won't do: it must be not empty"},
         {"--db", "--db wants a value behind it"},
         {"--env-file", "--env-file wants a value behind it"},
-        {"--env-file absent.env", "cannot open 'absent.env'"},
+        {"--env-file absent.env", "--env-file: cannot read 'absent.env'"},
         {"--lisen x:1", "unknown option --lisen (did you mean --listen?)"},
         {"--lisen=x:1", "unknown option --lisen (did you mean --listen?)"},
         {"--url http://x", "unknown option --url"},
@@ -332,7 +332,7 @@ static void config__wrong_secret_files(void **state)
     memset(longest, 'x', sizeof(longest) - 1);
     write_file("long.txt", longest);
     setenv("WORKOS_WEBHOOK_SECRET_FILE", "long.txt", 1);
-    refuses(FOR_SERVE, "", "'long.txt' is too large for a secret");
+    refuses(FOR_SERVE, "", "'long.txt' is too large: 64 KiB at most");
     setenv("WORKOS_WEBHOOK_SECRET", "hidden", 1);
     refuses(FOR_SERVE, "", "WORKOS_WEBHOOK_SECRET and WORKOS_WEBHOOK_SECRET_FILE are both set");
 }
