@@ -507,7 +507,7 @@ static void read_arguments(struct config *config, int command, int argc, char **
         if (i >= argc || !value)
             buf_printf(problems, "%.*s wants a value behind it\n", (int)len, arg);
         else if (is_env_file)
-            config->env_file = (free(config->env_file), strdup(value));
+            config->env_files[config->env_file_count++] = value;
         else
             give(given, (size_t)(option - options), value);
     }
@@ -547,32 +547,69 @@ static char *read_secret_file(const char *path, const char *origin, struct buf *
     return NULL;
 }
 
-/* The variable's value: of the environment, or else of the env file. origin is for error texts. */
-static const char *look_up(const struct env_file *file, const char *variable, char *origin,
+/* ------------------------------------------------------------------------- variables */
+
+/* In the order of the command line. */
+struct files {
+    struct env_file **at;
+    size_t count;
+};
+
+static int files_read(struct files *files, const struct config *config, struct buf *problems)
+{
+    struct err err;
+
+    files->at = calloc(config->env_file_count + 1, sizeof(struct env_file *));
+    if (!files->at)
+        return -1;
+    for (size_t i = 0; i < config->env_file_count; i++) {
+        struct env_file *file = NULL;
+
+        if (env_file_read(&file, config->env_files[i], &err) < 0)
+            buf_printf(problems, "--env-file: %s\n", err.text);
+        else
+            files->at[files->count++] = file;
+        if (env_file_faults(file))
+            buf_printf(problems, "%s\n", env_file_faults(file));
+    }
+    return 0;
+}
+
+static void files_release(struct files *files)
+{
+    for (size_t i = 0; i < files->count; i++)
+        env_file_free(files->at[i]);
+    free(files->at);
+}
+
+/* The variable's value: of the environment, or else of the last env file that has it. origin is for error
+ * texts. */
+static const char *look_up(const struct files *files, const char *variable, char *origin,
                            size_t size)
 {
     const char *value = getenv(variable);
-    int line;
 
     snprintf(origin, size, "%s", variable);
-    if (value)
-        return value;
-    value = env_file_get(file, variable, &line);
-    if (value)
-        snprintf(origin, size, "%s:%d: %s", env_file_path(file), line, variable);
+    for (size_t i = files->count; i > 0 && !value; i--) {
+        int line;
+
+        value = env_file_get(files->at[i - 1], variable, &line);
+        if (value)
+            snprintf(origin, size, "%s:%d: %s", env_file_path(files->at[i - 1]), line, variable);
+    }
     return value;
 }
 
 static void set_secret(struct config *config, const struct option *option,
-                       const struct env_file *file, struct buf *problems)
+                       const struct files *files, struct buf *problems)
 {
     char variable[64], origin[512], file_origin[512];
-    const char *value = look_up(file, option->variable, origin, sizeof(origin));
+    const char *value = look_up(files, option->variable, origin, sizeof(origin));
     const char *path;
     char *secret;
 
     snprintf(variable, sizeof(variable), "%s_FILE", option->variable);
-    path = look_up(file, variable, file_origin, sizeof(file_origin));
+    path = look_up(files, variable, file_origin, sizeof(file_origin));
     if (value && !*value)
         value = NULL; /* VARIABLE= is how one leaves a variable out in an env file */
     if (path && !*path)
@@ -618,18 +655,18 @@ static void keep_origin(struct config *config, const struct option *option, cons
 /* ------------------------------------------------------------------------- all together */
 
 static void set_option(struct config *config, const struct option *option, const char *given,
-                       const struct env_file *file, struct buf *problems)
+                       const struct files *files, struct buf *problems)
 {
     char origin[512];
     const char *value;
 
     if (option->kind == SECRET) {
-        set_secret(config, option, file, problems);
+        set_secret(config, option, files, problems);
         return;
     }
     if (option->fallback)
         set_value(config, option, option->fallback, option->name, problems);
-    value = option->variable ? look_up(file, option->variable, origin, sizeof(origin)) : NULL;
+    value = option->variable ? look_up(files, option->variable, origin, sizeof(origin)) : NULL;
     if (given) {
         value = given;
         snprintf(origin, sizeof(origin), "%s", option->name);
@@ -664,7 +701,19 @@ static void warn_of_unknown(struct config *config, const char *variable, const c
                closest ? " (did you mean " : "", closest ? closest : "", closest ? "?)" : "");
 }
 
-static void warn_of_unknown_variables(struct config *config, const struct env_file *file)
+static void warn_of_unknown_in_file(struct config *config, const struct env_file *file)
+{
+    for (size_t i = 0; i < env_file_count(file); i++) {
+        char origin[512];
+        int line;
+        const char *variable = env_file_at(file, i, &line);
+
+        snprintf(origin, sizeof(origin), "%s:%d: ", env_file_path(file), line);
+        warn_of_unknown(config, variable, origin);
+    }
+}
+
+static void warn_of_unknown_variables(struct config *config, const struct files *files)
 {
     extern char **environ;
 
@@ -674,14 +723,8 @@ static void warn_of_unknown_variables(struct config *config, const struct env_fi
         snprintf(variable, sizeof(variable), "%.*s", (int)strcspn(*entry, "="), *entry);
         warn_of_unknown(config, variable, "");
     }
-    for (size_t i = 0; i < env_file_count(file); i++) {
-        char origin[512];
-        int line;
-        const char *variable = env_file_at(file, i, &line);
-
-        snprintf(origin, sizeof(origin), "%s:%d: ", env_file_path(file), line);
-        warn_of_unknown(config, variable, origin);
-    }
+    for (size_t i = 0; i < files->count; i++)
+        warn_of_unknown_in_file(config, files->at[i]);
 }
 
 /* What is served at a path that nobody chooses. */
@@ -794,25 +837,26 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
 {
     struct buf problems = BUF_INIT(PROBLEMS_MAX);
     struct given given = {0};
-    struct env_file *file = NULL;
+    struct files files = {0};
     int rc = 0;
 
     *config = (struct config){.warnings = BUF_INIT(65536), .poll_s = -1};
     config->operands = calloc((size_t)argc + 1, sizeof(*config->operands));
+    config->env_files = calloc((size_t)argc + 1, sizeof(*config->env_files));
     config->origins = calloc(ARRAY_LEN(options), sizeof(*config->origins));
-    if (!config->operands || !config->origins)
+    if (!config->operands || !config->env_files || !config->origins)
         return err_set(err, ERR_NOMEM, "no memory for the configuration");
     read_arguments(config, command, argc, argv, &given, &problems);
     if (config->help)
         goto out;
-    if (config->env_file && env_file_read(&file, config->env_file, err) < 0)
-        buf_printf(&problems, "--env-file: %s\n", err->text);
-    if (env_file_faults(file))
-        buf_printf(&problems, "%s\n", env_file_faults(file));
+    if (files_read(&files, config, &problems) < 0) {
+        rc = err_set(err, ERR_NOMEM, "no memory for the configuration");
+        goto out;
+    }
     for (size_t i = 0; i < ARRAY_LEN(options); i++)
         if (options[i].commands & command)
-            set_option(config, &options[i], given.values[i], file, &problems);
-    warn_of_unknown_variables(config, file);
+            set_option(config, &options[i], given.values[i], &files, &problems);
+    warn_of_unknown_variables(config, &files);
     if (command & SERVER)
         check_server(config, &problems);
     check_admin(config, command, &problems);
@@ -826,7 +870,7 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
         rc = err_set(err, ERR_INVALID, "%s", problems.data);
     }
 out:
-    env_file_free(file);
+    files_release(&files);
     given_release(&given);
     buf_release(&problems);
     return rc;
@@ -847,12 +891,13 @@ void config_release(struct config *config)
     for (size_t i = 0; config->origins && i < ARRAY_LEN(options); i++)
         free(config->origins[i]);
     free(config->origins);
-    free(config->env_file);
+    free(config->env_files);
     free(config->operands);
     buf_release(&config->warnings);
     config->origins = NULL;
-    config->env_file = NULL;
+    config->env_files = NULL;
     config->operands = NULL;
+    config->env_file_count = 0;
     config->operand_count = 0;
 }
 
@@ -880,7 +925,7 @@ void config_put_options(struct buf *out, int command)
         buf_putc(out, '\n');
     }
     buf_printf(out, "%-*s %s\n", COLUMN, "  --env-file FILE",
-               "read KEY=value lines first; the environment wins over them");
+               "read KEY=value lines first; the environment wins over them; repeatable");
 }
 
 bool config_has_options(int command)

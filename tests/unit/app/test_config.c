@@ -494,6 +494,27 @@ static void config__secret_is_never_shown(void **state)
     config_release(&c);
 }
 
+/* Symptom: of two env files the first was left out, with no word. */
+static void config__several_env_files(void **state)
+{
+    struct config c;
+
+    (void)state;
+    write_file("one.env", "AUTHKITD_DB=one.db\nAUTHKITD_HANDLERS=one.lua\nWORKOS_API_KEY=sk_1\n");
+    write_file("two.env", "\nAUTHKITD_DB=two.db\nAUTHKITD_RETENTION=x\n");
+    write_file("three.env", "AUTHKITD_RETENTION=8\nWORKOS_API_KEY=\nnonsense\n");
+    refuses(FOR_SERVE, "--env-file one.env --env-file two.env", "two.env:3: AUTHKITD_RETENTION: ");
+    refuses(FOR_SERVE, "--env-file three.env --env-file one.env", "three.env:3: this isn't");
+    refuses(FOR_SERVE, "--env-file absent.env --env-file one.env", "cannot read 'absent.env'");
+    write_file("three.env", "AUTHKITD_RETENTION=8\nWORKOS_API_KEY=\n");
+    reads(&c, FOR_SERVE, "--env-file one.env --env-file=two.env --env-file three.env");
+    assert_string_equal(c.db, "two.db");
+    assert_string_equal(c.handlers, "one.lua");
+    assert_int_equal(c.retention_days, 8);
+    assert_null(c.api_key);
+    config_release(&c);
+}
+
 static void config__misspelt_variable_is_a_warning(void **state)
 {
     struct config c;
@@ -588,6 +609,7 @@ int main(void)
         IN_TEMP_DIR(config__wrong_lists),
         IN_TEMP_DIR(config__an_api_key_is_no_client_id),
         IN_TEMP_DIR(config__secret_is_never_shown),
+        IN_TEMP_DIR(config__several_env_files),
         IN_TEMP_DIR(config__misspelt_variable_is_a_warning),
         IN_TEMP_DIR(config__help_lists_the_options_of_the_command),
     };
