@@ -3,6 +3,7 @@
 
 #include "app/env_file.h"
 #include "app/input_file.h"
+#include "app/misspelt.h"
 #include "app/value.h"
 #include "auth/key_source.h"
 #include "base/authority.h"
@@ -681,27 +682,7 @@ static void set_option(struct config *config, const struct option *option, const
         config->admin_listen_given = true;
 }
 
-/* A variable of ours that no option has is a typing error, most likely. */
-static void warn_of_unknown(struct config *config, const char *variable, const char *origin)
-{
-    const char *names[ARRAY_LEN(options)], *closest;
-    size_t count = 0;
-
-    if (!text_starts_with(variable, "AUTHKITD_"))
-        return;
-    for (size_t i = 0; i < ARRAY_LEN(options); i++) {
-        if (!options[i].variable)
-            continue;
-        if (strcmp(options[i].variable, variable) == 0)
-            return;
-        names[count++] = options[i].variable;
-    }
-    closest = text_closest(variable, names, count);
-    buf_printf(&config->warnings, "%s%s isn't a variable of authkitd%s%s%s\n", origin, variable,
-               closest ? " (did you mean " : "", closest ? closest : "", closest ? "?)" : "");
-}
-
-static void warn_of_unknown_in_file(struct config *config, const struct env_file *file)
+static void warn_of_misspelt_in_file(struct config *config, const struct env_file *file)
 {
     for (size_t i = 0; i < env_file_count(file); i++) {
         char origin[512];
@@ -709,11 +690,11 @@ static void warn_of_unknown_in_file(struct config *config, const struct env_file
         const char *variable = env_file_at(file, i, &line);
 
         snprintf(origin, sizeof(origin), "%s:%d: ", env_file_path(file), line);
-        warn_of_unknown(config, variable, origin);
+        misspelt_put(&config->warnings, variable, origin);
     }
 }
 
-static void warn_of_unknown_variables(struct config *config, const struct files *files)
+static void warn_of_misspelt(struct config *config, const struct files *files)
 {
     extern char **environ;
 
@@ -721,10 +702,10 @@ static void warn_of_unknown_variables(struct config *config, const struct files 
         char variable[128];
 
         snprintf(variable, sizeof(variable), "%.*s", (int)strcspn(*entry, "="), *entry);
-        warn_of_unknown(config, variable, "");
+        misspelt_put(&config->warnings, variable, "");
     }
     for (size_t i = 0; i < files->count; i++)
-        warn_of_unknown_in_file(config, files->at[i]);
+        warn_of_misspelt_in_file(config, files->at[i]);
 }
 
 /* What is served at a path that nobody chooses. */
@@ -856,7 +837,7 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
     for (size_t i = 0; i < ARRAY_LEN(options); i++)
         if (options[i].commands & command)
             set_option(config, &options[i], given.values[i], &files, &problems);
-    warn_of_unknown_variables(config, &files);
+    warn_of_misspelt(config, &files);
     if (command & SERVER)
         check_server(config, &problems);
     check_admin(config, command, &problems);

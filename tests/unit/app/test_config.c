@@ -534,6 +534,76 @@ static void config__misspelt_variable_is_a_warning(void **state)
     config_release(&c);
 }
 
+static void warns(const char *text, const char *wanted)
+{
+    struct config c;
+
+    write_file("test.env", text);
+    reads(&c, FOR_SERVE, "--env-file test.env");
+    assert_string_equal(buf_text(&c.warnings), wanted);
+    config_release(&c);
+}
+
+/* Symptom: the server ran without the API key, or for ever kept what --retention should have emptied, and check
+ * found nothing to say. */
+static void config__slips_in_an_env_file_are_warnings(void **state)
+{
+    (void)state;
+    warns(
+        "WORKOS_API_KYE=sk_x\n",
+        "test.env:1: WORKOS_API_KYE isn't a variable of authkitd (did you mean WORKOS_API_KEY?)\n");
+    warns("\nauthkitd_retention=7\n",
+          "test.env:2: authkitd_retention isn't a variable of authkitd (did you mean "
+          "AUTHKITD_RETENTION?)\n");
+    warns("exportAUTHKITD_DB=x\n",
+          "test.env:1: exportAUTHKITD_DB isn't a variable of authkitd (did "
+          "you mean export AUTHKITD_DB?)\n");
+    warns("AUTKITD_DB=x\n", "test.env:1: AUTKITD_DB isn't a variable of authkitd (did you mean "
+                            "AUTHKITD_DB?)\n");
+    warns("WORKOS_NOTHING_OF_OURS=x\n",
+          "test.env:1: WORKOS_NOTHING_OF_OURS isn't a variable of authkitd\n");
+    warns("WORKOS_API_KEY_FIL=x\n",
+          "test.env:1: WORKOS_API_KEY_FIL isn't a variable of authkitd (did "
+          "you mean WORKOS_API_KEY_FILE?)\n");
+    warns("WORKOS_COOKIE_PASSWORD=x\nWORKOS_REDIRECT_URI=x\nexport DATABASE_URL=x\nexported=x\n",
+          "");
+}
+
+/* Symptom: what was said of a file for the token was that there is no such variable. */
+static void config__files_of_secrets_are_no_slips(void **state)
+{
+    static const char *const variables[] = {"AUTHKITD_ADMIN_TOKEN_FILE", "WORKOS_API_KEY_FILE",
+                                            "WORKOS_WEBHOOK_SECRET_FILE",
+                                            "WORKOS_ACTION_SECRET_FILE"};
+    struct config c;
+
+    (void)state;
+    write_file("secret.txt", "0123456789abcdef\n");
+    for (size_t i = 0; i < ARRAY_LEN(variables); i++)
+        setenv(variables[i], "secret.txt", 1);
+    reads(&c, FOR_SERVE, "");
+    assert_string_equal(buf_text(&c.warnings), "");
+    assert_string_equal(c.admin_token, "0123456789abcdef");
+    config_release(&c);
+}
+
+/* It is everybody's. */
+static void config__slips_in_the_environment_are_warnings(void **state)
+{
+    struct config c;
+
+    (void)state;
+    setenv("WORKOS_API_KYE", "x", 1);
+    setenv("WORKOS_COOKIE_PASSWORD", "x", 1);
+    setenv("WORKOS_NOTHING_OF_OURS", "x", 1);
+    setenv("authkitd_retention", "x", 1);
+    reads(&c, FOR_SERVE, "");
+    assert_string_equal(
+        buf_text(&c.warnings),
+        "WORKOS_API_KYE isn't a variable of authkitd (did you mean WORKOS_API_KEY?)\n");
+    config_release(&c);
+}
+
 static void config__help_lists_the_options_of_the_command(void **state)
 {
     struct buf serve = BUF_INIT(65536), reload = BUF_INIT(65536);
@@ -611,6 +681,9 @@ int main(void)
         IN_TEMP_DIR(config__secret_is_never_shown),
         IN_TEMP_DIR(config__several_env_files),
         IN_TEMP_DIR(config__misspelt_variable_is_a_warning),
+        IN_TEMP_DIR(config__slips_in_an_env_file_are_warnings),
+        IN_TEMP_DIR(config__files_of_secrets_are_no_slips),
+        IN_TEMP_DIR(config__slips_in_the_environment_are_warnings),
         IN_TEMP_DIR(config__help_lists_the_options_of_the_command),
     };
 
