@@ -218,16 +218,19 @@ static int64_t unit_bytes(const char *unit)
 static const char *parse_number(const struct option *option, const char *value, int64_t *out,
                                 char *words, size_t size)
 {
+    const uint64_t number_max = INT64_MAX / (1024 * MIB);
     size_t digits = strspn(value, "0123456789");
     int64_t unit = option->kind == BYTES ? unit_bytes(value + digits) : value[digits] == '\0';
     uint64_t number;
 
-    if (!text_to_u64(value, digits, INT64_MAX / (1024 * MIB), &number) || unit == 0)
+    if (digits == 0 || unit == 0)
         return option->kind == BYTES ? "a number of bytes, such as 1048576 or 1MiB"
                                      : "a whole number";
-    *out = (int64_t)number * unit;
-    if (*out >= option->low && *out <= option->high)
-        return NULL;
+    if (text_to_u64(value, digits, number_max, &number)) {
+        *out = (int64_t)number * unit;
+        if (*out >= option->low && *out <= option->high)
+            return NULL;
+    }
     snprintf(words, size, "from %" PRId64 " to %" PRId64, option->low, option->high);
     return words;
 }
