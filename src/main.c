@@ -4,6 +4,7 @@
 #include "base/text.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -144,7 +145,21 @@ static int run(int argc, char **argv)
     return run_command(command, argc - used, argv + used);
 }
 
+/* Who closed one of the three standard files (>&-) wants to hear nothing. The next file that is opened would else
+ * take its number, and get what is printed. */
+static void fill_standard_files(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
+    fill_standard_files();
     return finish_output(run(argc, argv));
 }

@@ -16,9 +16,15 @@ enum { TYPE_MAX = 256, COMMAND_COLUMN = 48 };
 /* The settings of the service, which is started by systemctl alone. */
 #define SERVICE_SETTINGS "/etc/authkitd/"
 
+/* The one that wins over the others; NULL: there is none. */
+static const char *last_env_file(const struct config *config)
+{
+    return config->env_file_count ? config->env_files[config->env_file_count - 1] : NULL;
+}
+
 void advice_put_no_secrets(struct buf *out, const struct config *config, const char *command)
 {
-    const char *file = config->env_file;
+    const char *file = last_env_file(config);
 
     if (file && text_starts_with(file, CREDENTIALS))
         buf_puts(out, "fill one of them in in the file that the unit loads (LoadCredential=), as a "
@@ -91,13 +97,13 @@ static void put_command(struct buf *out, const struct config *config, const char
     struct buf text = BUF_INIT(8192);
 
     buf_printf(&text, "authkitd %s", command);
-    if (config->env_file) {
+    for (size_t i = 0; i < config->env_file_count; i++) {
         buf_puts(&text, " --env-file ");
-        advice_put_shell_word(&text, config->env_file);
+        advice_put_shell_word(&text, config->env_files[i]);
     }
-    if (config->env_file && writes) {
+    if (config->env_file_count && writes) {
         buf_puts(&text, " --write ");
-        advice_put_shell_word(&text, config->env_file);
+        advice_put_shell_word(&text, last_env_file(config));
     }
     buf_printf(out, "%-*s  # %s\n", COMMAND_COLUMN, buf_text(&text), word);
     buf_release(&text);
@@ -105,9 +111,10 @@ static void put_command(struct buf *out, const struct config *config, const char
 
 void advice_put_next(struct buf *out, const struct config *config)
 {
+    const char *file = last_env_file(config);
     const char *sample = config->webhook_secret ? "send user.created" : "send user_registration";
 
-    if (config->env_file && text_starts_with(config->env_file, SERVICE_SETTINGS))
+    if (file && text_starts_with(file, SERVICE_SETTINGS))
         buf_printf(out, "%-*s  # start it, or have it read its settings again\n", COMMAND_COLUMN,
                    "systemctl restart authkitd");
     else

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "store/db.h"
+#include "store/lock.h"
 #include "workos/event_list.h"
 
 #include <inttypes.h>
@@ -14,7 +15,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LINE_MAX_BYTES = 64 * 1024 * 1024 + 65536, FOLLOW_PAUSE_MS = 500, FOLLOWED_MAX = 10000 };
+enum {
+    LINE_MAX_BYTES = 64 * 1024 * 1024 + 65536,
+    FOLLOW_PAUSE_MS = 500,
+    FOLLOWED_MAX = 10000,
+    FAILURES_UNTOLD = 20
+};
 
 /* An event that was shown and may still change. */
 struct followed {
@@ -25,7 +31,9 @@ struct followed {
 
 struct listing {
     const struct config *config;
-    struct db *db;
+    struct db *db;     /* NULL: replaced, and the new one isn't open yet */
+    int failures;      /* to open the new one */
+    int64_t looked_ms; /* when it last looked for what is new */
     struct event_filter filter;
     struct buf line;
     int64_t last_seq;
@@ -185,17 +193,101 @@ static bool is_still_read(void)
     return fflush(stdout) == 0 && poll(&output, 1, FOLLOW_PAUSE_MS) <= 0;
 }
 
+static void find_first_new(void *arg, const struct event_row *row)
+{
+    struct listing *listing = arg;
+
+    if (listing->last_seq < 0 && row->received_at >= listing->looked_ms)
+        listing->last_seq = row->seq - 1;
+}
+
+/* A restored backup knows fewer events, and those that come take the numbers of those that are missing: what is new
+ * is told by when it came. */
+static int find_place(struct listing *listing, struct err *err)
+{
+    const struct event_filter any = {0};
+    int64_t last_seq;
+    size_t kept = 0;
+    int rc = event_list_last_seq(listing->db, &last_seq, err);
+
+    listing->last_seq = -1;
+    if (rc == 0)
+        rc = event_list_last(listing->db, &any, FOLLOWED_MAX, find_first_new, listing, err);
+    if (rc < 0)
+        return rc;
+    if (listing->last_seq < 0)
+        listing->last_seq = last_seq;
+    for (size_t i = 0; i < listing->followed_count; i++)
+        if (listing->followed[i].seq <= listing->last_seq)
+            listing->followed[kept++] = listing->followed[i];
+    listing->followed_count = kept;
+    return 0;
+}
+
+/*
+ * The database was deleted or replaced, by a backup most likely. Nothing comes before a server runs with the new one:
+ * until then it may be half a file, or have an owner who is yet to be changed, and to open it could leave files of
+ * that owner's beside it.
+ */
+static void open_again(struct listing *listing)
+{
+    const char *path = listing->config->db;
+    struct lock_holder holder;
+    struct err err;
+    int rc;
+
+    if (lock_peek(path, &holder, NULL) == ERR_ABSENT)
+        return;
+    rc = database_open_reader(&listing->db, path, NULL, &err);
+    if (rc == 0)
+        rc = find_place(listing, &err);
+    if (rc == 0) {
+        command_complain("going on with the new one");
+        return;
+    }
+    db_close(listing->db);
+    listing->db = NULL;
+    if (++listing->failures == FAILURES_UNTOLD) {
+        err_prefix(&err, "the new one can't be read so far: ");
+        command_complain(err.text);
+    }
+}
+
+static bool leave_replaced(struct listing *listing)
+{
+    struct err err;
+
+    if (db_check_place(listing->db, &err) == 0)
+        return false;
+    fflush(stdout);
+    command_complain(err.text);
+    db_close(listing->db);
+    listing->db = NULL;
+    listing->failures = 0;
+    return true;
+}
+
+static int look(struct listing *listing, struct err *err)
+{
+    int rc;
+
+    listing->looked_ms = clock_wall_ms();
+    rc = show_changes(listing, err);
+    if (rc == 0)
+        rc = event_list_behind(listing->db, &listing->filter, listing->last_seq, show, listing,
+                               &listing->last_seq, err);
+    return leave_replaced(listing) || rc == ERR_BUSY ? 0 : rc;
+}
+
 static int follow(struct listing *listing, struct err *err)
 {
     int rc = 0;
 
     while (rc == 0 && is_still_read()) {
-        rc = show_changes(listing, err);
-        if (rc == 0)
-            rc = event_list_behind(listing->db, &listing->filter, listing->last_seq, show, listing,
-                                   &listing->last_seq, err);
-        if (rc == ERR_BUSY)
-            rc = 0;
+        if (!listing->db)
+            open_again(listing);
+        if (listing->db)
+            rc = look(listing, err);
     }
     return rc;
 }

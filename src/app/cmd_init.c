@@ -109,6 +109,28 @@ static void put_env_file(struct buf *out)
 
 /* ---------------------------------------------------------------------------------- writing */
 
+/*
+ * What is made here is for a service as a rule, which has a user of its own: that one has to read the script,
+ * whatever root's umask is (077 is common), and nobody else may write it. What can't be changed (on a FAT disk,
+ * say) stays.
+ */
+enum { FOLDER_MODE = 0755, SCRIPT_MODE = 0644, SETTINGS_MODE = 0600 };
+
+static int make_one_folder(const char *path)
+{
+    struct stat st;
+    int fd;
+
+    if (mkdir(path, 0700) < 0)
+        return errno == EEXIST ? 0 : -1;
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0 && fstat(fd, &st) == 0) /* one that hands on its group goes on doing so */
+        (void)!fchmod(fd, (st.st_mode & 07000) | FOLDER_MODE);
+    if (fd >= 0)
+        close(fd);
+    return 0;
+}
+
 /* Like mkdir -p. */
 static int make_folder(const char *path, struct err *err)
 {
@@ -119,7 +141,7 @@ static int make_folder(const char *path, struct err *err)
         if (path[len] != '/' && path[len] != '\0')
             continue;
         snprintf(part, sizeof(part), "%.*s", (int)len, path);
-        if (mkdir(part, 0777) < 0 && errno != EEXIST)
+        if (make_one_folder(part) < 0)
             return err_errno(err, ERR_IO, "cannot make the folder '%s'", part);
     }
     if (stat(path, &st) < 0)
@@ -143,13 +165,14 @@ static int write_all(int fd, const char *text, size_t len)
 /* ERR_CONFLICT: something of that name is there, and stays as it is. */
 static int write_new(const char *path, mode_t mode, const char *text, size_t len, struct err *err)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     int rc = 0;
 
     if (fd < 0 && errno == EEXIST)
         return err_set(err, ERR_CONFLICT, "%s is there already, and was left as it is", path);
     if (fd < 0)
         return err_errno(err, ERR_IO, "cannot write '%s'", path);
+    (void)!fchmod(fd, mode);
     if (write_all(fd, text, len) < 0) {
         rc = err_errno(err, ERR_IO, "cannot write '%s'", path);
         unlink(path);
@@ -228,10 +251,10 @@ static int init(const struct config *config)
         return EXIT_FAILED;
     }
     put_env_file(&settings);
-    problems += write_file(folder, "handlers.lua", 0666, embedded_lua_example.text,
+    problems += write_file(folder, "handlers.lua", SCRIPT_MODE, embedded_lua_example.text,
                            embedded_lua_example.len, "your functions, a start to change");
-    problems += write_file(folder, ADVICE_ENV_FILE, 0600, buf_text(&settings), settings.len,
-                           "the settings; only you can read it");
+    problems += write_file(folder, ADVICE_ENV_FILE, SETTINGS_MODE, buf_text(&settings),
+                           settings.len, "the settings; only you can read it");
     buf_release(&settings);
     if (problems > 0)
         return EXIT_FAILED;

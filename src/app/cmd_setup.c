@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { URL_MAX_BYTES = 2048, TRIES = 4, TIMEOUT_MS = 30000 };
@@ -34,16 +35,22 @@ static bool is_loopback(const char *host, size_t len)
     return len > 4 && strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.:") >= len;
 }
 
-/* The endpoint's URL out of what was given: a base gets the webhook path. */
+/* The endpoint's URL out of what was given: a base gets the webhook path. A query may follow, for a proxy in front of
+ * the server, which itself looks at the path alone. */
 static int write_url(const struct config *config, const char *given, struct buf *out,
                      struct err *err)
 {
     bool is_https = strncasecmp(given, "https://", 8) == 0;
     bool is_http = strncasecmp(given, "http://", 7) == 0;
-    const char *host = given + (is_https ? 8 : 7), *path;
+    const char *host = given + (is_https ? 8 : 7), *path, *query;
+    bool has_path;
 
+    if (strchr(given, '#'))
+        return err_set(
+            err, ERR_INVALID,
+            "'%s' has a fragment, the part from '#' on, which is never sent: leave it out", given);
     for (const char *c = given; *c; c++)
-        if (*c <= ' ' || *c > '~' || strchr("\"<>\\^`{|}#", *c))
+        if (*c <= ' ' || *c > '~' || strchr("\"<>\\^`{|}", *c))
             return err_set(err, ERR_INVALID, "'%s' is no URL: it has a character that none has",
                            given);
     if (!is_https && !is_http)
@@ -58,8 +65,11 @@ static int write_url(const struct config *config, const char *given, struct buf 
         return err_set(err, ERR_INVALID,
                        "'%s' would have your users' data cross the net in the clear: use https://",
                        given);
-    buf_put(out, given, (size_t)(path - given));
-    buf_puts(out, *path == '\0' || strcmp(path, "/") == 0 ? config->webhook_path : path);
+    query = path + strcspn(path, "?");
+    has_path = query - path > 1;
+    buf_put(out, given, (size_t)((has_path ? query : path) - given));
+    buf_puts(out, has_path ? "" : config->webhook_path);
+    buf_puts(out, query);
     if (!buf_ok(out))
         return err_set(err, ERR_INVALID, "the URL is longer than %d bytes", URL_MAX_BYTES);
     return 0;
@@ -87,14 +97,18 @@ static int check_file(const char *path, struct err *err)
 {
     struct env_file *file = NULL;
     const char *elsewhere;
-    char folder[PATH_MAX];
+    char real[PATH_MAX], folder[PATH_MAX];
+    struct stat st;
     int line, rc = 0;
 
-    snprintf(folder, sizeof(folder), "%s", path);
+    /* It is written beside the file that a link leads to. */
+    snprintf(folder, sizeof(folder), "%s", realpath(path, real) ? real : path);
     if (access(dirname(folder), W_OK) < 0)
         return err_errno(err, ERR_IO, "--write: cannot write '%s'", path);
-    if (access(path, F_OK) < 0)
+    if (stat(path, &st) < 0)
         return 0;
+    if (!S_ISREG(st.st_mode))
+        return err_set(err, ERR_INVALID, "--write: '%s' is no file", path);
     if (read_file(&file, path, err) < 0)
         return err->code;
     elsewhere = env_file_get(file, SECRET_VARIABLE "_FILE", &line);
@@ -189,20 +203,38 @@ static void print_report(const struct setup_report *report, const char *url)
                strchr(buf_text(&report->refused), ',') ? "them" : "it");
 }
 
-/* A server that answers elsewhere is what one would look for long. */
+/* A server that answers elsewhere is what one would look for long. It doesn't look at a query, and nothing stands
+ * for another character in a path of its own. */
 static void warn_of_path(const struct config *config, const char *url)
 {
     const char *path = strstr(url, "://") + 3;
-    char text[URL_MAX_BYTES + 256];
+    struct buf text = BUF_INIT(2 * URL_MAX_BYTES);
+    size_t len;
 
-    path += strcspn(path, "/?");
-    if (strcmp(path, config->webhook_path) == 0)
+    path += strcspn(path, "/");
+    len = strcspn(path, "?");
+    if (strlen(config->webhook_path) == len && memcmp(path, config->webhook_path, len) == 0)
         return;
-    snprintf(
-        text, sizeof(text),
-        "mind that the server takes webhooks at %s: serve it with --webhook-path %s, or have a "
-        "proxy translate",
-        config->webhook_path, path);
+    buf_printf(&text, "mind that the server takes webhooks at %s: ", config->webhook_path);
+    if (memchr(path, '%', len))
+        buf_puts(&text, "have a proxy translate");
+    else
+        buf_printf(&text, "serve it with --webhook-path %.*s, or have a proxy translate", (int)len,
+                   path);
+    command_complain(buf_text(&text));
+    buf_release(&text);
+}
+
+/* The file keeps its mode, which somebody chose for a file without this secret, perhaps. */
+static void warn_of_readers(const char *path)
+{
+    struct stat st;
+    char text[PATH_MAX + 128];
+
+    if (stat(path, &st) < 0 || !(st.st_mode & S_IROTH))
+        return;
+    snprintf(text, sizeof(text),
+             "mind that every user of this machine can read %s: chmod o-r takes that away", path);
     command_complain(text);
 }
 
@@ -234,6 +266,7 @@ static int hand_over_secret(const struct config *config, const struct setup_repo
     }
     printf("%-9s %s %s " SECRET_VARIABLE "\n", "secret", config->write,
            changed ? "now has it in" : "has it already in");
+    warn_of_readers(config->write);
     return EXIT_FINE;
 }
 

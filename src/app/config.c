@@ -2,6 +2,8 @@
 #include "app/config.h"
 
 #include "app/env_file.h"
+#include "app/input_file.h"
+#include "app/misspelt.h"
 #include "app/value.h"
 #include "auth/key_source.h"
 #include "base/authority.h"
@@ -13,13 +15,10 @@
 #include "workos/workos.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { SECRET_MAX_BYTES = 65536, PROBLEMS_MAX = 1024 * 1024 };
 
@@ -219,16 +218,19 @@ static int64_t unit_bytes(const char *unit)
 static const char *parse_number(const struct option *option, const char *value, int64_t *out,
                                 char *words, size_t size)
 {
+    const uint64_t number_max = INT64_MAX / (1024 * MIB);
     size_t digits = strspn(value, "0123456789");
     int64_t unit = option->kind == BYTES ? unit_bytes(value + digits) : value[digits] == '\0';
     uint64_t number;
 
-    if (!text_to_u64(value, digits, INT64_MAX / (1024 * MIB), &number) || unit == 0)
+    if (digits == 0 || unit == 0)
         return option->kind == BYTES ? "a number of bytes, such as 1048576 or 1MiB"
                                      : "a whole number";
-    *out = (int64_t)number * unit;
-    if (*out >= option->low && *out <= option->high)
-        return NULL;
+    if (text_to_u64(value, digits, number_max, &number)) {
+        *out = (int64_t)number * unit;
+        if (*out >= option->low && *out <= option->high)
+            return NULL;
+    }
     snprintf(words, size, "from %" PRId64 " to %" PRId64, option->low, option->high);
     return words;
 }
@@ -509,7 +511,7 @@ static void read_arguments(struct config *config, int command, int argc, char **
         if (i >= argc || !value)
             buf_printf(problems, "%.*s wants a value behind it\n", (int)len, arg);
         else if (is_env_file)
-            config->env_file = (free(config->env_file), strdup(value));
+            config->env_files[config->env_file_count++] = value;
         else
             give(given, (size_t)(option - options), value);
     }
@@ -532,59 +534,86 @@ static const char *trim_secret(struct buf *text)
 static char *read_secret_file(const char *path, const char *origin, struct buf *problems)
 {
     struct buf text = BUF_INIT(SECRET_MAX_BYTES);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct err err;
     const char *fault;
-    char *room;
-    ssize_t n = fd < 0 ? -1 : 1;
 
-    while (n > 0 && (room = buf_reserve(&text, 4096)) != NULL) {
-        n = read(fd, room, 4096);
-        if (n > 0)
-            buf_added(&text, (size_t)n);
-    }
-    if (n < 0)
-        buf_printf(problems, "%s: cannot read '%s': %s\n", origin, path, strerror(errno));
-    else if (n > 0)
-        buf_printf(problems, "%s: '%s' is too large for a secret\n", origin, path);
-    if (fd >= 0)
-        close(fd);
-    fault = trim_secret(&text);
-    if (n == 0 && !fault)
-        return buf_take(&text, NULL);
-    if (n == 0)
+    if (input_file_read(path, &text, &err) < 0) {
+        buf_printf(problems, "%s: %s\n", origin, err.text);
+    } else {
+        fault = trim_secret(&text);
+        if (!fault)
+            return buf_take(&text, NULL);
         buf_printf(problems, "%s: '%s' %s\n", origin, path, fault);
-    if (text.len > 0)
-        crypto_wipe(text.data, text.len);
+    }
+    if (text.data)
+        crypto_wipe(text.data, text.cap);
     buf_release(&text);
     return NULL;
 }
 
-/* The variable's value: of the environment, or else of the env file. origin is for error texts. */
-static const char *look_up(const struct env_file *file, const char *variable, char *origin,
+/* ------------------------------------------------------------------------- variables */
+
+/* In the order of the command line. */
+struct files {
+    struct env_file **at;
+    size_t count;
+};
+
+static int files_read(struct files *files, const struct config *config, struct buf *problems)
+{
+    struct err err;
+
+    files->at = calloc(config->env_file_count + 1, sizeof(struct env_file *));
+    if (!files->at)
+        return -1;
+    for (size_t i = 0; i < config->env_file_count; i++) {
+        struct env_file *file = NULL;
+
+        if (env_file_read(&file, config->env_files[i], &err) < 0)
+            buf_printf(problems, "--env-file: %s\n", err.text);
+        else
+            files->at[files->count++] = file;
+        if (env_file_faults(file))
+            buf_printf(problems, "%s\n", env_file_faults(file));
+    }
+    return 0;
+}
+
+static void files_release(struct files *files)
+{
+    for (size_t i = 0; i < files->count; i++)
+        env_file_free(files->at[i]);
+    free(files->at);
+}
+
+/* The variable's value: of the environment, or else of the last env file that has it. origin is for error
+ * texts. */
+static const char *look_up(const struct files *files, const char *variable, char *origin,
                            size_t size)
 {
     const char *value = getenv(variable);
-    int line;
 
     snprintf(origin, size, "%s", variable);
-    if (value)
-        return value;
-    value = env_file_get(file, variable, &line);
-    if (value)
-        snprintf(origin, size, "%s:%d: %s", env_file_path(file), line, variable);
+    for (size_t i = files->count; i > 0 && !value; i--) {
+        int line;
+
+        value = env_file_get(files->at[i - 1], variable, &line);
+        if (value)
+            snprintf(origin, size, "%s:%d: %s", env_file_path(files->at[i - 1]), line, variable);
+    }
     return value;
 }
 
 static void set_secret(struct config *config, const struct option *option,
-                       const struct env_file *file, struct buf *problems)
+                       const struct files *files, struct buf *problems)
 {
     char variable[64], origin[512], file_origin[512];
-    const char *value = look_up(file, option->variable, origin, sizeof(origin));
+    const char *value = look_up(files, option->variable, origin, sizeof(origin));
     const char *path;
     char *secret;
 
     snprintf(variable, sizeof(variable), "%s_FILE", option->variable);
-    path = look_up(file, variable, file_origin, sizeof(file_origin));
+    path = look_up(files, variable, file_origin, sizeof(file_origin));
     if (value && !*value)
         value = NULL; /* VARIABLE= is how one leaves a variable out in an env file */
     if (path && !*path)
@@ -630,18 +659,18 @@ static void keep_origin(struct config *config, const struct option *option, cons
 /* ------------------------------------------------------------------------- all together */
 
 static void set_option(struct config *config, const struct option *option, const char *given,
-                       const struct env_file *file, struct buf *problems)
+                       const struct files *files, struct buf *problems)
 {
     char origin[512];
     const char *value;
 
     if (option->kind == SECRET) {
-        set_secret(config, option, file, problems);
+        set_secret(config, option, files, problems);
         return;
     }
     if (option->fallback)
         set_value(config, option, option->fallback, option->name, problems);
-    value = option->variable ? look_up(file, option->variable, origin, sizeof(origin)) : NULL;
+    value = option->variable ? look_up(files, option->variable, origin, sizeof(origin)) : NULL;
     if (given) {
         value = given;
         snprintf(origin, sizeof(origin), "%s", option->name);
@@ -656,27 +685,19 @@ static void set_option(struct config *config, const struct option *option, const
         config->admin_listen_given = true;
 }
 
-/* A variable of ours that no option has is a typing error, most likely. */
-static void warn_of_unknown(struct config *config, const char *variable, const char *origin)
+static void warn_of_misspelt_in_file(struct config *config, const struct env_file *file)
 {
-    const char *names[ARRAY_LEN(options)], *closest;
-    size_t count = 0;
+    for (size_t i = 0; i < env_file_count(file); i++) {
+        char origin[512];
+        int line;
+        const char *variable = env_file_at(file, i, &line);
 
-    if (!text_starts_with(variable, "AUTHKITD_"))
-        return;
-    for (size_t i = 0; i < ARRAY_LEN(options); i++) {
-        if (!options[i].variable)
-            continue;
-        if (strcmp(options[i].variable, variable) == 0)
-            return;
-        names[count++] = options[i].variable;
+        snprintf(origin, sizeof(origin), "%s:%d: ", env_file_path(file), line);
+        misspelt_put(&config->warnings, variable, origin);
     }
-    closest = text_closest(variable, names, count);
-    buf_printf(&config->warnings, "%s%s isn't a variable of authkitd%s%s%s\n", origin, variable,
-               closest ? " (did you mean " : "", closest ? closest : "", closest ? "?)" : "");
 }
 
-static void warn_of_unknown_variables(struct config *config, const struct env_file *file)
+static void warn_of_misspelt(struct config *config, const struct files *files)
 {
     extern char **environ;
 
@@ -684,16 +705,10 @@ static void warn_of_unknown_variables(struct config *config, const struct env_fi
         char variable[128];
 
         snprintf(variable, sizeof(variable), "%.*s", (int)strcspn(*entry, "="), *entry);
-        warn_of_unknown(config, variable, "");
+        misspelt_put(&config->warnings, variable, "");
     }
-    for (size_t i = 0; i < env_file_count(file); i++) {
-        char origin[512];
-        int line;
-        const char *variable = env_file_at(file, i, &line);
-
-        snprintf(origin, sizeof(origin), "%s:%d: ", env_file_path(file), line);
-        warn_of_unknown(config, variable, origin);
-    }
+    for (size_t i = 0; i < files->count; i++)
+        warn_of_misspelt_in_file(config, files->at[i]);
 }
 
 /* What is served at a path that nobody chooses. */
@@ -806,25 +821,26 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
 {
     struct buf problems = BUF_INIT(PROBLEMS_MAX);
     struct given given = {0};
-    struct env_file *file = NULL;
+    struct files files = {0};
     int rc = 0;
 
     *config = (struct config){.warnings = BUF_INIT(65536), .poll_s = -1};
     config->operands = calloc((size_t)argc + 1, sizeof(*config->operands));
+    config->env_files = calloc((size_t)argc + 1, sizeof(*config->env_files));
     config->origins = calloc(ARRAY_LEN(options), sizeof(*config->origins));
-    if (!config->operands || !config->origins)
+    if (!config->operands || !config->env_files || !config->origins)
         return err_set(err, ERR_NOMEM, "no memory for the configuration");
     read_arguments(config, command, argc, argv, &given, &problems);
     if (config->help)
         goto out;
-    if (config->env_file && env_file_read(&file, config->env_file, err) < 0)
-        buf_printf(&problems, "--env-file: %s\n", err->text);
-    if (env_file_faults(file))
-        buf_printf(&problems, "%s\n", env_file_faults(file));
+    if (files_read(&files, config, &problems) < 0) {
+        rc = err_set(err, ERR_NOMEM, "no memory for the configuration");
+        goto out;
+    }
     for (size_t i = 0; i < ARRAY_LEN(options); i++)
         if (options[i].commands & command)
-            set_option(config, &options[i], given.values[i], file, &problems);
-    warn_of_unknown_variables(config, file);
+            set_option(config, &options[i], given.values[i], &files, &problems);
+    warn_of_misspelt(config, &files);
     if (command & SERVER)
         check_server(config, &problems);
     check_admin(config, command, &problems);
@@ -838,7 +854,7 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
         rc = err_set(err, ERR_INVALID, "%s", problems.data);
     }
 out:
-    env_file_free(file);
+    files_release(&files);
     given_release(&given);
     buf_release(&problems);
     return rc;
@@ -859,12 +875,13 @@ void config_release(struct config *config)
     for (size_t i = 0; config->origins && i < ARRAY_LEN(options); i++)
         free(config->origins[i]);
     free(config->origins);
-    free(config->env_file);
+    free(config->env_files);
     free(config->operands);
     buf_release(&config->warnings);
     config->origins = NULL;
-    config->env_file = NULL;
+    config->env_files = NULL;
     config->operands = NULL;
+    config->env_file_count = 0;
     config->operand_count = 0;
 }
 
@@ -892,7 +909,7 @@ void config_put_options(struct buf *out, int command)
         buf_putc(out, '\n');
     }
     buf_printf(out, "%-*s %s\n", COLUMN, "  --env-file FILE",
-               "read KEY=value lines first; the environment wins over them");
+               "read KEY=value lines first; the environment wins over them; repeatable");
 }
 
 bool config_has_options(int command)

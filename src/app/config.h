@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * config - what the user asked for: command line, environment, env file, in that order of weight.
+ * config - what the user asked for: command line, environment, env files, in that order of weight.
  *
  * One table (config.c) holds every option with its variable, its default and the commands that take
  * it; the help texts are made of it. This is the only place that reads the environment, but for what
@@ -115,8 +115,9 @@ struct config {
 
     /* what was given, with default or not */
     bool admin_listen_given;
-    char *env_file;
-    const char **operands; /* send's TYPE, retry's IDs, backup's FILE: borrowed from argv */
+    const char **env_files; /* the last one wins; borrowed from argv, as the operands are */
+    size_t env_file_count;
+    const char **operands; /* send's TYPE, retry's IDs, backup's FILE */
     size_t operand_count;
     bool help;
     char **origins; /* config.c's: config_origin */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/env_file.h"
 
+#include "app/input_file.h"
 #include "base/buf.h"
 #include "crypto/hmac.h"
 
@@ -123,38 +124,43 @@ static int read_line(struct env_file *file, char *text, size_t len, int line, st
     return add_entry(file, text, key_len, value, line, err);
 }
 
+/* The lines are cut apart in place. */
+static int read_lines(struct env_file *file, struct buf *bytes, struct err *err)
+{
+    char *line = bytes->data, *end = line + bytes->len;
+    int number = 0, rc = 0;
+
+    while (rc == 0 && line < end) {
+        char *newline = memchr(line, '\n', (size_t)(end - line));
+        char *line_end = newline ? newline : end;
+
+        *line_end = '\0';
+        rc = read_line(file, line, (size_t)(line_end - line), ++number, err);
+        line = line_end + 1;
+    }
+    if (file->fault_count > FAULTS_TOLD_MAX)
+        buf_printf(&file->faults, "\n%s: and %d more such lines", file->path,
+                   file->fault_count - FAULTS_TOLD_MAX);
+    return rc;
+}
+
 int env_file_read(struct env_file **out, const char *path, struct err *err)
 {
     struct env_file *file = calloc(1, sizeof(*file));
-    FILE *stream = NULL;
-    char *line = NULL;
-    size_t size = 0;
-    ssize_t len;
-    int number = 0, rc = 0;
+    struct buf bytes = BUF_INIT(FILE_MAX_BYTES);
+    int rc;
 
-    if (!file || !(file->path = strdup(path))) {
+    if (file)
+        *file = (struct env_file){.path = strdup(path), .faults = BUF_INIT(FAULTS_MAX_BYTES)};
+    if (!file || !file->path)
         rc = err_set(err, ERR_NOMEM, "no memory for '%s'", path);
-        goto out;
-    }
-    file->faults = BUF_INIT(FAULTS_MAX_BYTES);
-    stream = fopen(path, "re");
-    if (!stream) {
-        rc = err_errno(err, ERR_IO, "cannot open '%s'", path);
-        goto out;
-    }
-    while (rc == 0 && (len = getline(&line, &size, stream)) >= 0)
-        rc = read_line(file, line, (size_t)len, ++number, err);
-    if (rc == 0 && ferror(stream))
-        rc = err_errno(err, ERR_IO, "cannot read '%s'", path);
-    if (file->fault_count > FAULTS_TOLD_MAX)
-        buf_printf(&file->faults, "\n%s: and %d more such lines", path,
-                   file->fault_count - FAULTS_TOLD_MAX);
-out:
-    if (line)
-        crypto_wipe(line, size);
-    free(line);
-    if (stream)
-        fclose(stream);
+    else
+        rc = input_file_read(path, &bytes, err);
+    if (rc == 0)
+        rc = read_lines(file, &bytes, err);
+    if (bytes.data)
+        crypto_wipe(bytes.data, bytes.cap);
+    buf_release(&bytes);
     if (rc < 0) {
         env_file_free(file);
         return rc;
@@ -215,7 +221,7 @@ const char *env_file_at(const struct env_file *file, size_t i, int *out_line)
 /* The file's bytes; nothing, when it isn't there. st is that of the file, or all zero. */
 static int read_bytes(const char *path, struct buf *out, struct stat *st, struct err *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC), rc = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc = 0; /* a pipe isn't waited for */
     ssize_t n = 1;
 
     *st = (struct stat){0};
@@ -331,7 +337,16 @@ static void sync_folder_of(const char *path)
     close(fd);
 }
 
-/* Beside the file, then in its place; its owner stays its owner. */
+/* Who could read the file before still can: a service's group, say. The owner first, for chown takes bits of
+ * the mode away. Of a file that wasn't there st is all zero. */
+static int keep_access(int fd, const struct stat *st)
+{
+    if (st->st_nlink == 0)
+        return 0;
+    return fchown(fd, st->st_uid, st->st_gid) < 0 || fchmod(fd, st->st_mode & 0777) < 0 ? -1 : 0;
+}
+
+/* Beside the file, then in its place. */
 static int replace(const char *path, const struct buf *bytes, const struct stat *st,
                    struct err *err)
 {
@@ -342,8 +357,7 @@ static int replace(const char *path, const struct buf *bytes, const struct stat 
     fd = mkostemp(temporary, O_CLOEXEC); /* mode 0600 */
     if (fd < 0)
         return err_errno(err, ERR_IO, "cannot write beside '%s'", path);
-    if ((st->st_nlink > 0 && fchown(fd, st->st_uid, st->st_gid) < 0) ||
-        write_bytes(fd, bytes) < 0 || rename(temporary, path) < 0) {
+    if (keep_access(fd, st) < 0 || write_bytes(fd, bytes) < 0 || rename(temporary, path) < 0) {
         rc = err_errno(err, ERR_IO, "cannot write '%s'", path);
         unlink(temporary);
     }

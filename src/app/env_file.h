@@ -6,12 +6,12 @@
  * may stand in single or double quotes; in double quotes \" and \\ are an escaped character. The
  * last line of a key counts. A byte order mark in front of all is no part of it.
  *
- * env_file_set writes a file anew, whole or not at all: it is never seen half written, nor by others
- * than its owner.
+ * env_file_set writes a file anew, whole or not at all: it is never seen half written, and keeps its owner,
+ * group and mode. A file that it makes is for its owner alone.
  *
  * Threads    main.
  * Ownership  texts are borrowed until env_file_free, which wipes them: they may be secrets.
- * Errors     ERR_IO names the file. A line that won't do is no error, but a fault: all of them shall be told.
+ * Errors     ERR_IO and ERR_INVALID (input_file.h) name the file. A line that won't do is no error, but a fault: all of them shall be told.
  */
 #ifndef APP_ENV_FILE_H
 #define APP_ENV_FILE_H

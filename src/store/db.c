@@ -570,7 +570,7 @@ int db_open(struct db **out, const char *path, enum db_mode mode, struct err *er
         rc = word_unusable(db, path, err);
         goto out;
     }
-    if (mode == DB_WRITER) { /* from here on until it is closed they stay the same */
+    if (mode != DB_TARGET) { /* from here on until it is closed they stay the same */
         db->wal = inode_beside(db, "-wal");
         db->shm = inode_beside(db, "-shm");
     }
@@ -735,7 +735,7 @@ void db_set_interrupt(struct db *db, bool (*fn)(void *arg), void *arg)
  * Whoever deletes or replaces one of the three files leaves us one that nobody will ever open again. What was
  * committed to a WAL that has gone SQLite still copies when it closes the file.
  */
-static int check_place(struct db *db, struct err *err)
+int db_check_place(struct db *db, struct err *err)
 {
     const char *suffix = NULL;
     int has_moved = 0;
@@ -758,7 +758,7 @@ static int check_place(struct db *db, struct err *err)
 /* A checkpoint that met a reader has still moved what it could. */
 static int checkpoint(struct db *db, int mode, int wait_ms, struct err *err)
 {
-    int rc = check_place(db, err);
+    int rc = db_check_place(db, err);
 
     if (rc < 0)
         return rc;

@@ -104,6 +104,10 @@ void db_clear_trouble(struct db *db);
  * fn NULL: never. */
 void db_set_interrupt(struct db *db, bool (*fn)(void *arg), void *arg);
 
+/* ERR_FATAL: the file, or its -wal or -shm, was deleted or replaced: what this connection reads nobody writes any
+ * more. Three stat(2); not for a target. */
+int db_check_place(struct db *db, struct err *err) MUST_CHECK;
+
 /* Move the WAL into the file and empty it. Writer only, outside a transaction; ERR_BUSY, without
  * waiting, when a reader is in the way. ERR_FATAL, here and below, also when the file, or its -wal or -shm,
  * isn't in its place any more: what is written to it is lost. */

@@ -38,6 +38,18 @@ function folderWith(handlers = TODO_HANDLERS, files = {}) {
     return folder;
 }
 
+/** What a program prints, on whichever output. */
+async function runProgram(program, args, cwd) {
+    const child = adopt(
+        spawn(program, args, { cwd, env: cleanEnvironment(), stdio: ['ignore', 'pipe', 'pipe'] }),
+    );
+    let output = '';
+    for (const stream of [child.stdout, child.stderr])
+        stream.setEncoding('utf8').on('data', (text) => (output += text));
+    await once(child, 'close');
+    return output;
+}
+
 /** A port that nobody listens on (any more). */
 async function unusedPort() {
     const listener = net.createServer().listen(0, '127.0.0.1');
@@ -123,17 +135,18 @@ describe('help and usage', () => {
         assert.ok(fs.existsSync(path.join(folder, 'x', 'handlers.lua')));
     });
 
-    test('a reader who has had enough, or no standard output at all, is no failure', async () => {
-        const script = 'trap "" PIPE; "$0" completion bash | head -n 1; echo ${PIPESTATUS[0]}; "$0" version >&-; echo $?';
-        const child = adopt(
-            spawn('bash', ['-c', script, binary], { env: cleanEnvironment(), stdio: 'pipe' }),
+    // Symptom: the next file that was opened took the place of standard output, and got what was printed.
+    test('a reader who has had enough, or no standard output at all, is no failure', async (t) => {
+        const server = await startServer(t);
+        await server.stop();
+        const settings = `--db ${server.database} --handlers ${server.handlersFile}`;
+        const commands = ['version', `check ${settings}`, `events --db ${server.database}`, 'init new'];
+        const closed = commands.map((command) => `"$0" ${command} >&-; echo $?;`).join(' ');
+        const script = `trap "" PIPE; "$0" completion bash | head -n 1; echo \${PIPESTATUS[0]}; ${closed}`;
+        assert.match(
+            await runProgram('bash', ['-c', script, binary], newFolder()),
+            /^# Made by.*\n0\n0\n0\n0\n0\n$/,
         );
-        let [stdout, stderr] = ['', ''];
-        child.stdout.setEncoding('utf8').on('data', (text) => (stdout += text));
-        child.stderr.setEncoding('utf8').on('data', (text) => (stderr += text));
-        await once(child, 'close');
-        assert.match(stdout, /^# Made by.*\n0\n0\n$/);
-        assert.equal(stderr, '');
     });
 
     test('the hint leads to the help of the command', async () => {
@@ -244,6 +257,27 @@ describe('--env-file', () => {
         assert.notEqual(code, 0);
         assert.match(output, /settings\.env:3/);
         assert.match(output, /AUTHKITD_LOG_LEVEL/);
+    });
+
+    test('it may be a pipe that somebody writes into; one that nobody does is refused', async () => {
+        const folder = folderWith();
+        const shell = (script) => runProgram('bash', ['-c', script, binary], folder);
+
+        for (const script of [
+            '"$0" check --env-file <(sleep 0.3; echo AUTHKITD_LOG_LEVEL=loud)',
+            'echo AUTHKITD_LOG_LEVEL=loud | "$0" check --env-file /dev/stdin',
+        ])
+            assert.match(await shell(script), /\/dev\/\S+:1: AUTHKITD_LOG_LEVEL: 'loud' won't do/);
+        assert.match(
+            await shell('WORKOS_API_KEY_FILE=<(printf "a b") "$0" check'),
+            /WORKOS_API_KEY_FILE: this value won't do/,
+        );
+        // Symptom: it hung, and said nothing.
+        assert.match(
+            await shell('mkfifo pipe; "$0" check --env-file pipe'),
+            /--env-file: 'pipe' is a pipe that nobody writes into/,
+        );
+        assert.match(await shell('"$0" check --env-file /dev/zero'), /too large: 16\.0 MiB at most/);
     });
 
     test('a file that is not there is refused by name', async () => {

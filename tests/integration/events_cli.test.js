@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import fs from 'node:fs';
 import path from 'node:path';
 
 import { Client } from './lib/http.js';
@@ -339,6 +340,33 @@ describe('authkitd events --follow', () => {
         const after = newRun();
         await server.deliver(after);
         await follower.waitFor(after.id);
+    });
+
+    // Symptom: it showed nothing any more, for ever.
+    test('goes on with a backup that is put in the place of the database', async (t) => {
+        const server = await startServer(t, { handlers: BROKEN });
+        const [kept, lost, failed] = [newRun(), newRun(), newBad()];
+        await server.deliver(kept);
+        const backup = path.join(server.folder, 'backup.db');
+        const made = await runCommand(['backup', '--db', server.database, backup]);
+        assert.equal(made.code, 0, made.output);
+        await server.deliver(lost);
+        await server.deliver(failed);
+        const follower = follow(t, server);
+        await follower.waitFor(failed.id, 'failed');
+
+        await server.stop();
+        fs.renameSync(server.database, `${server.database}.old`);
+        await until('it to notice', () => /'.*' was deleted, or another file/.test(follower.errors));
+        fs.copyFileSync(backup, server.database);
+        for (const end of ['-wal', '-shm']) fs.rmSync(server.database + end, { force: true });
+        await server.start();
+        const come = newRun();
+        await server.deliver(come);
+        await follower.waitFor(come.id, 'done');
+        assert.match(follower.errors, /^authkitd: going on with the new one$/m);
+        assert.equal(follower.lines().filter((line) => line.includes(kept.id)).length, 1);
+        assert.equal(follower.lines().filter((line) => line.includes(lost.id)).length, 1);
     });
 
     test('ends when nobody reads it any more, also when nothing happens', async (t) => {

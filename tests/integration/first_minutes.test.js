@@ -111,6 +111,20 @@ describe('init', () => {
         assert.match(output, /^ {2}cd a\/b\/\/c\/$/m);
     });
 
+    // Symptom: after init as root with the umask 077 the service's user couldn't read its script.
+    for (const mask of ['077', '022', '0'])
+        test(`modes don't depend on the umask: ${mask}`, async () => {
+            const folder = newFolder();
+            const script = `umask ${mask}; exec "$0" init a/b`;
+            const run = spawnSync('bash', ['-c', script, binary], { cwd: folder });
+            assert.equal(run.status, 0, String(run.stderr));
+            const modeOf = (name) => fs.statSync(path.join(folder, name)).mode & 0o7777;
+            assert.deepEqual(
+                ['a', 'a/b', 'a/b/handlers.lua', 'a/b/authkitd.env'].map(modeOf),
+                [0o755, 0o755, 0o644, 0o600],
+            );
+        });
+
     test('a file that is there stays as it is: exit 1, named; the other one is written', async () => {
         const cwd = newFolder();
         writeFile(path.join(cwd, 'handlers.lua'), 'mine');

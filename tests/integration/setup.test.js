@@ -213,6 +213,7 @@ describe('authkitd setup', () => {
         await run(['https://'], 2, /has no host/);
         await run(['https://:443/x'], 2, /has no host/);
         await run(['https://localhost@evil.example'], 2, /has no host/);
+        await run(['https://auth.example.com/a#b'], 2, /has a fragment, .* leave it out/);
         await run(['https://auth.example.com/a b'], 2, /a character that none has/);
         await run([HOST, HOST], 2, /one word too many/);
         fs.rmSync(path.join(folder, 'handlers.lua'));
@@ -229,14 +230,27 @@ describe('authkitd setup', () => {
 
         const own = await setup([`${HOST}:8443/hooks/n0dbga5x?from=workos`]);
         assertFine(own);
-        assert.match(own.stderr, /takes webhooks at \/workos\/webhook: serve it with --webhook-path/);
+        // Symptom: it was to be served with a --webhook-path that has a query, which none can have.
+        assert.match(
+            own.stderr,
+            /takes webhooks at \/workos\/webhook: serve it with --webhook-path \/hooks\/n0dbga5x, or/,
+        );
+        const escaped = await setup([`${HOST}/h%C3%B6k`]);
+        assert.match(escaped.stderr, /takes webhooks at \/workos\/webhook: have a proxy translate$/m);
         assertFine(await setup([HOST, '--webhook-path', '/secret/path']));
+        for (const given of [`${HOST}?from=workos`, `${HOST}/?from=workos`]) {
+            const query = await setup([given]);
+            assertFine(query);
+            assert.equal(query.stderr, '');
+        }
         assertFine(await setup(['http://localhost:8080']));
         assertFine(await setup(['http://127.0.0.1']));
         assertFine(await setup(['http://[::1]:80/']));
         assert.deepEqual(urls(), [
             `${HOST}:8443/hooks/n0dbga5x?from=workos`,
+            `${HOST}/h%C3%B6k`,
             `${HOST}/secret/path`,
+            `${HOST}/workos/webhook?from=workos`,
             'http://localhost:8080/workos/webhook',
             'http://127.0.0.1/workos/webhook',
             'http://[::1]:80/workos/webhook',
@@ -250,7 +264,7 @@ describe('authkitd setup --write', () => {
         const file = path.join(folder, 'prod.env');
         const rest = '# my settings\nexport AUTHKITD_LOG_LEVEL="info"\n';
         fs.writeFileSync(file, `${rest}WORKOS_WEBHOOK_SECRET=\n# the end`);
-        fs.chmodSync(file, 0o644);
+        fs.chmodSync(file, 0o640); // so that a service's group can read it
 
         const first = await setup([HOST, '--write', 'prod.env']);
         assertFine(first);
@@ -261,7 +275,8 @@ describe('authkitd setup --write', () => {
             fs.readFileSync(file, 'utf8'),
             `${rest}WORKOS_WEBHOOK_SECRET=${secret}\n# the end`,
         );
-        assert.equal(fs.statSync(file).mode & 0o777, 0o600);
+        assert.equal(first.stderr, '');
+        assert.equal(fs.statSync(file).mode & 0o777, 0o640);
         assert.deepEqual(fs.readdirSync(folder).sort(), ['handlers.lua', 'prod.env']);
 
         const { ino } = fs.statSync(file);
@@ -278,11 +293,24 @@ describe('authkitd setup --write', () => {
         await server.deliver(userCreated(), { secret });
     });
 
+    test('says when every user of the machine can read the file, and leaves that as it is', async (t) => {
+        const { setup, folder } = await setUp(t);
+        const file = path.join(folder, 'open.env');
+        fs.writeFileSync(file, '');
+        fs.chmodSync(file, 0o644);
+
+        const run = await setup([HOST, '--write', 'open.env']);
+        assertFine(run);
+        assert.match(run.stderr, /^authkitd: mind that every user .* can read open\.env: chmod o-r /);
+        assert.equal(fs.statSync(file).mode & 0o777, 0o644);
+    });
+
     test('makes the file; leaves a secret alone that is one of several', async (t) => {
         const { setup, endpoint, folder } = await setUp(t);
         const file = path.join(folder, 'new.env');
 
         assertFine(await setup([HOST, '--write', file]));
+        assert.equal(fs.statSync(file).mode & 0o777, 0o600);
         assert.equal(
             fs.readFileSync(file, 'utf8'),
             `WORKOS_WEBHOOK_SECRET=${endpoint().secret}\n`,
@@ -317,7 +345,11 @@ describe('authkitd setup --write', () => {
         // Symptom: it named --env-file, which wasn't given.
         const noFile = await setup([HOST, '--write', '.']);
         assert.equal(noFile.code, 1);
-        assert.match(noFile.stderr, /^authkitd: --write: cannot read '\.': Is a directory$/m);
+        assert.match(noFile.stderr, /^authkitd: --write: '\.' is no file$/m);
+        // Symptom: the endpoint was made, and then there was no place for its secret.
+        const device = await setup([HOST, '--write', '/dev/null']);
+        assert.equal(device.code, 1);
+        assert.match(device.stderr, /^authkitd: --write: '\/dev\/null' is no file$/m);
         const nowhere = await setup([HOST, '--write', 'no/such/folder/x.env']);
         assert.equal(nowhere.code, 1);
         assert.match(nowhere.stderr, /no\/such\/folder/);

@@ -14,6 +14,15 @@
 
 #include <cmocka.h>
 
+static void give_file(struct config *config, const char *path)
+{
+    static const char *paths[1];
+
+    paths[0] = path;
+    config->env_files = paths;
+    config->env_file_count = 1;
+}
+
 static void says(struct buf *text, const char *wanted)
 {
     if (!strstr(buf_text(text), wanted))
@@ -37,11 +46,11 @@ static void advice__without_secrets_the_way_to_them_is_shown(void **state)
     advice_put_no_secrets(&text, &config, "serve");
     says(&text, "authkitd serve --env-file authkitd.env");
 
-    config.env_file = (char *)"prod.env";
+    give_file(&config, "prod.env");
     advice_put_no_secrets(&text, &config, "check");
     says(&text, "in prod.env, then call authkitd check again");
 
-    config.env_file = (char *)"/run/credentials/authkitd.service/env";
+    give_file(&config, "/run/credentials/authkitd.service/env");
     advice_put_no_secrets(&text, &config, "serve");
     says(&text, "systemctl restart authkitd");
 }
@@ -77,14 +86,14 @@ static void advice__the_next_commands_can_be_copied(void **state)
     advice_put_next(&text, &config);
     assert_non_null(strstr(buf_text(&text), "authkitd serve  "));
     says(&text, "authkitd setup https://your-host  ");
-    config.env_file = (char *)"Ada's.env";
+    give_file(&config, "Ada's.env");
     advice_put_next(&text, &config);
     assert_non_null(strstr(buf_text(&text), "send user.created --env-file 'Ada'\\''s.env'"));
     says(&text, " --write 'Ada'\\''s.env'");
     config.webhook_secret = NULL;
     advice_put_next(&text, &config);
     says(&text, "send user_registration ");
-    config.env_file = (char *)"/etc/authkitd/authkitd.env";
+    give_file(&config, "/etc/authkitd/authkitd.env");
     advice_put_next(&text, &config);
     assert_non_null(strstr(buf_text(&text), "systemctl restart authkitd "));
     assert_null(strstr(buf_text(&text), "authkitd serve"));

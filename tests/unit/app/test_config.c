@@ -182,7 +182,13 @@ static void config__wrong_values_name_the_option(void **state)
         {"--max-body 65MiB", "from 1024 to 67108864"},
         {"--max-body -1", "a number of bytes, such as 1048576 or 1MiB"},
         {"--max-body 1.5MiB", "a number of bytes"},
-        {"--max-body 99999999999999999999", "a number of bytes"},
+        {"--max-body 99999999999999999999", "from 1024 to 67108864"},
+        {"--max-body 99999999999999999999GiB", "from 1024 to 67108864"},
+        {"--max-body 99999999999999999999x", "a number of bytes"},
+        {"--retention 99999999999999999999", "from 7 to 36500"}, /* "a whole number" it is */
+        {"--retention 8589934592", "from 7 to 36500"},
+        {"--retention -8", "a whole number"},
+        {"--poll 99999999999999999999", "from 1 to 86400, or off"},
         {"--max-body MiB", "a number of bytes"},
         {"--handler-timeout 0", "from 1 to 600000"},
         {"--handler-timeout 1s", "a whole number"},
@@ -206,7 +212,7 @@ static void config__wrong_values_name_the_option(void **state)
         {"--db=", "--db: '' won't do: it must be not empty"},
         {"--db", "--db wants a value behind it"},
         {"--env-file", "--env-file wants a value behind it"},
-        {"--env-file absent.env", "cannot open 'absent.env'"},
+        {"--env-file absent.env", "--env-file: cannot read 'absent.env'"},
         {"--lisen x:1", "unknown option --lisen (did you mean --listen?)"},
         {"--lisen=x:1", "unknown option --lisen (did you mean --listen?)"},
         {"--url http://x", "unknown option --url"},
@@ -332,7 +338,7 @@ static void config__wrong_secret_files(void **state)
     memset(longest, 'x', sizeof(longest) - 1);
     write_file("long.txt", longest);
     setenv("WORKOS_WEBHOOK_SECRET_FILE", "long.txt", 1);
-    refuses(FOR_SERVE, "", "'long.txt' is too large for a secret");
+    refuses(FOR_SERVE, "", "'long.txt' is too large: 64 KiB at most");
     setenv("WORKOS_WEBHOOK_SECRET", "hidden", 1);
     refuses(FOR_SERVE, "", "WORKOS_WEBHOOK_SECRET and WORKOS_WEBHOOK_SECRET_FILE are both set");
 }
@@ -494,6 +500,27 @@ static void config__secret_is_never_shown(void **state)
     config_release(&c);
 }
 
+/* Symptom: of two env files the first was left out, with no word. */
+static void config__several_env_files(void **state)
+{
+    struct config c;
+
+    (void)state;
+    write_file("one.env", "AUTHKITD_DB=one.db\nAUTHKITD_HANDLERS=one.lua\nWORKOS_API_KEY=sk_1\n");
+    write_file("two.env", "\nAUTHKITD_DB=two.db\nAUTHKITD_RETENTION=x\n");
+    write_file("three.env", "AUTHKITD_RETENTION=8\nWORKOS_API_KEY=\nnonsense\n");
+    refuses(FOR_SERVE, "--env-file one.env --env-file two.env", "two.env:3: AUTHKITD_RETENTION: ");
+    refuses(FOR_SERVE, "--env-file three.env --env-file one.env", "three.env:3: this isn't");
+    refuses(FOR_SERVE, "--env-file absent.env --env-file one.env", "cannot read 'absent.env'");
+    write_file("three.env", "AUTHKITD_RETENTION=8\nWORKOS_API_KEY=\n");
+    reads(&c, FOR_SERVE, "--env-file one.env --env-file=two.env --env-file three.env");
+    assert_string_equal(c.db, "two.db");
+    assert_string_equal(c.handlers, "one.lua");
+    assert_int_equal(c.retention_days, 8);
+    assert_null(c.api_key);
+    config_release(&c);
+}
+
 static void config__misspelt_variable_is_a_warning(void **state)
 {
     struct config c;
@@ -510,6 +537,76 @@ static void config__misspelt_variable_is_a_warning(void **state)
         "AUTHKITD_LISTEN?)\nAUTHKITD_AUDIENCE isn't a variable of authkitd (did "
         "you mean AUTHKITD_AUDIENCES?)\ntest.env:1: AUTHKITD_ZZZZZZ isn't a variable of "
         "authkitd\n");
+    config_release(&c);
+}
+
+static void warns(const char *text, const char *wanted)
+{
+    struct config c;
+
+    write_file("test.env", text);
+    reads(&c, FOR_SERVE, "--env-file test.env");
+    assert_string_equal(buf_text(&c.warnings), wanted);
+    config_release(&c);
+}
+
+/* Symptom: the server ran without the API key, or for ever kept what --retention should have emptied, and check
+ * found nothing to say. */
+static void config__slips_in_an_env_file_are_warnings(void **state)
+{
+    (void)state;
+    warns(
+        "WORKOS_API_KYE=sk_x\n",
+        "test.env:1: WORKOS_API_KYE isn't a variable of authkitd (did you mean WORKOS_API_KEY?)\n");
+    warns("\nauthkitd_retention=7\n",
+          "test.env:2: authkitd_retention isn't a variable of authkitd (did you mean "
+          "AUTHKITD_RETENTION?)\n");
+    warns("exportAUTHKITD_DB=x\n",
+          "test.env:1: exportAUTHKITD_DB isn't a variable of authkitd (did "
+          "you mean export AUTHKITD_DB?)\n");
+    warns("AUTKITD_DB=x\n", "test.env:1: AUTKITD_DB isn't a variable of authkitd (did you mean "
+                            "AUTHKITD_DB?)\n");
+    warns("WORKOS_NOTHING_OF_OURS=x\n",
+          "test.env:1: WORKOS_NOTHING_OF_OURS isn't a variable of authkitd\n");
+    warns("WORKOS_API_KEY_FIL=x\n",
+          "test.env:1: WORKOS_API_KEY_FIL isn't a variable of authkitd (did "
+          "you mean WORKOS_API_KEY_FILE?)\n");
+    warns("WORKOS_COOKIE_PASSWORD=x\nWORKOS_REDIRECT_URI=x\nexport DATABASE_URL=x\nexported=x\n",
+          "");
+}
+
+/* Symptom: what was said of a file for the token was that there is no such variable. */
+static void config__files_of_secrets_are_no_slips(void **state)
+{
+    static const char *const variables[] = {"AUTHKITD_ADMIN_TOKEN_FILE", "WORKOS_API_KEY_FILE",
+                                            "WORKOS_WEBHOOK_SECRET_FILE",
+                                            "WORKOS_ACTION_SECRET_FILE"};
+    struct config c;
+
+    (void)state;
+    write_file("secret.txt", "0123456789abcdef\n");
+    for (size_t i = 0; i < ARRAY_LEN(variables); i++)
+        setenv(variables[i], "secret.txt", 1);
+    reads(&c, FOR_SERVE, "");
+    assert_string_equal(buf_text(&c.warnings), "");
+    assert_string_equal(c.admin_token, "0123456789abcdef");
+    config_release(&c);
+}
+
+/* It is everybody's. */
+static void config__slips_in_the_environment_are_warnings(void **state)
+{
+    struct config c;
+
+    (void)state;
+    setenv("WORKOS_API_KYE", "x", 1);
+    setenv("WORKOS_COOKIE_PASSWORD", "x", 1);
+    setenv("WORKOS_NOTHING_OF_OURS", "x", 1);
+    setenv("authkitd_retention", "x", 1);
+    reads(&c, FOR_SERVE, "");
+    assert_string_equal(
+        buf_text(&c.warnings),
+        "WORKOS_API_KYE isn't a variable of authkitd (did you mean WORKOS_API_KEY?)\n");
     config_release(&c);
 }
 
@@ -588,7 +685,11 @@ int main(void)
         IN_TEMP_DIR(config__wrong_lists),
         IN_TEMP_DIR(config__an_api_key_is_no_client_id),
         IN_TEMP_DIR(config__secret_is_never_shown),
+        IN_TEMP_DIR(config__several_env_files),
         IN_TEMP_DIR(config__misspelt_variable_is_a_warning),
+        IN_TEMP_DIR(config__slips_in_an_env_file_are_warnings),
+        IN_TEMP_DIR(config__files_of_secrets_are_no_slips),
+        IN_TEMP_DIR(config__slips_in_the_environment_are_warnings),
         IN_TEMP_DIR(config__help_lists_the_options_of_the_command),
     };
 

@@ -198,7 +198,6 @@ static void becomes(const char *before, const char *value, const char *after)
 {
     char text[1024] = "";
     struct err err = {0};
-    struct stat st;
     FILE *stream;
 
     unlink("set.env");
@@ -213,8 +212,6 @@ static void becomes(const char *before, const char *value, const char *after)
     text[fread(text, 1, sizeof(text) - 1, stream)] = '\0';
     fclose(stream);
     assert_string_equal(text, after);
-    assert_int_equal(stat("set.env", &st), 0);
-    assert_int_equal(st.st_mode & 0777, 0600);
 }
 
 static void env_file__set_keeps_everything_else(void **state)
@@ -269,6 +266,34 @@ static void env_file__set_leaves_a_link_a_link(void **state)
     env_file_free(file);
 }
 
+/* Symptom: after setup --write the service's group could no longer read a file of mode 0640. */
+static void env_file__set_keeps_who_may_read(void **state)
+{
+    static const mode_t modes[] = {0600, 0640, 0644, 0660};
+    const mode_t old_mask = umask(077);
+    const gid_t group = geteuid() == 0 ? 12345 : getegid();
+    struct err err = {0};
+    struct stat st;
+
+    (void)state;
+    assert_int_equal(env_file_set("set.env", "KEY", "made", &err), 0);
+    assert_int_equal(stat("set.env", &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+        assert_int_equal(chown("set.env", geteuid(), group), 0);
+        assert_int_equal(chmod("set.env", modes[i]), 0);
+        assert_int_equal(env_file_set("set.env", "KEY", "changed", &err), 0);
+        assert_int_equal(stat("set.env", &st), 0);
+        assert_int_equal(st.st_mode & 07777, modes[i]);
+        assert_int_equal(st.st_gid, group);
+    }
+    umask(0);
+    assert_int_equal(env_file_set("new.env", "KEY", "made", &err), 0);
+    assert_int_equal(stat("new.env", &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    umask(old_mask);
+}
+
 static void env_file__set_where_nothing_can_be_written(void **state)
 {
     struct err err = {0};
@@ -294,6 +319,7 @@ int main(void)
         IN_TEMP_DIR(env_file__set_keeps_everything_else),
         IN_TEMP_DIR(env_file__set_is_read_again),
         IN_TEMP_DIR(env_file__set_leaves_a_link_a_link),
+        IN_TEMP_DIR(env_file__set_keeps_who_may_read),
         IN_TEMP_DIR(env_file__set_where_nothing_can_be_written),
     };
 
