@@ -78,6 +78,13 @@ struct http_later {
     struct http_later *next;
 };
 
+/* Why a request isn't served: because of its framing (rules.h), or since there is no room. Static. */
+struct http_refusal {
+    int status;
+    const char *code;
+    const char *message;
+};
+
 /* The value of the header, whatever the case of its name; NULL when it is missing. */
 const char *http_request_header(const struct http_request *request, const char *name);
 

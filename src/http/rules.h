@@ -15,12 +15,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct http_refusal {
-    int status;
-    const char *code;
-    const char *message;
-};
-
 extern const struct http_refusal http_bad_syntax, http_bad_target, http_bad_version, http_busy,
     http_headers_large;
 

@@ -248,21 +248,47 @@ static bool is_head(const struct mg_connection *conn)
     return method && strcmp(method, "HEAD") == 0;
 }
 
-/* Answer a request that isn't to be served, and be done with the connection. The request: as far as it
- * was understood, or NULL. */
+/* Of a request that couldn't be read: what stands where its path should be. */
+static void peek_path(char out[HTTP_PEEKED_PATH_MAX])
+{
+    const char *text = buf_text(&worker.conn->carry);
+    const char *path = text + strcspn(text, " \r\n");
+    size_t len;
+
+    path += *path == ' ';
+    len = strcspn(path, "? \r\n");
+    snprintf(out, HTTP_PEEKED_PATH_MAX, "%.*s",
+             len < HTTP_PEEKED_PATH_MAX ? (int)len : HTTP_PEEKED_PATH_MAX - 1, path);
+}
+
+static void tell_of_refusal(struct http_server *server, const struct http_request *request,
+                            const struct http_refusal *refusal, struct http_response *response)
+{
+    char path[HTTP_PEEKED_PATH_MAX];
+    struct http_request unread = {.method = "", .path = path, .body = ""};
+
+    if (!server->opts.refusing)
+        return;
+    unread.remote_addr = worker.conn->peer;
+    if (!request)
+        peek_path(path);
+    server->opts.refusing(server->opts.arg, request ? request : &unread, refusal, response);
+}
+
+/* Answer a request that isn't to be served, and be done with the connection. The request: NULL when it
+ * wasn't understood. */
 static void refuse(struct mg_connection *conn, const struct http_request *request,
                    const struct http_refusal *refusal)
 {
     struct http_server *server = server_of(conn);
     struct http_response response = new_response();
 
-    gate_consume(server->gate, worker.conn); /* whoever waits for room gets it */
     if (refusal->status == 503)
         http_response_unavailable(&response, refusal->code, refusal->message);
     else
         http_response_error(&response, refusal->status, refusal->code, refusal->message);
-    if (request && server->opts.refusing)
-        server->opts.refusing(server->opts.arg, request, &response);
+    tell_of_refusal(server, request, refusal, &response);
+    gate_consume(server->gate, worker.conn); /* whoever waits for room gets it */
     set_fate(send_response(server, &response, is_head(conn), false) ? GATE_LINGER : GATE_DROP);
     cw_must_close(conn);
     release_response(&response);

@@ -55,6 +55,12 @@
 typedef void http_handle_fn(void *arg, const struct http_request *request,
                             struct http_response *response);
 
+/* Of a request that handle never sees. The response is there already; headers may be added. Of a request
+ * that couldn't be read only the path is known, or "", cut at HTTP_PEEKED_PATH_MAX - 1 bytes. */
+enum { HTTP_PEEKED_PATH_MAX = 256 };
+typedef void http_refusing_fn(void *arg, const struct http_request *request,
+                              const struct http_refusal *refusal, struct http_response *response);
+
 struct http_server_opts {
     const char *address; /* "127.0.0.1:8080", "[::1]:8080", "0.0.0.0:443"; port 0: any free one */
     int threads;
@@ -66,8 +72,7 @@ struct http_server_opts {
     void *tls_ctx;           /* an SSL_CTX to serve TLS with (crypto/tls.h); NULL for plain HTTP */
     const char *urgent_path; /* requests for it don't queue behind others; NULL: there is none */
     http_handle_fn *handle;
-    http_handle_fn *refusing; /* may add headers to the answer of a request that handle never sees,
-                                 because of its framing; called like handle; NULL: there is none */
+    http_refusing_fn *refusing; /* called like handle; NULL: there is none */
     /* A worker is about to wait, for requests or within handle (base/thread.h): called often, and to be
      * quick; NULL: there is none. */
     void (*waits)(void *arg);
