@@ -63,7 +63,7 @@ struct http_response {
  *     finish   is called on any HTTP thread after that: fill the response, and release what later is
  *              part of.
  *
- * It belongs to the callback until it returns, then to the server.
+ * It belongs to the callback until it returns, then to the server. The answer should be a small one.
  */
 struct http_later {
     void (*begin)(struct http_later *later);
