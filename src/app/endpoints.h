@@ -25,8 +25,9 @@ struct endpoints {
 void endpoints_handle(void *arg, const struct http_request *request,
                       struct http_response *response);
 
-/* The same, for what is refused before it is anybody's: a page shall see a 413, not a mistake in CORS. */
+/* The same, for what is refused before it is anybody's: a page shall see a 413, not a mistake in CORS; and
+ * a delivery of WorkOS's isn't lost without a trace. */
 void endpoints_refusing(void *arg, const struct http_request *request,
-                        struct http_response *response);
+                        const struct http_refusal *refusal, struct http_response *response);
 
 #endif

@@ -44,6 +44,7 @@ enum {
     IDLE_TIMEOUT_MS = 75000, /* above the 60 s that proxies like to keep connections for */
     ADMIN_MAX_BODY = 65536,
     BODY_BUDGET = 128 * 1024 * 1024,
+    ANSWER_BUDGET = 128 * 1024 * 1024,
     DRAIN_LEAST_MS = 100, /* for each part of the stop, however long those before it took */
 };
 
@@ -270,6 +271,7 @@ static int start_admin(struct server *server, struct err *err)
         .threads = ADMIN_THREADS,
         .max_body_bytes = ADMIN_MAX_BODY,
         .body_budget_bytes = BODY_BUDGET,
+        .answer_budget_bytes = ANSWER_BUDGET,
         .request_timeout_ms = REQUEST_TIMEOUT_MS,
         .idle_timeout_ms = IDLE_TIMEOUT_MS,
         .max_connections = MAX_ADMIN_CONNECTIONS,
@@ -329,6 +331,7 @@ static int start_http(struct server *server, struct err *err)
         .threads = THREADS,
         .max_body_bytes = (size_t)config->max_body,
         .body_budget_bytes = BODY_BUDGET,
+        .answer_budget_bytes = ANSWER_BUDGET,
         .request_timeout_ms = REQUEST_TIMEOUT_MS,
         .idle_timeout_ms = IDLE_TIMEOUT_MS,
         .max_connections = connections_allowed(),

@@ -71,7 +71,20 @@ static bool needs_quotes(const char *text, size_t len)
     return len == 0;
 }
 
-/* Text as it is, but on one line and UTF-8, whatever is in it; a key without what ends a key. */
+/* What text_trick_size found, as \u009b. */
+static void put_trick(struct buf *line, const char *trick, size_t size)
+{
+    unsigned code = (unsigned char)trick[0];
+
+    if (size > 1)
+        code &= size == 2 ? 0x1F : 0x0F;
+    for (size_t i = 1; i < size; i++)
+        code = code << 6 | ((unsigned char)trick[i] & 0x3F);
+    buf_printf(line, "\\u%04x", code);
+}
+
+/* Text as it is, but on one line and UTF-8, whatever is in it, and without what a terminal would obey; a key
+ * without what ends a key. */
 static void put_plain(struct buf *line, const char *text, const char *escaped_too)
 {
     size_t len = strlen(text);
@@ -84,12 +97,48 @@ static void put_plain(struct buf *line, const char *text, const char *escaped_to
             buf_puts(line, "\\n");
         else if (size == 0 || (c < 0x20 && c != '\t') || c == 0x7F || strchr(escaped_too, c))
             buf_printf(line, "\\x%02x", c);
+        else if (size > 1 && text_trick_size(text) > 0)
+            put_trick(line, text, size);
         else
             buf_put(line, text, size);
         size += size == 0;
         text += size;
         len -= size;
     }
+}
+
+/* Of what stands in the line from start on. */
+static void escape_tricks(struct buf *line, size_t start)
+{
+    struct buf rest = BUF_INIT(LOG_LINE_MAX);
+    const char *text;
+
+    buf_puts(&rest, line->data + start);
+    line->len = start;
+    for (text = buf_text(&rest); *text;) {
+        size_t size = text_trick_size(text);
+
+        if (size > 0)
+            put_trick(line, text, size);
+        else
+            buf_putc(line, *text);
+        text += size > 0 ? size : 1;
+    }
+    line->failed |= !buf_ok(&rest);
+    buf_release(&rest);
+}
+
+/* buf_put_json_string leaves in what JSON allows. Whoever reads a line of JSON may do so in a terminal, too. */
+static void put_json_string(struct buf *line, const char *text, size_t len)
+{
+    size_t start = line->len;
+
+    buf_put_json_string(line, text, len);
+    for (size_t at = start; buf_ok(line) && at < line->len; at++)
+        if (text_trick_size(line->data + at) > 0) {
+            escape_tricks(line, start);
+            return;
+        }
 }
 
 static void put_text_line(struct buf *line, const char *time, enum log_level level,
@@ -106,7 +155,7 @@ static void put_text_line(struct buf *line, const char *time, enum log_level lev
         if (!f->text)
             buf_printf(line, "%" PRId64, f->number);
         else if (needs_quotes(f->text, f->len))
-            buf_put_json_string(line, f->text, f->len);
+            put_json_string(line, f->text, f->len);
         else
             buf_put(line, f->text, f->len);
     }
@@ -116,15 +165,15 @@ static void put_json_line(struct buf *line, const char *time, enum log_level lev
                           const char *message, const struct log_field *fields)
 {
     buf_printf(line, "{\"time\":\"%s\",\"level\":\"%s\",\"msg\":", time, level_names[level]);
-    buf_put_json_string(line, message, strlen(message));
+    put_json_string(line, message, strlen(message));
     for (const struct log_field *f = fields; f->key; f++) {
         if (f->key == absent)
             continue;
         buf_putc(line, ',');
-        buf_put_json_string(line, f->key, strlen(f->key));
+        put_json_string(line, f->key, strlen(f->key));
         buf_putc(line, ':');
         if (f->text)
-            buf_put_json_string(line, f->text, f->len);
+            put_json_string(line, f->text, f->len);
         else
             buf_printf(line, "%" PRId64, f->number);
     }

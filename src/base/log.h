@@ -4,8 +4,9 @@
  *
  * A line is a level, a message and named fields. As text:
  *     2026-01-12T20:17:47.677Z INFO  event failed  id=event_01K error="handlers.lua:7: oops"
- * as JSON, one object a line with time, level, msg and the fields. Control characters in a text
- * line are escaped, so that a stranger's name cannot forge a line. Never pass a secret.
+ * as JSON, one object a line with time, level, msg and the fields. What plays tricks on a terminal
+ * (text_trick_size in text.h) is escaped in both, \x1b or \u009b, so that a stranger's name can neither
+ * forge a line nor change what is shown of one. Never pass a secret.
  *
  *     log_info("listening", log_str("url", url), log_int("threads", n));
  *

@@ -196,7 +196,7 @@ size_t text_trick_size(const char *text)
     if (first != 0xE2 || second == '\0')
         return 0;
     third = (unsigned char)text[2];
-    if ((second == 0x80 && third >= 0xAA && third <= 0xAE) ||
+    if ((second == 0x80 && third >= 0xA8 && third <= 0xAE) ||
         (second == 0x81 && third >= 0xA6 && third <= 0xA9))
         return 3;
     return 0;

@@ -33,7 +33,8 @@ size_t text_utf16_prefix(const char *text, size_t len, size_t units);
 bool text_to_u64(const char *text, size_t len, uint64_t max, uint64_t *out);
 
 /* How many bytes at text could play tricks on a terminal: control characters (those of U+0080 to
- * U+009F, which some obey, too) and what turns the direction of writing. 0 when it is harmless. */
+ * U+009F, which some obey, too), what turns the direction of writing, and the line ends of Unicode's own. 0
+ * when it is harmless. */
 size_t text_trick_size(const char *text);
 
 /* A '?' in the place of each of those; the second keeps line ends and tabs. */

@@ -278,6 +278,11 @@ static int word_error(const struct call *call, const struct fetch_request *reque
                        call->fetch->opts.stall_ms);
     if (code == CURLE_OK)
         return err_set(err, ERR_IO, "%.*s: the answer ended in the middle of its head", len, url);
+    if (code == CURLE_OUT_OF_MEMORY && call->is_connected) /* libcurl says the same of both */
+        return err_set(
+            err, ERR_IO,
+            "%.*s: a line of the answer's head is too long, or there is no memory for it", len,
+            url);
     if (code == CURLE_OUT_OF_MEMORY)
         return err_set(err, ERR_NOMEM, "no memory for a request to %.*s", len, url);
     if (code == CURLE_URL_MALFORMAT ||

@@ -110,6 +110,7 @@ struct gate {
     bool door_shut; /* what begin_drain does is done */
     bool drain_is_cut;
     int64_t sleeps_until_ms;
+    int64_t remind_ms; /* opts.reminded is due then; INT64_MAX: it isn't */
 
     bool drain_begun; /* gate's thread only, from here on */
     int64_t drain_cut_ms;
@@ -920,6 +921,8 @@ static int time_to_sleep(struct gate *g, int64_t now)
         until = g->accept_pause_ends_ms;
     if (g->drain_begun && g->drain_cut_ms < until)
         until = g->drain_cut_ms;
+    if (g->remind_ms < until)
+        until = g->remind_ms;
     g->sleeps_until_ms = until;
     if (until == INT64_MAX)
         return -1;
@@ -930,16 +933,21 @@ static int time_to_sleep(struct gate *g, int64_t now)
 static bool keep_time(struct gate *g, int *out_sleep_ms)
 {
     int64_t now = clock_mono_ms();
-    bool goes_on;
+    bool goes_on, is_reminded;
 
     pthread_mutex_lock(&g->lock);
     goes_on = !g->stopping;
+    is_reminded = now >= g->remind_ms;
+    if (is_reminded)
+        g->remind_ms = INT64_MAX;
     resume_accepting(g, now);
     expire(g, now);
     if (g->drain_begun && now >= g->drain_cut_ms)
         cut_drain(g);
     *out_sleep_ms = time_to_sleep(g, now);
     pthread_mutex_unlock(&g->lock);
+    if (is_reminded)
+        g->opts.reminded(g->opts.arg);
     return goes_on;
 }
 
@@ -1019,6 +1027,7 @@ int gate_new(struct gate **out, const struct gate_opts *opts, struct err *err)
     }
     g->opts = *opts;
     g->listen_fd = g->epoll_fd = g->nudge_fd = g->wake_fd = -1;
+    g->remind_ms = INT64_MAX;
     pthread_mutex_init(&g->lock, NULL);
     pthread_cond_init(&g->emptied, NULL);
     rc = open_descriptors(g, err);
@@ -1040,6 +1049,14 @@ int gate_start(struct gate *gate, int listen_fd, struct err *err)
     }
     gate->thread_runs = true;
     return 0;
+}
+
+void gate_remind(struct gate *gate, int64_t at_ms)
+{
+    pthread_mutex_lock(&gate->lock);
+    gate->remind_ms = at_ms;
+    wake_by(gate, at_ms);
+    pthread_mutex_unlock(&gate->lock);
 }
 
 int gate_connections(struct gate *gate)

@@ -85,6 +85,7 @@ struct gate_opts {
     int idle_timeout_ms;
     void (*ready)(void *arg, struct gate_conn *conn);
     void (*nudged)(void *arg); /* a nudge was taken by a look that didn't wait */
+    void (*reminded)(void *arg);
     /* Bytes, 0 when none are there now, or -1 when the connection is over. */
     ssize_t (*read)(struct gate_conn *conn, char *out, size_t len);
     void (*free_tls)(void *tls);
@@ -118,6 +119,10 @@ void gate_whole(struct gate *gate, struct gate_conn *conn);
 void gate_consume(struct gate *gate, struct gate_conn *conn);
 
 void gate_give_back(struct gate *gate, struct gate_conn *conn, enum gate_fate fate);
+
+/* Have reminded() called on the gate's thread at that time, once: of several times the last one counts. Any
+ * thread. */
+void gate_remind(struct gate *gate, int64_t at_ms);
 
 /* How many there are. Any thread. */
 int gate_connections(struct gate *gate);

@@ -63,7 +63,7 @@ struct http_response {
  *     finish   is called on any HTTP thread after that: fill the response, and release what later is
  *              part of.
  *
- * It belongs to the callback until it returns, then to the server.
+ * It belongs to the callback until it returns, then to the server. The answer should be a small one.
  */
 struct http_later {
     void (*begin)(struct http_later *later);
@@ -76,6 +76,13 @@ struct http_later {
     bool is_head, may_keep;
     char behind; /* what stood where the body's '\0' is */
     struct http_later *next;
+};
+
+/* Why a request isn't served: because of its framing (rules.h), or since there is no room. Static. */
+struct http_refusal {
+    int status;
+    const char *code;
+    const char *message;
 };
 
 /* The value of the header, whatever the case of its name; NULL when it is missing. */

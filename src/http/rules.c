@@ -28,6 +28,9 @@ const struct http_refusal http_headers_large = {431, "headers_too_large",
 static const struct http_refusal no_encoding = {501, "not_implemented",
                                                 "transfer encodings are not supported"};
 const struct http_refusal http_busy = {503, "busy", "too much is going on; try again in a moment"};
+const struct http_refusal http_answer_lost = {
+    500, "internal",
+    "the request was carried out, but there is no room for its answer: too much is going on"};
 const struct http_refusal http_bad_version = {505, "version_not_supported",
                                               "only HTTP/1.0 and HTTP/1.1 are spoken here"};
 

@@ -15,14 +15,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct http_refusal {
-    int status;
-    const char *code;
-    const char *message;
-};
-
 extern const struct http_refusal http_bad_syntax, http_bad_target, http_bad_version, http_busy,
-    http_headers_large;
+    http_headers_large, http_answer_lost;
 
 /* All that can be seen in the request itself; how long its body is in *out_body_len. */
 const struct http_refusal *http_check_request(const struct http_request *request, bool is_1_1,

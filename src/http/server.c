@@ -14,6 +14,8 @@
 #include <assert.h>
 #include <civetweb.h>
 #include <errno.h>
+#include <linux/sockios.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -21,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 enum {
@@ -30,6 +33,11 @@ enum {
     WAIT_SLICE_MS = 50, /* how often it is looked whether they do */
     ONE_WRITE_MAX = 64 * 1024, /* header and body up to this are sent in one piece */
     HEADERS_MAX_BYTES = 16 * 1024,
+    LARGE_MIN_BYTES = 256 * 1024, /* answers above this are counted in the budget */
+    PATH_SHOWN_MAX = 200,
+    CROWDED_MS = 1000, /* for so long after one had no room */
+    QUIET_MS = 1000,   /* after the last large answer */
+    LEFTOVERS_MIN_BYTES = 32 * 1024 * 1024,
 };
 
 struct http_server {
@@ -48,6 +56,11 @@ struct http_server {
     bool is_opened;      /* guarded by opening */
     int opened;          /* what came of it; guarded by opening */
     struct err open_err; /* guarded by opening */
+
+    atomic_size_t answers;   /* bytes of large answers that are being sent */
+    atomic_size_t leftovers; /* bytes of large answers since malloc last gave back what lies free */
+    _Atomic int64_t
+        crowded_until_ms; /* there was no room for another one: who doesn't read is cut off */
 
     atomic_bool draining;
     struct metric_statuses statuses;
@@ -88,6 +101,8 @@ struct patience {
     struct http_server *server;
     int64_t deadline_ms;
     int64_t waited_ms;
+    int64_t idle_ms; /* waited since the client last took something */
+    int queued;      /* bytes that the system had of it, at the last look */
 };
 
 static struct patience patience_for(struct http_server *server)
@@ -98,7 +113,20 @@ static struct patience patience_for(struct http_server *server)
     };
 }
 
-/* False when the client has had its time: all of it, or what a slow one gets while others wait. */
+/* The system says that there is room only when a third of a buffer of megabytes is free. One that is slow
+ * takes something long before that. */
+static void look_at_progress(struct patience *p, int fd)
+{
+    int queued = 0;
+
+    if (ioctl(fd, SIOCOUTQ, &queued) < 0 || queued == p->queued)
+        return;
+    p->queued = queued;
+    p->idle_ms = 0;
+}
+
+/* False when the client has had its time: all of it, or what a slow one gets while others wait, or one that
+ * takes nothing while there is no room for others' answers. */
 static bool wait_for_client(struct patience *p, int fd, short events)
 {
     struct pollfd pollfd = {.fd = fd, .events = events};
@@ -106,19 +134,24 @@ static bool wait_for_client(struct patience *p, int fd, short events)
     for (;;) {
         int64_t now = clock_mono_ms();
         bool others = crew_has_waiting(&p->server->crew) || atomic_load(&p->server->draining);
-        int64_t left = p->deadline_ms - now;
+        bool crowded = now < atomic_load(&p->server->crowded_until_ms);
+        int64_t left = p->deadline_ms - now, waited;
         int n;
 
-        if (left <= 0 || (others && p->waited_ms >= PATIENCE_MS))
+        if (left <= 0 || (others && p->waited_ms >= PATIENCE_MS) ||
+            (crowded && p->idle_ms >= PATIENCE_MS))
             return false;
         crew_wait_begin(&p->server->crew);
         n = poll(&pollfd, 1, left < WAIT_SLICE_MS ? (int)left : WAIT_SLICE_MS);
         crew_wait_end(&p->server->crew);
-        p->waited_ms += clock_mono_ms() - now;
+        waited = clock_mono_ms() - now;
+        p->waited_ms += waited;
+        p->idle_ms += waited;
         if (n > 0)
             return true;
         if (n < 0 && errno != EINTR)
             return false;
+        look_at_progress(p, fd);
     }
 }
 
@@ -130,6 +163,8 @@ static bool write_all(struct patience *p, const char *bytes, size_t len)
 
         if (n < 0 || (n == 0 && !wait_for_client(p, worker.conn->fd, events)))
             return false;
+        if (n > 0)
+            p->idle_ms = 0;
         bytes += n;
         len -= (size_t)n;
     }
@@ -248,21 +283,52 @@ static bool is_head(const struct mg_connection *conn)
     return method && strcmp(method, "HEAD") == 0;
 }
 
-/* Answer a request that isn't to be served, and be done with the connection. The request: as far as it
- * was understood, or NULL. */
+/* Of a request that couldn't be read: what stands where its path should be. */
+static void peek_path(char out[HTTP_PEEKED_PATH_MAX])
+{
+    const char *text = buf_text(&worker.conn->carry);
+    const char *path = text + strcspn(text, " \r\n");
+    size_t len;
+
+    path += *path == ' ';
+    len = strcspn(path, "? \r\n");
+    snprintf(out, HTTP_PEEKED_PATH_MAX, "%.*s",
+             len < HTTP_PEEKED_PATH_MAX ? (int)len : HTTP_PEEKED_PATH_MAX - 1, path);
+}
+
+static void tell_of_refusal(struct http_server *server, const struct http_request *request,
+                            const struct http_refusal *refusal, struct http_response *response)
+{
+    char path[HTTP_PEEKED_PATH_MAX];
+    struct http_request unread = {.method = "", .path = path, .body = ""};
+
+    if (!server->opts.refusing)
+        return;
+    unread.remote_addr = worker.conn->peer;
+    if (!request)
+        peek_path(path);
+    server->opts.refusing(server->opts.arg, request ? request : &unread, refusal, response);
+}
+
+static void put_refusal(struct http_response *response, const struct http_refusal *refusal)
+{
+    if (refusal->status == 503)
+        http_response_unavailable(response, refusal->code, refusal->message);
+    else
+        http_response_error(response, refusal->status, refusal->code, refusal->message);
+}
+
+/* Answer a request that isn't to be served, and be done with the connection. The request: NULL when it
+ * wasn't understood. */
 static void refuse(struct mg_connection *conn, const struct http_request *request,
                    const struct http_refusal *refusal)
 {
     struct http_server *server = server_of(conn);
     struct http_response response = new_response();
 
+    put_refusal(&response, refusal);
+    tell_of_refusal(server, request, refusal, &response);
     gate_consume(server->gate, worker.conn); /* whoever waits for room gets it */
-    if (refusal->status == 503)
-        http_response_unavailable(&response, refusal->code, refusal->message);
-    else
-        http_response_error(&response, refusal->status, refusal->code, refusal->message);
-    if (request && server->opts.refusing)
-        server->opts.refusing(server->opts.arg, request, &response);
     set_fate(send_response(server, &response, is_head(conn), false) ? GATE_LINGER : GATE_DROP);
     cw_must_close(conn);
     release_response(&response);
@@ -315,6 +381,72 @@ static void send_continue(struct mg_connection *conn)
         set_fate(GATE_MORE);
 }
 
+static bool changes_nothing(const struct http_request *request)
+{
+    return strcmp(request->method, "GET") == 0 || strcmp(request->method, "HEAD") == 0;
+}
+
+static void complain_of_answer(const struct http_server *server, const struct http_request *request,
+                               size_t bytes)
+{
+    static struct log_limit limit;
+
+    if (log_may(&limit))
+        log_warn("no room for a large answer: too many are being sent",
+                 log_str("method", request->method),
+                 log_bytes("path", request->path, strnlen(request->path, PATH_SHOWN_MAX)),
+                 log_int("bytes", (int64_t)bytes),
+                 log_int("of_all", (int64_t)server->opts.answer_budget_bytes));
+}
+
+/*
+ * Room for a large answer until it is sent; returns the bytes for release_answer. Where there is none an
+ * error goes in its place, and who has taken nothing of theirs for a while makes room: the next one may find
+ * it. What has changed something isn't to be tried again, so it isn't called busy.
+ */
+static size_t reserve_answer(struct http_server *server, const struct http_request *request,
+                             struct http_response *response)
+{
+    size_t bytes = response->body.len, all;
+    const struct http_refusal *refusal;
+
+    if (bytes <= LARGE_MIN_BYTES)
+        return 0;
+    all = atomic_fetch_add(&server->answers, bytes) + bytes;
+    atomic_fetch_add(&server->leftovers, bytes);
+    if (all <= server->opts.answer_budget_bytes)
+        return bytes;
+    atomic_fetch_sub(&server->answers, bytes);
+    atomic_store(&server->crowded_until_ms, clock_mono_ms() + CROWDED_MS);
+    complain_of_answer(server, request, bytes);
+    refusal = changes_nothing(request) ? &http_busy : &http_answer_lost;
+    buf_release(&response->body);
+    response->body = BUF_INIT(HTTP_RESPONSE_MAX_BYTES);
+    buf_reset(&response->headers);
+    put_refusal(response, refusal);
+    tell_of_refusal(server, request, refusal, response);
+    return 0;
+}
+
+/* After the answer is freed. */
+static void release_answer(struct http_server *server, size_t bytes)
+{
+    if (bytes > 0 && atomic_fetch_sub(&server->answers, bytes) == bytes)
+        gate_remind(server->gate, clock_mono_ms() + QUIET_MS);
+}
+
+/* gate_opts.reminded: no large answer has come to its end for a while. Many leave much memory behind that malloc
+ * would keep; while they come one after the other they use it again. */
+static void on_reminded(void *arg)
+{
+    struct http_server *server = arg;
+
+    if (atomic_load(&server->answers) > 0 || atomic_load(&server->leftovers) < LEFTOVERS_MIN_BYTES)
+        return;
+    atomic_store(&server->leftovers, 0);
+    malloc_trim(0);
+}
+
 /* The body stands in carry, perhaps with the next request behind it. */
 static void serve(struct mg_connection *conn, struct http_request *request, size_t len)
 {
@@ -323,6 +455,7 @@ static void serve(struct mg_connection *conn, struct http_request *request, size
     char *body = worker.conn->carry.data + worker.conn->frame.header_len;
     bool may_keep = cw_may_keep_alive(conn) && !http_asks_to_close(request);
     char behind = body[len];
+    size_t reserved = 0;
 
     body[len] = '\0';
     request->body = body;
@@ -331,10 +464,12 @@ static void serve(struct mg_connection *conn, struct http_request *request, size
     if (response.later) {
         keep_for_later(server, response.later, is_head(conn), may_keep, behind);
     } else {
+        reserved = reserve_answer(server, request, &response);
         answer(server, &response, is_head(conn), may_keep);
         body[len] = behind;
     }
     release_response(&response);
+    release_answer(server, reserved);
 }
 
 static const struct http_refusal *check_request(const struct mg_connection *conn,
@@ -762,6 +897,7 @@ static int start_gate(struct http_server *server, struct err *err)
         .idle_timeout_ms = server->opts.idle_timeout_ms,
         .ready = on_ready,
         .nudged = on_nudged,
+        .reminded = on_reminded,
         .read = on_read,
         .free_tls = cw_tls_free,
         .arg = server,

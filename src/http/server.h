@@ -41,6 +41,11 @@
  *            request_timeout_ms, but for half a second only while others wait for one. When all
  *            workers are busy, whole requests for urgent_path go first (plain HTTP only: over TLS
  *            it takes a worker to see what a request is for).
+ *            Answers above 256 KiB that are being sent have answer_budget_bytes together (those that
+ *            come later aren't counted: message.h). Where another one doesn't fit, an error goes in its
+ *            place: 503 for GET and HEAD, 500 for others, which may have changed something; and for a second
+ *            a client that has taken nothing for half a second is cut off. When many have been sent, what
+ *            malloc keeps of them goes back to the system.
  * Not here   which path does what (app/endpoints.c).
  */
 #ifndef HTTP_SERVER_H
@@ -55,19 +60,25 @@
 typedef void http_handle_fn(void *arg, const struct http_request *request,
                             struct http_response *response);
 
+/* Of a request that handle never sees, or whose answer there is no room for. The response is there already; headers may be added. Of a request
+ * that couldn't be read only the path is known, or "", cut at HTTP_PEEKED_PATH_MAX - 1 bytes. */
+enum { HTTP_PEEKED_PATH_MAX = 256 };
+typedef void http_refusing_fn(void *arg, const struct http_request *request,
+                              const struct http_refusal *refusal, struct http_response *response);
+
 struct http_server_opts {
     const char *address; /* "127.0.0.1:8080", "[::1]:8080", "0.0.0.0:443"; port 0: any free one */
     int threads;
     size_t max_body_bytes;
     size_t body_budget_bytes;
+    size_t answer_budget_bytes;
     int request_timeout_ms;
     int idle_timeout_ms;
     int max_connections;
     void *tls_ctx;           /* an SSL_CTX to serve TLS with (crypto/tls.h); NULL for plain HTTP */
     const char *urgent_path; /* requests for it don't queue behind others; NULL: there is none */
     http_handle_fn *handle;
-    http_handle_fn *refusing; /* may add headers to the answer of a request that handle never sees,
-                                 because of its framing; called like handle; NULL: there is none */
+    http_refusing_fn *refusing; /* called like handle; NULL: there is none */
     /* A worker is about to wait, for requests or within handle (base/thread.h): called often, and to be
      * quick; NULL: there is none. */
     void (*waits)(void *arg);

@@ -27,19 +27,18 @@ int l_print(lua_State *L)
     char place[PLACE_MAX];
 
     for (int i = 1; i <= count; i++) {
-        size_t len;
-        const char *text = luaL_tolstring(L, i, &len);
-        size_t room = MESSAGE_MAX - line->len;
+        size_t len, room = MESSAGE_MAX - line->len;
+        const char *text;
 
+        luaL_tolstring(L, i, NULL);
+        text = push_visible(L, lua_gettop(L)); /* a log line is a C string */
+        len = strlen(text);
         if (i > 1 && room > 0)
             buf_putc(line, '\t');
         room = MESSAGE_MAX - line->len;
         buf_put(line, text, len < room ? len : room);
-        lua_pop(L, 1);
+        lua_pop(L, 2);
     }
-    for (size_t i = 0; i < line->len; i++)
-        if (line->data[i] == '\0')
-            line->data[i] = '?'; /* a log line is a C string */
     write_place(L, place);
     log_write(LOG_LEVEL_INFO, buf_text(line), LOG_FIELDS(log_str("source", place)));
     buf_release(line);
@@ -50,11 +49,9 @@ int l_print(lua_State *L)
  * whatever a __tostring does to the table. */
 static struct log_field read_field(lua_State *L)
 {
-    const char *key = lua_tostring(L, -2);
+    const char *key = push_visible(L, lua_gettop(L) - 1), *text;
     size_t len;
-    const char *text;
 
-    lua_pushvalue(L, -2);
     lua_insert(L, -3);
     if (lua_isinteger(L, -1))
         return log_int(key, lua_tointeger(L, -1));
@@ -75,7 +72,8 @@ static int l_log(lua_State *L)
     if (!log_is_on(level))
         return 0;
     lua_settop(L, 2);
-    message = luaL_tolstring(L, 1, NULL);
+    luaL_tolstring(L, 1, NULL);
+    message = push_visible(L, lua_gettop(L));
     luaL_checkstack(L, FIELDS_MAX * 3 + 8, "too many fields");
     if (!lua_isnoneornil(L, 2)) {
         if (!lua_istable(L, 2))

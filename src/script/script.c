@@ -301,6 +301,8 @@ static void push_error_text(lua_State *L)
         lua_pushfstring(L, "the error is a %s, not a text", luaL_typename(L, 1));
     else
         luaL_tolstring(L, 1, NULL);
+    push_visible(L, lua_gettop(L)); /* behind a zero byte all would be lost, the traceback, too */
+    lua_remove(L, -2);
 }
 
 /* Does the text begin with the file and line that it is about? */

@@ -132,9 +132,12 @@ static bool made_up_verdict(const struct workos *workos, struct script_verdict *
     return true;
 }
 
-static void count_verdict(const struct action *action, int rc)
+static void count_verdict(const struct action *action)
 {
-    size_t verdict = rc < 0 ? VERDICT_ERROR : action->verdict.allow ? VERDICT_ALLOW : VERDICT_DENY;
+    size_t verdict = action->rc < 0          ? VERDICT_ERROR
+                     : !action->has_function ? VERDICT_NO_FUNCTION
+                     : action->verdict.allow ? VERDICT_ALLOW
+                                             : VERDICT_DENY;
 
     metric_table_count(&action->workos->counts.actions, action->name, verdict);
 }
@@ -162,15 +165,38 @@ void action_begin(struct action *action, void (*done)(void *arg), void *arg)
         finish_action(&action->job, rc, &err);
 }
 
+/* WorkOS asks and gets no answer that counts: somebody wants to know it. */
+static void log_no_function(const struct action *action)
+{
+    static const char message[] = "action refused: the script has no function for it";
+
+    if (repeat_may(&action->workos->repeats, clock_mono_ms(), message, action->name))
+        log_warn(message, log_str("endpoint", "action"), log_str("code", "no_function"),
+                 log_str("action", action->name),
+                 log_str("next", "give authkit.actions a function of that name, or have WorkOS not "
+                                 "ask (in its dashboard, at Actions)"));
+}
+
+static void log_invalid(struct workos *workos, const struct err *err)
+{
+    static const char message[] = "action refused: it is signed, but no action";
+
+    if (repeat_may(&workos->repeats, clock_mono_ms(), message, err->text))
+        log_warn(message, log_str("endpoint", "action"), log_str("code", "invalid_action"),
+                 log_str("error", err->text));
+}
+
 static enum action_result judge(struct action *action)
 {
     static const char message[] = "action function failed";
     struct workos *workos = action->workos;
     struct err *err = &action->err;
 
-    if (action->rc == 0 && !action->has_function)
+    count_verdict(action);
+    if (action->rc == 0 && !action->has_function) {
+        log_no_function(action);
         return ACTION_NO_FUNCTION;
-    count_verdict(action, action->rc);
+    }
     if (action->rc == 0)
         return ACTION_DECIDED;
     text_make_utf8(err->text);
@@ -229,7 +255,10 @@ static enum action_result read_request(struct action **out, struct workos *worko
     rc = read_action(action, body, body_len, err);
     if (rc < 0) {
         free_action(action);
-        return rc == ERR_NOMEM ? ACTION_UNAVAILABLE : ACTION_INVALID;
+        if (rc == ERR_NOMEM)
+            return ACTION_UNAVAILABLE;
+        log_invalid(workos, err);
+        return ACTION_INVALID;
     }
     *out = action;
     return ACTION_PENDING;

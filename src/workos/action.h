@@ -13,6 +13,9 @@
  *
  * It is done when its function has run; it waits for the commit only when that wrote something.
  *
+ * What is signed, and no action or one that the script has no function for, is logged, under a limit
+ * that strangers have no part in.
+ *
  * Threads    any, several at once; nothing blocks.
  * Ownership  an action is the caller's from action_open to action_close, and borrows the body.
  */

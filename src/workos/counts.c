@@ -9,7 +9,7 @@ _Static_assert((int)OUTCOME_DONE == EVENT_DONE && (int)OUTCOME_FAILED == EVENT_F
 
 const char *const workos_outcome_names[OUTCOMES] = {"done", "failed", "waiting", "dead",
                                                     "duplicate"};
-const char *const workos_verdict_names[VERDICTS] = {"allow", "deny", "error"};
+const char *const workos_verdict_names[VERDICTS] = {"allow", "deny", "error", "no_function"};
 
 const struct workos_counts *workos_counts(const struct workos *workos)
 {

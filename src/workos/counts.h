@@ -21,8 +21,9 @@
 enum { OUTCOME_DONE, OUTCOME_FAILED, OUTCOME_WAITING, OUTCOME_DEAD, OUTCOME_DUPLICATE, OUTCOMES };
 extern const char *const workos_outcome_names[OUTCOMES];
 
-/* What an action was answered; an error may have been made a verdict (--action-on-error). */
-enum { VERDICT_ALLOW, VERDICT_DENY, VERDICT_ERROR, VERDICTS };
+/* What an action was answered; an error may have been made a verdict (--action-on-error). Of those that
+ * have no function none is made up. */
+enum { VERDICT_ALLOW, VERDICT_DENY, VERDICT_ERROR, VERDICT_NO_FUNCTION, VERDICTS };
 extern const char *const workos_verdict_names[VERDICTS];
 
 struct workos_counts {

@@ -33,6 +33,16 @@ static enum webhook_result leave_to_poller(struct intake *intake, struct err *er
     return WEBHOOK_RECEIVED;
 }
 
+/* Signed, so it is no stranger's: whoever sends it has our secret, and repeats it for days. */
+static void log_invalid(struct workos *workos, const struct err *err)
+{
+    static const char message[] = "webhook refused: it is signed, but no event";
+
+    if (repeat_may(&workos->repeats, clock_mono_ms(), message, err->text))
+        log_warn(message, log_str("endpoint", "webhook"), log_str("code", "invalid_event"),
+                 log_str("error", err->text));
+}
+
 static enum webhook_result read_event(struct webhook **out, struct workos *workos, const char *body,
                                       size_t body_len, struct err *err)
 {
@@ -43,7 +53,10 @@ static enum webhook_result read_event(struct webhook **out, struct workos *worko
 
     if (rc < 0) {
         free(webhook);
-        return rc == ERR_NOMEM ? WEBHOOK_UNAVAILABLE : WEBHOOK_INVALID;
+        if (rc == ERR_NOMEM)
+            return WEBHOOK_UNAVAILABLE;
+        log_invalid(workos, err);
+        return WEBHOOK_INVALID;
     }
     if (workos->opts.ordered)
         result = leave_to_poller(&webhook->intake, err);

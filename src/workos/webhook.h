@@ -12,6 +12,9 @@
  * Events API in its turn: WorkOS keeps it there for 90 days, and the poller's place is on disk. An event
  * that the poller will never see is taken in as without opts.ordered.
  *
+ * One that is signed and no event is logged, as one whose signature isn't right is (signature.h), but
+ * under a limit that strangers have no part in.
+ *
  * Threads    any, several at once. webhook_open blocks with opts.ordered only (it asks the writer
  *            whether the event is known).
  * Ownership  a webhook is the caller's from webhook_open to webhook_close, and borrows the body.

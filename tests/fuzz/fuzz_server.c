@@ -62,6 +62,7 @@ static void start(void)
         .threads = 1,
         .max_body_bytes = BODY_MAX,
         .body_budget_bytes = 1 << 20,
+        .answer_budget_bytes = 16 << 20,
         .request_timeout_ms = 5000,
         .idle_timeout_ms = 5000,
         .max_connections = 16,

@@ -419,6 +419,16 @@ describe('the log', () => {
         assert.equal(server.log('too quiet').length, 0);
     });
 
+    // Symptom: what stood behind a NUL was missing, and nothing told of it.
+    test('shows a NUL as \\0, and what stands behind it', async (t) => {
+        const { server } = await runsWell(
+            t,
+            'print("a\\0b", "c") ctx.log.info("d\\0e\\0", { ["f\\0g"] = "h\\0i" })',
+        );
+        await server.waitForLog('a\\\\0b\\tc');
+        assert.equal(server.log('d\\0e\\0')[0]['f\\0g'], 'h\0i');
+    });
+
     test('cannot be forged: line breaks, control characters and invalid UTF-8 stay inside their line', async (t) => {
         const { server } = await runsWell(
             t,

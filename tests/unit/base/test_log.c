@@ -112,6 +112,28 @@ static void log__nobody_forges_a_line(void **state)
                         "  z=\"a\\u0000b\uFFFD\"\n");
 }
 
+#define TRICKS      \
+    "\x7f|\xC2\x9B" \
+    "31m|\xC2\x85|\u2028|\u2029|\u202e|\u2066"
+#define SHOWN "|\\u009b31m|\\u0085|\\u2028|\\u2029|\\u202e|\\u2066"
+
+/* Symptom: a name with U+009B in it coloured the terminal of whoever read the log. */
+static void log__nobody_plays_tricks_on_a_terminal(void **state)
+{
+    (void)state;
+    listen_to_log(LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+    log_info(TRICKS, log_str(TRICKS, TRICKS),
+             log_str("fine", "Zo\u00eb \u00a0\u2027\u202f\u2065\u2070"));
+    assert_string_equal(without_time(what_was_logged()),
+                        "INFO  \\x7f" SHOWN "  \\x7f" SHOWN "=\"\\u007f" SHOWN "\""
+                        "  fine=\"Zo\u00eb \u00a0\u2027\u202f\u2065\u2070\"\n");
+
+    listen_to_log(LOG_LEVEL_INFO, LOG_FORMAT_JSON);
+    log_info(TRICKS, log_str(TRICKS, TRICKS), log_str("fine", "Zo\u00eb"));
+    assert_non_null(strstr(what_was_logged(), "\"msg\":\"\\u007f" SHOWN "\",\"\\u007f" SHOWN
+                                              "\":\"\\u007f" SHOWN "\",\"fine\":\"Zo\u00eb\"}\n"));
+}
+
 /* A key may be a stranger's too: ctx.log.info("x", event.data.metadata). */
 static void log__nobody_forges_a_line_by_a_key(void **state)
 {
@@ -273,6 +295,7 @@ int main(void)
         cmocka_unit_test(log__text_line),
         cmocka_unit_test(log__levels),
         cmocka_unit_test(log__nobody_forges_a_line),
+        cmocka_unit_test(log__nobody_plays_tricks_on_a_terminal),
         cmocka_unit_test(log__nobody_forges_a_line_by_a_key),
         cmocka_unit_test(log__line_stays_utf8),
         cmocka_unit_test(log__json_line_is_json),

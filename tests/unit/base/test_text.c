@@ -154,6 +154,7 @@ static void text__make_plain(void **state)
          "31m",
          "x?31m"},
         {"\xE2\x80\xAEgnp\xE2\x81\xA6", "?gnp?"},
+        {"a\xE2\x80\xA8z\xE2\x80\xA9\xE2\x80\xA7", "a?z?\xE2\x80\xA7"},
         {"\xC2", "\xC2"},
         {"\xE2\x80", "\xE2\x80"},
     };

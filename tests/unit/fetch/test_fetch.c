@@ -472,6 +472,18 @@ static int64_t retry_after(const char *value)
     return ms;
 }
 
+/* Symptom: "no memory for a request to …". */
+static void fetch__a_header_without_end_is_told_of(void **state)
+{
+    static char answer[400 * 1024];
+    const struct peer_step step = {answer, PEER_CLOSE, sizeof(answer)};
+    int begun = snprintf(answer, sizeof(answer), "HTTP/1.1 200 OK\r\nX: ");
+
+    (void)state;
+    memset(answer + begun, 'x', sizeof(answer) - (size_t)begun);
+    expect_error(plain_opts(), &step, ERR_IO, "a line of the answer's head is too long, or");
+}
+
 static void fetch__retry_after_is_seconds_or_a_date(void **state)
 {
     time_t soon = time(NULL) + 30;
@@ -627,6 +639,7 @@ int main(void)
         cmocka_unit_test(fetch__slow_is_not_silent),
         cmocka_unit_test(fetch__cancelled_within_a_fraction_of_a_second),
         cmocka_unit_test(fetch__a_cancelled_call_leaves_a_usable_client),
+        cmocka_unit_test(fetch__a_header_without_end_is_told_of),
         cmocka_unit_test(fetch__retry_after_is_seconds_or_a_date),
         cmocka_unit_test(fetch__the_request_id_is_kept),
         cmocka_unit_test_setup_teardown(fetch__certificates_are_verified, enter_temp_dir,

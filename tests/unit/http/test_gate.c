@@ -588,6 +588,105 @@ static void gate__nobody_connects_after_a_drain(void **state)
     close(fd);
 }
 
+static const char get_huge[] = "GET /huge HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+/* One that asks for a large answer and gets its beginning, when there is room again. */
+static int begin_huge(void)
+{
+    for (int tries = 0; tries < 100; tries++) {
+        char line[13] = "";
+        int fd = wire_connect(&wire);
+
+        wire_send(fd, get_huge);
+        assert_int_equal(recv(fd, line, 12, MSG_PEEK | MSG_WAITALL), 12);
+        if (strcmp(line, "HTTP/1.1 200") == 0)
+            return fd;
+        close(fd);
+        usleep(50 * 1000);
+    }
+    fail_msg("there is no room");
+    return -1;
+}
+
+/* Read on until max_bytes are there, or it has ended; how many were. */
+static size_t take(int fd, size_t max_bytes)
+{
+    static char bytes[64 * 1024];
+    size_t len = 0;
+    ssize_t n = 1;
+
+    while (len < max_bytes && n > 0) {
+        n = recv(fd, bytes, max_bytes - len < sizeof(bytes) ? max_bytes - len : sizeof(bytes), 0);
+        len += n > 0 ? (size_t)n : 0;
+    }
+    return len;
+}
+
+/* Symptom: 140 clients that asked for 15 MiB each and read nothing took more than a gigabyte. */
+static void gate__large_answers_have_a_budget(void **state)
+{
+    static const char post[] = "POST /huge HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+    int fd;
+
+    (void)state;
+    wire_start(&wire, wire_opts());
+    fd = begin_huge();
+    assert_int_equal(wire_ask(&wire, get_huge, &answer, NULL), 503);
+    assert_non_null(strstr(answer.body, "\"busy\""));
+    assert_string_equal(wire_header(&answer, "Retry-After"), "1");
+    assert_int_equal(wire_ask(&wire, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n", &answer, NULL), 200);
+    close(fd);
+
+    fd = begin_huge();
+    assert_int_equal(wire_ask(&wire, post, &answer, NULL), 500);
+    assert_non_null(strstr(answer.body, "was carried out"));
+    close(fd);
+    wire_stop(&wire);
+}
+
+/* Once somebody else finds no room. */
+static void gate__who_takes_nothing_makes_room_for_large_answers(void **state)
+{
+    struct http_server_opts opts = wire_opts();
+    int idle, fd;
+
+    (void)state;
+    opts.request_timeout_ms = 60 * 1000; /* it isn't that */
+    wire_start(&wire, opts);
+    idle = begin_huge();
+    usleep(600 * 1000);
+    assert_int_equal(wire_ask(&wire, get_huge, &answer, NULL), 503);
+    usleep(500 * 1000);
+    fd = begin_huge();
+    assert_true(take(fd, 2 * WIRE_HUGE) > WIRE_HUGE);
+    assert_true(take(idle, 2 * WIRE_HUGE) < WIRE_HUGE);
+    close(fd);
+    close(idle);
+    wire_stop(&wire);
+}
+
+/* 1 MiB a second is little for the system, which tells of room only when there is more. */
+static void gate__who_reads_slowly_is_kept_however_crowded(void **state)
+{
+    struct http_server_opts opts = wire_opts();
+    size_t got = 0;
+    int slow;
+
+    (void)state;
+    opts.request_timeout_ms = 60 * 1000;
+    wire_start(&wire, opts);
+    slow = begin_huge();
+    assert_int_equal(wire_ask(&wire, get_huge, &answer, NULL), 503);
+    for (int i = 0; i < 25; i++) {
+        usleep(50 * 1000);
+        got += take(slow, 50 * 1024);
+    }
+    got += take(slow, 2 * WIRE_HUGE);
+    assert_true(got > WIRE_HUGE);
+    close(slow);
+    wire_stop(&wire);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -609,6 +708,9 @@ int main(void)
         cmocka_unit_test(gate__drain_lets_running_requests_finish),
         cmocka_unit_test(gate__drain_waits_for_nobody_who_dawdles),
         cmocka_unit_test(gate__nobody_connects_after_a_drain),
+        cmocka_unit_test(gate__large_answers_have_a_budget),
+        cmocka_unit_test(gate__who_takes_nothing_makes_room_for_large_answers),
+        cmocka_unit_test(gate__who_reads_slowly_is_kept_however_crowded),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

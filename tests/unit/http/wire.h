@@ -30,7 +30,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { WIRE_PATIENCE_S = 10 };
+enum { WIRE_PATIENCE_S = 10, WIRE_HUGE = 15 * 1024 * 1024 };
 
 #define WIRE_GET "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -144,6 +144,11 @@ static inline void wire_handle(void *arg, const struct http_request *request,
 
         memset(room, 'x', 100 * 1024);
         buf_added(&response->body, 100 * 1024);
+    } else if (strcmp(request->path, "/huge") == 0) { /* no socket takes all of it */
+        char *room = buf_reserve(&response->body, WIRE_HUGE);
+
+        memset(room, 'x', WIRE_HUGE);
+        buf_added(&response->body, WIRE_HUGE);
     } else if (strcmp(request->path, "/typed") == 0) {
         assert_int_equal(http_response_set_type(response, "text/x-own"), 0);
         assert_int_equal(http_response_header(response, "cache-control", "max-age=5"), 0);
@@ -165,6 +170,7 @@ static inline struct http_server_opts wire_opts(void)
         .threads = 4,
         .max_body_bytes = 1024 * 1024,
         .body_budget_bytes = 4 * 1024 * 1024,
+        .answer_budget_bytes = 16 * 1024 * 1024,
         .request_timeout_ms = 5000,
         .idle_timeout_ms = 30000,
         .max_connections = 256,

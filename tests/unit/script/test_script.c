@@ -538,6 +538,23 @@ static void limits__error_without_a_limit_keeps_the_state(void **state)
     bench_close(&b);
 }
 
+/* Symptom: what stood behind a NUL was missing, and the traceback with it. */
+static void script__error_with_a_zero_byte_is_whole(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bench_load(&b, "local authkit = require 'authkit'\n"
+                   "authkit.events { t = function() error('a\\0b\\0') end }");
+    bench_ok(&b);
+    bench_run(&b);
+    bench_says(&b, ERR_SCRIPT, "handlers.lua:2: a\\0b\\0\nstack traceback:");
+    bench_load(&b, "error('c\\0d')");
+    bench_says(&b, ERR_SCRIPT, "handlers.lua:1: c\\0d");
+    bench_close(&b);
+}
+
 /* A table of 2^60 tables is made in no time. To encode it ran for years, with no limit that would end
  * it. */
 static void limits__encoding_ends(void **state)
@@ -826,6 +843,7 @@ int main(void)
         IN_TEMP_DIR(limits__memory_of_sql),
         IN_TEMP_DIR(limits__loading_has_them_too),
         IN_TEMP_DIR(limits__error_without_a_limit_keeps_the_state),
+        IN_TEMP_DIR(script__error_with_a_zero_byte_is_whole),
         IN_TEMP_DIR(limits__encoding_ends),
         IN_TEMP_DIR(limits__deep_recursion_is_an_error),
         IN_TEMP_DIR(limits__every_memory_limit_fails_cleanly),
