@@ -7,7 +7,9 @@
 #include "base/thread.h"
 #include "fetch/fetch.h"
 #include "workos/api.h"
+#include "workos/event_log.h"
 #include "workos/intake.h"
+#include "workos/upkeep.h"
 #include "workos/workos_state.h"
 
 #include <inttypes.h>
@@ -23,16 +25,17 @@ enum {
     EXPECTED_MAX = 256,
     EXPECT_FIRST_MS = 1000, /* until it is looked for again; doubling */
     EXPECT_LAST_MS = 30000,
-    EXPECT_GIVE_UP_MS = 600000,
-    STEP_BACK_MS = 600000, /* when the place is lost */
-    GAP_MS = 200,          /* between two readings, whoever asks */
+    EXPECT_GIVE_UP_MS =
+        POLLER_PATIENCE_MS + 60000, /* so that a reading finds that it hasn't come */
+    STEP_BACK_MS = 600000,          /* when the place is lost */
+    GAP_MS = 200,                   /* between two readings, whoever asks */
 };
 
 static const int64_t day_ms = (int64_t)24 * 3600 * 1000;
 static const int64_t feed_ms = 90 * day_ms;   /* WorkOS has nothing older */
 static const int64_t window_ms = 29 * day_ms; /* it answers with 30 days of events at most */
 
-/* An event that a webhook told of. */
+/* An event that a webhook told of; of the first EXPECTED_MAX only. The others come with a later reading. */
 struct expected {
     char id[EVENT_NAME_MAX + 1];
     int64_t since_ms; /* monotonic */
@@ -325,6 +328,7 @@ static void forget_expected(struct poller *poller, const char *id)
     for (size_t i = 0; i < poller->expected_count; i++) {
         if (strcmp(poller->expected[i].id, id) == 0) {
             poller->expected[i] = poller->expected[--poller->expected_count];
+            poller->status.unseen = 0; /* it does bring what webhooks tell */
             break;
         }
     }
@@ -673,6 +677,66 @@ int poller_once(struct workos *workos, const struct poller_opts *opts, struct po
 
 /* ---------------------------------------------------------------------------------- what is expected */
 
+struct unseen_job {
+    struct writer_job job; /* first: it is cast back */
+    struct workos *workos;
+    int64_t before_ms;
+    int64_t count;
+};
+
+static int run_unseen(struct writer_job *job, struct db *db, struct err *err)
+{
+    struct unseen_job *unseen = (struct unseen_job *)job;
+
+    (void)db;
+    return event_log_stop_expecting(unseen->workos->events, unseen->before_ms, clock_wall_ms(),
+                                    &unseen->count, err);
+}
+
+static int stop_expecting(struct workos *workos, int64_t before_ms, int64_t *out_count,
+                          struct err *err)
+{
+    struct unseen_job unseen = {
+        .job = {.run = run_unseen}, .workos = workos, .before_ms = before_ms};
+    int rc = writer_run(workos->writer, &unseen.job, err);
+
+    *out_count = unseen.count;
+    if (rc == 0 && unseen.count > 0)
+        upkeep_wake(workos->upkeep, clock_wall_ms());
+    return rc;
+}
+
+/* A reading went well: what it should have brought, had it ever to bring it, is due as it came. */
+static int take_unseen(struct poller *poller, struct err *err)
+{
+    int64_t count;
+    int rc;
+
+    if (!poller->workos->opts.ordered)
+        return 0;
+    rc = stop_expecting(poller->workos, clock_wall_ms() - POLLER_PATIENCE_MS, &count, err);
+    if (rc < 0 || count == 0)
+        return rc;
+    log_warn("the Events API doesn't show events that webhooks brought; they are taken from the "
+             "webhooks, out of its order: is the API key of the same environment?",
+             log_int("count", count), log_int("after_s", POLLER_PATIENCE_MS / 1000));
+    pthread_mutex_lock(&poller->lock);
+    poller->status.unseen += count;
+    pthread_mutex_unlock(&poller->lock);
+    return 0;
+}
+
+int poller_expect_nothing(struct workos *workos, struct err *err)
+{
+    int64_t count;
+    int rc = stop_expecting(workos, INT64_MAX, &count, err);
+
+    if (rc == 0 && count > 0)
+        log_info("events that the Events API was to bring are taken as their webhooks brought them",
+                 log_int("count", count));
+    return rc;
+}
+
 /* With the lock held. */
 static void look_for(struct poller *poller, const char *id)
 {
@@ -687,23 +751,24 @@ static void look_for(struct poller *poller, const char *id)
     pthread_cond_broadcast(&poller->changed);
 }
 
-bool poller_expect(struct poller *poller, const struct event *event, bool has_function)
+enum poller_answer poller_expect(struct poller *poller, const struct event *event,
+                                 bool has_function)
 {
     bool is_wanted = has_function || is_listed(mirror_event_types(), event->type);
     bool is_asked_for, will_come;
 
     if (!poller)
-        return false;
+        return POLLER_LEAVES;
+    if (!is_wanted) /* it may have been asked for until now, for a function that is gone */
+        return POLLER_UNWANTED;
     pthread_mutex_lock(&poller->lock);
-    /* It may have been asked for until now, for a function that is gone. */
-    is_asked_for =
-        is_wanted && is_listed(poller->types ? poller->types : mirror_event_types(), event->type);
+    is_asked_for = is_listed(poller->types ? poller->types : mirror_event_types(), event->type);
     will_come =
         is_asked_for && (event->created_us == 0 || event->created_us / 1000 >= poller->past_ms);
     if (will_come)
         look_for(poller, event->id);
     pthread_mutex_unlock(&poller->lock);
-    return will_come || !is_wanted;
+    return will_come ? POLLER_EXPECTS : POLLER_LEAVES;
 }
 
 /* With the lock held. How long until it is looked for again; -1: nothing is expected. */
@@ -711,15 +776,11 @@ static int64_t expect_again_ms(struct poller *poller)
 {
     int64_t now_ms = clock_mono_ms();
 
-    for (size_t i = 0; i < poller->expected_count;) {
-        if (now_ms - poller->expected[i].since_ms < EXPECT_GIVE_UP_MS) {
+    for (size_t i = 0; i < poller->expected_count;)
+        if (now_ms - poller->expected[i].since_ms < EXPECT_GIVE_UP_MS)
             i++;
-            continue;
-        }
-        log_error("a webhook brought an event that the Events API doesn't have",
-                  log_str("id", poller->expected[i].id));
-        poller->expected[i] = poller->expected[--poller->expected_count];
-    }
+        else
+            poller->expected[i] = poller->expected[--poller->expected_count];
     if (poller->expected_count == 0)
         return -1;
     poller->expect_delay_ms =
@@ -787,6 +848,8 @@ static int64_t read_once(struct poller *poller, struct api *api)
     poller->woken = false;
     pthread_mutex_unlock(&poller->lock);
     rc = read_events(poller->workos, poller, api, &report, &err);
+    if (rc == 0)
+        rc = take_unseen(poller, &err);
     pthread_mutex_lock(&poller->lock);
     poller->report = report;
     poller->rc = rc;
@@ -859,6 +922,39 @@ int64_t poller_age_s(const struct poller_status *status)
     return age_ms > 0 ? age_ms / 1000 : 0;
 }
 
+struct expected_job {
+    struct writer_job job; /* first: it is cast back */
+    struct workos *workos;
+    char (*ids)[EVENT_NAME_MAX + 1];
+    size_t count;
+};
+
+static int run_find_expected(struct writer_job *job, struct db *db, struct err *err)
+{
+    struct expected_job *expected = (struct expected_job *)job;
+
+    (void)db;
+    return event_log_list_expected(expected->workos->events, expected->ids, EXPECTED_MAX,
+                                   &expected->count, err);
+}
+
+/* What the last process expected this one does. */
+static int find_expected(struct poller *poller, struct err *err)
+{
+    struct expected_job expected = {.job = {.run = run_find_expected}, .workos = poller->workos};
+    int rc;
+
+    if (!poller->workos->opts.ordered)
+        return 0;
+    expected.ids = calloc(EXPECTED_MAX, sizeof(*expected.ids));
+    rc = expected.ids ? writer_run(poller->workos->writer, &expected.job, err)
+                      : err_set(err, ERR_NOMEM, "no memory for what is expected");
+    for (size_t i = 0; rc == 0 && i < expected.count; i++)
+        look_for(poller, expected.ids[i]);
+    free(expected.ids);
+    return rc;
+}
+
 int poller_start(struct poller **out, struct workos *workos, const struct poller_opts *opts,
                  struct err *err)
 {
@@ -878,6 +974,8 @@ int poller_start(struct poller **out, struct workos *workos, const struct poller
     pthread_mutex_init(&poller->lock, NULL);
     pthread_cond_init(&poller->changed, NULL);
     rc = find_place(workos, &place, NULL, err); /* before anybody relies on it */
+    if (rc == 0)
+        rc = find_expected(poller, err);
     poller->past_ms = past_ms(&place);
     if (rc == 0)
         rc = find_types(workos, &poller->types, err);
