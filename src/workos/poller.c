@@ -372,16 +372,21 @@ static bool read_event(struct reading *reading, const struct json *json, uint32_
  */
 static int check_order(const struct intake *intakes, size_t count, struct err *err)
 {
-    int64_t fall_us = 0;
-    size_t steps_down = 0;
+    int64_t fall_us = 0, before_us = 0;
+    size_t steps_down = 0, dated = 0;
 
-    for (size_t i = 1; i < count; i++) {
-        int64_t step_us = intakes[i].event.created_us - intakes[i - 1].event.created_us;
+    for (size_t i = 0; i < count; i++) {
+        int64_t at_us = intakes[i].event.created_us;
 
-        fall_us -= step_us;
-        steps_down += step_us < 0;
+        if (at_us == 0) /* it doesn't say when it was made */
+            continue;
+        if (dated++ > 0) {
+            fall_us += before_us - at_us;
+            steps_down += at_us < before_us;
+        }
+        before_us = at_us;
     }
-    if (steps_down * 2 < count || fall_us / 1000 < POLLER_OVERLAP_MS)
+    if (steps_down * 2 < dated || fall_us / 1000 < POLLER_OVERLAP_MS)
         return 0;
     return err_set(err, ERR_INVALID,
                    "the Events API isn't oldest first: %s stands behind newer ones",

@@ -403,6 +403,28 @@ describe('an API that misbehaves', () => {
         assert.match(report.error.message, /oldest first/);
     });
 
+    // Symptom: the whole reading failed, as not being oldest first.
+    test('an event that does not say when it was made stands where it stands', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+        const [a, b] = [api.users.add({}, { silent: true }), api.users.add({}, { silent: true })];
+
+        b.created_at = 'some time ago';
+        api.routes.set('GET /events', () => ({
+            body: {
+                object: 'list',
+                data: [a, b].map((event) => ({ object: 'event', ...event })),
+                list_metadata: { after: null },
+            },
+        }));
+        const report = await reconcile(server);
+        assert.equal(report.status, 200, JSON.stringify(report));
+        assert.deepEqual(
+            seen(server).map((row) => row.event_id),
+            [a.id, b.id],
+        );
+    });
+
     test('that never answers does not hold up the end of the server', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api, { args: ['--poll', '1'] });
