@@ -47,6 +47,20 @@ struct place {
     int64_t at_ms; /* wall time: of the cursor's event, or the time itself */
 };
 
+/*
+ * Which types are asked for. WorkOS refuses the whole list for one type that it doesn't know (a misspelt one,
+ * say); then those that it has answered for before are read without the others, and if it refuses these, too,
+ * the mirrors' alone.
+ */
+enum list { LIST_WHOLE, LIST_KNOWN, LIST_MIRRORS, LISTS };
+
+/* How far a list that isn't the whole has come. The place on disk stays then, so that the types that aren't asked
+ * for come from there as soon as WorkOS takes them. */
+struct narrow {
+    struct place place;
+    char *types; /* the list, by commas; NULL: it has not come anywhere. The place is of no other */
+};
+
 struct poller {
     struct workos *workos;
     struct poller_opts opts;
@@ -63,8 +77,7 @@ struct poller {
     struct poller_status status;
     char *types;     /* that WorkOS has answered for, by commas, as on disk; NULL: none yet */
     int64_t past_ms; /* wall time: what was made before then and isn't known is behind the place */
-    /* From where on the mirrors' types alone are read (mirrors_only); at_ms 0: from the place on disk. */
-    struct place mirrors_place;
+    struct narrow narrow[LISTS];
     struct expected *expected; /* EXPECTED_MAX of them */
     size_t expected_count;
     int64_t expect_delay_ms;
@@ -231,10 +244,10 @@ struct reading {
     struct place place;      /* as it is on disk */
     struct place reached;    /* how far this reading has come */
     struct buf script_types; /* by spaces */
-    /* WorkOS refuses the list of types: without the script's own it is read all the same. The place on disk
-     * stays then, so that those come from there as soon as WorkOS takes them. */
-    bool mirrors_only;
-    bool has_stepped_back; /* WorkOS didn't know the place any more */
+    struct buf known_types;  /* by commas: that WorkOS had answered for when the reading began */
+    enum list list;
+    bool has_stepped_back;  /* WorkOS may not know the place any more */
+    char why[ERR_TEXT_MAX]; /* of that, until it has helped; "": there is nothing to tell */
     struct poller_report report;
 };
 
@@ -252,26 +265,55 @@ static bool is_listed(const char *list, const char *type)
     return false;
 }
 
+/* The next type that has a function and no mirror; false behind the last. */
+static bool next_own_type(const char **at, char out[EVENT_NAME_MAX + 1])
+{
+    while (**at) {
+        size_t len = strcspn(*at, " ");
+
+        snprintf(out, EVENT_NAME_MAX + 1, "%.*s", (int)len, *at);
+        *at += len + ((*at)[len] == ' ');
+        if (!is_listed(mirror_event_types(), out))
+            return true;
+    }
+    return false;
+}
+
+static bool is_in_list(const struct reading *reading, enum list list, const char *own_type)
+{
+    return list == LIST_WHOLE ||
+           (list == LIST_KNOWN && is_listed(buf_text(&reading->known_types), own_type));
+}
+
 /* The types to ask for, by commas: those with a mirror, and those with a function. */
 static void put_types(const struct reading *reading, struct buf *out)
 {
     const char *at = buf_text(&reading->script_types);
+    char type[EVENT_NAME_MAX + 1];
 
     buf_puts(out, mirror_event_types());
-    while (*at && !reading->mirrors_only) {
-        size_t len = strcspn(at, " ");
-        char type[EVENT_NAME_MAX + 1];
-
-        snprintf(type, sizeof(type), "%.*s", (int)len, at);
-        if (!is_listed(mirror_event_types(), type))
+    while (next_own_type(&at, type))
+        if (is_in_list(reading, reading->list, type))
             buf_printf(out, ",%s", type);
-        at += len + (at[len] == ' ');
-    }
+}
+
+/* What the list leaves out of the script's own types, by commas; how many. */
+static int64_t put_left_out(const struct reading *reading, enum list list, struct buf *out)
+{
+    const char *at = buf_text(&reading->script_types);
+    char type[EVENT_NAME_MAX + 1];
+    int64_t count = 0;
+
+    while (next_own_type(&at, type))
+        if (!is_in_list(reading, list, type))
+            buf_printf(out, "%s%s", count++ ? "," : "", type);
+    return count;
 }
 
 /*
  * WorkOS has answered for these types: it will again. They are kept on disk, so that the next process, too,
- * leaves to the poller what WorkOS tells in order, before it has read anything.
+ * leaves to the poller what WorkOS tells in order, before it has read anything. LIST_KNOWN is of what is
+ * remembered already.
  */
 static int remember_types(const struct reading *reading, struct err *err)
 {
@@ -280,7 +322,7 @@ static int remember_types(const struct reading *reading, struct err *err)
     bool is_new;
     int rc = 0;
 
-    if (!poller)
+    if (!poller || reading->list == LIST_KNOWN)
         return 0;
     put_types(reading, &types);
     pthread_mutex_lock(&poller->lock);
@@ -393,18 +435,41 @@ static int check_order(const struct intake *intakes, size_t count, struct err *e
                    intakes[count - 1].event.id);
 }
 
-/* All before it has been read; for the mirrors' types alone that is nothing to be kept on disk. */
+static void forget_narrow(struct poller *poller, enum list list)
+{
+    free(poller->narrow[list].types);
+    poller->narrow[list] = (struct narrow){0};
+}
+
+/* With the lock held. */
+static void note_place(struct poller *poller, const struct reading *reading,
+                       const struct place *place)
+{
+    struct buf types = BUF_INIT(TYPES_MAX);
+
+    poller->past_ms = past_ms(place);
+    for (enum list list = 0; list < LISTS; list++)
+        if (reading->list == LIST_WHOLE || reading->list == list)
+            forget_narrow(poller, list);
+    if (reading->list == LIST_WHOLE)
+        return;
+    put_types(reading, &types);
+    poller->narrow[reading->list].place = *place;
+    poller->narrow[reading->list].types = buf_take(&types, &(size_t){0}); /* no memory: no place */
+    buf_release(&types);
+}
+
+/* All before it has been read; of a list that isn't the whole that is nothing to be kept on disk. */
 static int move_place(struct reading *reading, struct place *place, struct err *err)
 {
     struct poller *poller = reading->poller;
 
     if (poller) {
         pthread_mutex_lock(&poller->lock);
-        poller->past_ms = past_ms(place);
-        poller->mirrors_place = reading->mirrors_only ? *place : (struct place){0};
+        note_place(poller, reading, place);
         pthread_mutex_unlock(&poller->lock);
     }
-    return reading->mirrors_only ? 0 : save_place(reading->workos, place, err);
+    return reading->list == LIST_WHOLE ? save_place(reading->workos, place, err) : 0;
 }
 
 /* Everything of the page is on disk. */
@@ -526,39 +591,69 @@ static int take_page(struct reading *reading, const struct api_answer *answer, b
     return rc;
 }
 
-/* What isn't asked for in mirrors_only. */
-static int64_t count_own_types(const struct reading *reading)
-{
-    const char *at = buf_text(&reading->script_types);
-    int64_t count = 0;
-
-    while (*at) {
-        size_t len = strcspn(at, " ");
-        char type[EVENT_NAME_MAX + 1];
-
-        snprintf(type, sizeof(type), "%.*s", (int)len, at);
-        count += !is_listed(mirror_event_types(), type);
-        at += len + (at[len] == ' ');
-    }
-    return count;
-}
-
-/* The mirrors' types go on from where they have come without the script's own, if they have before. */
-static void read_mirrors_only(struct reading *reading)
+/* The list goes on from where it has come, if it has; else from where the wider one stands. */
+static void find_narrow_place(struct reading *reading)
 {
     struct poller *poller = reading->poller;
+    struct buf types = BUF_INIT(TYPES_MAX);
+    const struct narrow *narrow;
 
-    reading->mirrors_only = true;
-    reading->report.refused = count_own_types(reading);
-    if (!poller)
-        return;
-    pthread_mutex_lock(&poller->lock);
-    if (poller->mirrors_place.at_ms > 0) {
-        reading->place = poller->mirrors_place;
-        reading->reached = poller->mirrors_place;
-        reading->has_stepped_back = false;
+    if (poller) {
+        put_types(reading, &types);
+        pthread_mutex_lock(&poller->lock);
+        narrow = &poller->narrow[reading->list];
+        if (narrow->types && strcmp(narrow->types, buf_text(&types)) == 0)
+            reading->place = narrow->place;
+        pthread_mutex_unlock(&poller->lock);
+        buf_release(&types);
     }
-    pthread_mutex_unlock(&poller->lock);
+    reading->reached = reading->place;
+    reading->has_stepped_back = false;
+    reading->why[0] = '\0';
+}
+
+/* Ask for fewer types. False when there are no fewer. */
+static bool narrow_list(struct reading *reading, const struct err *why)
+{
+    struct buf own = BUF_INIT(TYPES_MAX), fresh = BUF_INIT(TYPES_MAX);
+    int64_t count = put_left_out(reading, LIST_MIRRORS, &own);
+    int64_t fresh_count = put_left_out(reading, LIST_KNOWN, &fresh);
+    bool only_fresh = reading->list == LIST_WHOLE && fresh_count > 0 && fresh_count < count;
+    bool is_narrower = reading->list != LIST_MIRRORS && count > 0;
+
+    if (is_narrower) {
+        reading->list = only_fresh ? LIST_KNOWN : LIST_MIRRORS;
+        reading->report.refused = only_fresh ? fresh_count : count;
+        find_narrow_place(reading);
+        log_error(
+            "WorkOS refuses the list of event types: one that handlers.lua has a function for "
+            "may be misspelt; reading on without them, until WorkOS takes the list",
+            log_str("types", buf_text(only_fresh ? &fresh : &own)), log_str("error", why->text));
+    }
+    buf_release(&own);
+    buf_release(&fresh);
+    return is_narrower;
+}
+
+/* From a time before the place, in case that WorkOS doesn't know the place itself any more. */
+static void step_back(struct reading *reading, const struct err *why)
+{
+    reading->has_stepped_back = true; /* once: else it could go round in circles */
+    reading->reached.at_ms -= STEP_BACK_MS;
+    if (reading->reached.at_ms < oldest_ms())
+        reading->reached.at_ms = oldest_ms();
+    reading->reached.cursor[0] = '\0';
+    snprintf(reading->why, sizeof(reading->why), "%s", why->text);
+}
+
+/* WorkOS answers again: if that is since we have stepped back, it was the place that it refused. */
+static void tell_step_back(struct reading *reading)
+{
+    if (!reading->why[0])
+        return;
+    log_warn("WorkOS doesn't know the place in its events any more; reading on from before it",
+             log_str("error", reading->why));
+    reading->why[0] = '\0';
 }
 
 /*
@@ -570,25 +665,10 @@ static bool find_a_way(struct reading *reading, int status, const struct err *wh
     if (status == 401 || status == 403 || status == 0)
         return false;
     if (reading->reached.cursor[0] && !reading->has_stepped_back) {
-        reading->has_stepped_back = true; /* once: else it could go round in circles */
-        reading->reached.at_ms -= STEP_BACK_MS;
-        if (reading->reached.at_ms < oldest_ms())
-            reading->reached.at_ms = oldest_ms();
-        reading->reached.cursor[0] = '\0';
-        log_warn("WorkOS doesn't know the place in its events any more; reading on from before it",
-                 log_str("error", why->text));
+        step_back(reading, why);
         return true;
     }
-    if (!reading->mirrors_only && reading->script_types.len > 0 &&
-        (status == 422 || status == 400)) {
-        read_mirrors_only(reading);
-        log_error(
-            "WorkOS refuses the list of event types: one that handlers.lua has a function for "
-            "may be misspelt; reading on without them, until WorkOS takes the list",
-            log_str("types", buf_text(&reading->script_types)), log_str("error", why->text));
-        return true;
-    }
-    return false;
+    return (status == 422 || status == 400) && narrow_list(reading, why);
 }
 
 static int read_page(struct reading *reading, bool *out_more, struct err *err)
@@ -600,6 +680,7 @@ static int read_page(struct reading *reading, bool *out_more, struct err *err)
     if (rc == 0)
         rc = api_call(reading->api, "GET", buf_text(&path), NULL, &answer, err);
     if (rc == 0) {
+        tell_step_back(reading);
         rc = remember_types(reading, err);
         if (rc == 0)
             rc = take_page(reading, &answer, out_more, err);
@@ -660,11 +741,19 @@ static int read_events(struct workos *workos, struct poller *poller, struct api 
         .workos = workos,
         .api = api,
         .script_types = BUF_INIT(TYPES_MAX),
+        .known_types = BUF_INIT(TYPES_MAX),
     };
-    int rc = read_all(&reading, err);
+    int rc;
 
+    if (poller) {
+        pthread_mutex_lock(&poller->lock);
+        buf_puts(&reading.known_types, poller->types ? poller->types : "");
+        pthread_mutex_unlock(&poller->lock);
+    }
+    rc = read_all(&reading, err);
     *out = reading.report;
     buf_release(&reading.script_types);
+    buf_release(&reading.known_types);
     return rc;
 }
 
@@ -1018,6 +1107,8 @@ void poller_free(struct poller *poller)
         return;
     pthread_mutex_destroy(&poller->lock);
     pthread_cond_destroy(&poller->changed);
+    for (enum list list = 0; list < LISTS; list++)
+        forget_narrow(poller, list);
     free(poller->expected);
     free(poller->types);
     free(poller);

@@ -13,9 +13,10 @@
  * hasn't come). It lies POLLER_OVERLAP_MS behind, so that the newest events are read more than once:
  * WorkOS shows an event some seconds after it was made. At the first start the place is "now".
  *
- * When WorkOS refuses the list of types (one of the script's is misspelt, say), the mirrors' are read without
- * them, from a place of their own in memory, and each reading tries the whole list first. What was refused
- * comes from the place on disk as soon as WorkOS takes it.
+ * When WorkOS refuses the list of types (one of the script's is misspelt, say), those that it has answered for
+ * before are read without the others, and if it refuses them, too, the mirrors' alone; from a place of their own
+ * in memory, and each reading tries the whole list first. What was refused comes from the place on disk as
+ * soon as WorkOS takes it.
  *
  * When WorkOS doesn't know the place any more (the server was down for too long), that is logged, and
  * reading goes on from ten minutes before the last event that was read, or from 90 days ago. An event

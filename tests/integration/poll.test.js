@@ -304,6 +304,41 @@ describe('an API that misbehaves', () => {
         assert.match(outcome.stdout, /refused the types.*may be misspelt/);
     });
 
+    // Symptom: each reading said that WorkOS didn't know the place any more, which it did.
+    test('a type that it does not know: what it has answered for before is read, and the place not blamed', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+        const first = api.emit('session.created', { object: 'session', id: 'session_1' });
+
+        await reconcile(server);
+        await server.stop();
+        // Older than the overlap, so that there is a cursor.
+        changeRows(
+            server.database,
+            `UPDATE authkitd_state SET value = '${first.id}' WHERE key = 'poll.cursor'`,
+        );
+        await server.start();
+        api.fail(/sesion\.revoked/, faults.status(422, { message: 'Validation failed' }), 1000);
+        await server.reload(
+            HANDLERS.replace(
+                '["session.created"] = note',
+                '["session.created"] = note, ["sesion.revoked"] = note',
+            ),
+        );
+        const second = api.emit('session.created', { object: 'session', id: 'session_2' });
+        const user = api.users.add();
+        const report = await reconcile(server);
+        assert.equal(report.refused, 1);
+        assert.deepEqual(
+            seen(server).map((row) => row.event_id),
+            [first.id, second.id, user.id],
+        );
+        await server.waitForLog('may be misspelt');
+        const told = server.lines.find(({ msg }) => msg.includes('may be misspelt'));
+        assert.equal(told.types, 'sesion.revoked');
+        assert.ok(!server.lines.some(({ msg }) => msg.includes("doesn't know the place")));
+    });
+
     // Symptom: the place moved on without the types that weren't asked for, and their events were lost.
     for (const { refused, status, times } of [
         { refused: 'a list of types that it refuses until the script is mended', status: 422, times: 1000 },
@@ -576,6 +611,39 @@ describe('--ordered', () => {
         const event = newEvent('session.created', { object: 'session', id: 'session_1' });
         assert.equal((await server.deliver(event)).status, 200);
         assert.equal(server.eventRow(event).status, 'done');
+    });
+
+    // Symptom: all types that only functions want came from their webhooks, as these came.
+    test('a misspelt type ends the order of no other', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args });
+        const misspelt = HANDLERS.replace(
+            '["session.created"] = note',
+            '["session.created"] = note, ["sesion.revoked"] = note',
+        );
+
+        api.fail(/sesion\.revoked/, faults.status(422, { message: 'Validation failed' }), 1000);
+        await server.reload(misspelt);
+        await reconcile(server);
+        for (const again of [false, true]) {
+            const user = api.users.add();
+            const session = api.emit('session.created', { object: 'session', id: `session_${again}` });
+            const before = seen(server).length;
+            await server.deliver(session);
+            await server.deliver(user);
+            await until('both', () => seen(server).length === before + 2);
+            assert.deepEqual(
+                seen(server)
+                    .slice(before)
+                    .map((row) => row.event_id),
+                [user.id, session.id],
+            );
+            await server.restart();
+        }
+        // The type that it has never answered for is the webhook's.
+        const odd = newEvent('sesion.revoked', { object: 'session', id: 'session_3' });
+        await server.deliver(odd);
+        assert.equal(server.eventRow(odd).status, 'done');
     });
 
     // Symptom: until the first reading after each start the types of functions alone ran from their webhooks.
