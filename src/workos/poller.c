@@ -27,8 +27,10 @@ enum {
     EXPECT_LAST_MS = 30000,
     EXPECT_GIVE_UP_MS =
         POLLER_PATIENCE_MS + 60000, /* so that a reading finds that it hasn't come */
-    STEP_BACK_MS = 600000,          /* when the place is lost */
-    GAP_MS = 200,                   /* between two readings, whoever asks */
+    /* At the first start: a clock that is ahead by more lets no webhook in. */
+    FIRST_BACK_MS = SIGNATURE_WEBHOOK_TOLERANCE_MS,
+    STEP_BACK_MS = 600000, /* when the place is lost */
+    GAP_MS = 200,          /* between two readings, whoever asks */
 };
 
 static const int64_t day_ms = (int64_t)24 * 3600 * 1000;
@@ -213,7 +215,8 @@ static int find_types(struct workos *workos, char **out, struct err *err)
     return rc;
 }
 
-/* At the first start it is "now", on disk; also when the clock was ahead then. types: see place_job. */
+/* At the first start it is "now", less what our clock may be ahead, and on disk; also when the clock was far ahead
+ * then. types: see place_job. */
 static int find_place(struct workos *workos, struct place *out, struct buf *types, struct err *err)
 {
     struct place_job job = {
@@ -224,7 +227,7 @@ static int find_place(struct workos *workos, struct place *out, struct buf *type
     now_ms = clock_wall_ms();
     if (rc < 0 || (out->at_ms > 0 && (out->cursor[0] || out->at_ms <= now_ms)))
         return rc;
-    *out = (struct place){.at_ms = now_ms};
+    *out = (struct place){.at_ms = now_ms - FIRST_BACK_MS};
     return save_place(workos, out, err);
 }
 

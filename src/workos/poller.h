@@ -11,7 +11,8 @@
  *
  * The place is the poller's alone: no webhook moves it (one could move it past an older event that
  * hasn't come). It lies POLLER_OVERLAP_MS behind, so that the newest events are read more than once:
- * WorkOS shows an event some seconds after it was made. At the first start the place is "now".
+ * WorkOS shows an event some seconds after it was made. At the first start the place is "now", less what our
+ * clock may be ahead.
  *
  * When WorkOS refuses the list of types (one of the script's is misspelt, say), those that it has answered for
  * before are read without the others, and if it refuses them, too, the mirrors' alone; from a place of their own
