@@ -69,6 +69,12 @@ static void look_at_poll(struct findings *found, const struct poller_status *sta
                     status->is_failing ? status->problem : "");
     else if (status->is_failing)
         add_warning(found, "the last reading of the Events API failed: %s", status->problem);
+    if (status->unseen > 0)
+        add_warning(found,
+                    "the Events API has not shown %" PRId64
+                    " event%s that webhooks brought; what it doesn't show is taken from them after "
+                    "%d minutes, out of its order: is WORKOS_API_KEY of the same environment?",
+                    status->unseen, status->unseen == 1 ? "" : "s", POLLER_PATIENCE_MS / 60000);
 }
 
 static void look_at_disk(struct findings *found, struct workos *workos)

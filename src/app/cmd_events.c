@@ -97,7 +97,7 @@ static void put_text(struct buf *out, const struct event_row *row)
     char time[CLOCK_TEXT_MAX];
 
     clock_format_ms(row->received_at, time);
-    buf_printf(out, "%s  %-7s  %5" PRId64 "  ", time, row->status, row->attempts);
+    buf_printf(out, "%s  %-8s  %5" PRId64 "  ", time, row->status, row->attempts);
     put_plain(out, row->event);
     buf_puts(out, "  ");
     put_plain(out, row->id);
@@ -304,7 +304,7 @@ static int list(struct listing *listing, struct err *err)
     if (config->follow) /* what is there already is behind this number, whatever the filter shows */
         rc = event_list_last_seq(listing->db, &listing->last_seq, err);
     if (rc == 0 && !config->json)
-        printf("%-24s  %-7s  %5s  %s\n", "RECEIVED", "STATUS", "TRIES", "EVENT  ID  OBJECT");
+        printf("%-24s  %-8s  %5s  %s\n", "RECEIVED", "STATUS", "TRIES", "EVENT  ID  OBJECT");
     if (rc == 0)
         rc = event_list_last(listing->db, &listing->filter, config->limit, show, listing, err);
     if (rc == 0 && config->follow)
@@ -336,7 +336,8 @@ static int events(const struct config *config)
 
 const struct command cmd_events = {
     .name = "events",
-    .summary = "list received events, the newest last: what is done, failed, waiting, dead",
+    .summary =
+        "list received events, the newest last: what is done, failed, waiting, dead, expected",
     .about = "It reads the database itself: a server may be running with it, or none.",
     .options = FOR_EVENTS,
     .run = events,

@@ -57,7 +57,8 @@ struct option {
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const booleans[] = {"false", "true", NULL};
-const char *const config_statuses[] = {"any", "done", "failed", "waiting", "dead", NULL};
+const char *const config_statuses[] = {"any",  "done",     "failed", "waiting",
+                                       "dead", "expected", NULL};
 static const char *const on_errors[] = {"fail", "deny", "allow", NULL};
 
 #define AT(field) offsetof(struct config, field)
@@ -133,7 +134,7 @@ static const struct option options[] = {
     {"--events", NULL, "TYPES", TEXT, AT(events), NULL, FOR_SETUP, 0, 0, NULL,
      "these event types, by commas [those of the mirrored tables and of the script's functions]"},
     {"--status", NULL, "STATUS", CHOICE, AT(status), "any", FOR_EVENTS, 0, 0, config_statuses,
-     "any, done, failed, waiting or dead"},
+     "any, done, failed, waiting, dead or expected"},
     {"--type", NULL, "TYPE", TEXT, AT(type), NULL, FOR_EVENTS, 0, 0, NULL,
      "events of one type, such as user.created; user.* for all of users"},
     {"--limit", NULL, "N", COUNT, AT(limit), "50", FOR_EVENTS, 0, 1000000000, NULL,

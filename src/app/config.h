@@ -125,7 +125,7 @@ struct config {
     struct buf warnings; /* a line each: a variable that is probably misspelt */
 };
 
-/* "any", "done", "failed", "waiting", "dead"; NULL-terminated. */
+/* "any", "done", "failed", "waiting", "dead", "expected"; NULL-terminated. */
 extern const char *const config_statuses[];
 
 /* argv without the program and the command. */

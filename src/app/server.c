@@ -228,9 +228,10 @@ static int start_script(struct server *server, struct err *err)
 static int start_poller(struct server *server, struct err *err)
 {
     struct workos_api_opts api;
+    int rc = server->config->ordered ? 0 : poller_expect_nothing(server->workos, err);
 
-    if (!service_api(server->config, &api) || server->config->poll_s == 0)
-        return 0;
+    if (rc < 0 || !service_api(server->config, &api) || server->config->poll_s == 0)
+        return rc;
     return workos_start_poller(server->workos, &api, server->config->poll_s * 1000, err);
 }
 

@@ -4,11 +4,12 @@
 #include "workos/workos_state.h"
 
 _Static_assert((int)OUTCOME_DONE == EVENT_DONE && (int)OUTCOME_FAILED == EVENT_FAILED &&
-                   (int)OUTCOME_WAITING == EVENT_WAITING && (int)OUTCOME_DEAD == EVENT_DEAD,
+                   (int)OUTCOME_WAITING == EVENT_WAITING && (int)OUTCOME_DEAD == EVENT_DEAD &&
+                   (int)OUTCOME_EXPECTED == EVENT_EXPECTED,
                "an event's status is its outcome");
 
-const char *const workos_outcome_names[OUTCOMES] = {"done", "failed", "waiting", "dead",
-                                                    "duplicate"};
+const char *const workos_outcome_names[OUTCOMES] = {"done", "failed",   "waiting",
+                                                    "dead", "expected", "duplicate"};
 const char *const workos_verdict_names[VERDICTS] = {"allow", "deny", "error", "no_function"};
 
 const struct workos_counts *workos_counts(const struct workos *workos)

@@ -18,7 +18,15 @@
 
 /* What became of an event: of a webhook, of one that the Events API brought, and of every later
  * attempt. The first ones are enum event_status. What the Events API only shows again isn't counted. */
-enum { OUTCOME_DONE, OUTCOME_FAILED, OUTCOME_WAITING, OUTCOME_DEAD, OUTCOME_DUPLICATE, OUTCOMES };
+enum {
+    OUTCOME_DONE,
+    OUTCOME_FAILED,
+    OUTCOME_WAITING,
+    OUTCOME_DEAD,
+    OUTCOME_EXPECTED,
+    OUTCOME_DUPLICATE,
+    OUTCOMES
+};
 extern const char *const workos_outcome_names[OUTCOMES];
 
 /* What an action was answered; an error may have been made a verdict (--action-on-error). Of those that

@@ -5,10 +5,12 @@
 #include "base/text.h"
 #include "workos/tables.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-const char *const event_status_names[EVENT_STATUSES] = {"done", "failed", "waiting", "dead"};
+const char *const event_status_names[EVENT_STATUSES] = {"done", "failed", "waiting", "dead",
+                                                        "expected"};
 
 /* An object's line, as the index workos_events_held has it. */
 #define IN_LINE "status IN ('failed', 'waiting')"
@@ -36,26 +38,33 @@ struct event_log {
         *erase, *erase_one;
     struct stmt *load_due, *find_due, *find_ahead, *find_next, *renew_failed;
     struct stmt *find, *retry, *retry_all, *is_backfilled;
-    bool any_backfilled; /* so that one look per event is spared where backfill was never used */
+    struct stmt *arrive, *list_expected, *stop_expecting;
+    /* So that a look per event is spared where backfill, or opts.ordered, was never used. */
+    bool any_backfilled, any_expected;
 };
 
 #define BACKFILL_PREFIX "backfill:"
 
-/* Ids from "backfill:" up to the next character's. */
-static int find_any_backfilled(struct event_log *log, struct err *err)
+static int find_any(struct event_log *log, const char *sql, bool *out, struct err *err)
 {
     struct stmt *stmt = NULL;
-    int rc = stmt_new(&stmt, log->db,
-                      "SELECT 1 FROM workos_events WHERE id >= 'backfill:' AND id < 'backfill;'"
-                      " LIMIT 1",
-                      err);
+    int rc = stmt_new(&stmt, log->db, sql, err);
 
     if (rc == 0)
         rc = stmt_step(stmt, err);
-    log->any_backfilled = rc == 1;
+    *out = rc == 1;
     stmt_free(stmt);
     return rc < 0 ? rc : 0;
 }
+
+/* Ids from "backfill:" up to the next character's. */
+static const char any_backfilled_sql[] =
+    "SELECT 1 FROM workos_events WHERE id >= 'backfill:' AND id < 'backfill;' LIMIT 1";
+
+/* In the words of the index. */
+#define EXPECTED "status = 'expected' AND status <> 'done'"
+
+static const char any_expected_sql[] = "SELECT 1 FROM workos_events WHERE " EXPECTED " LIMIT 1";
 
 int event_log_open(struct event_log **out, struct db *db, struct err *err)
 {
@@ -96,9 +105,9 @@ int event_log_open(struct event_log **out, struct db *db, struct err *err)
         {&log->erase_one, "UPDATE workos_events SET payload = NULL, last_error = NULL"
                           " WHERE _seq = ? AND user_id IN (SELECT id FROM authkitd_tombstones"
                           " WHERE object = 'user')"},
-        {&log->load_due,
-         "SELECT attempts, payload FROM workos_events"
-         " WHERE _seq = ?1 AND " IN_LINE " AND (next_attempt_at <= ?2 OR next_attempt_at > ?3)"},
+        {&log->load_due, "SELECT status, attempts, payload FROM workos_events"
+                         " WHERE _seq = ?1 AND (" IN_LINE " OR status = 'expected')"
+                         " AND (next_attempt_at <= ?2 OR next_attempt_at > ?3)"},
         {&log->find_due, "SELECT _seq FROM workos_events WHERE next_attempt_at <= ?"
                          " ORDER BY next_attempt_at, _seq LIMIT ?"},
         {&log->find_ahead, "SELECT _seq FROM workos_events WHERE next_attempt_at > ?"
@@ -115,13 +124,23 @@ int event_log_open(struct event_log **out, struct db *db, struct err *err)
         {&log->retry_all, "UPDATE workos_events SET status = 'failed', attempts = 0,"
                           " next_attempt_at = ? WHERE status IN ('failed', 'dead')"
                           " AND status <> 'done' AND payload IS NOT NULL"},
+        {&log->arrive, "UPDATE workos_events SET _seq = (SELECT max(_seq) + 1 FROM workos_events),"
+                       " status = ?2, attempts = ?3, next_attempt_at = ?4, last_error = ?5"
+                       " WHERE id = ?1 AND status = 'expected'"},
+        {&log->list_expected,
+         "SELECT id FROM workos_events WHERE " EXPECTED " AND next_attempt_at IS NULL LIMIT ?"},
+        {&log->stop_expecting, "UPDATE workos_events SET next_attempt_at = ?2 WHERE " EXPECTED
+                               " AND next_attempt_at IS NULL"
+                               " AND (received_at <= ?1 OR received_at > ?3)"},
     };
 
     log->db = db;
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(statements); i++)
         rc = stmt_new(statements[i].slot, db, statements[i].sql, err);
     if (rc == 0)
-        rc = find_any_backfilled(log, err);
+        rc = find_any(log, any_backfilled_sql, &log->any_backfilled, err);
+    if (rc == 0)
+        rc = find_any(log, any_expected_sql, &log->any_expected, err);
     if (rc < 0) {
         event_log_close(log);
         return rc;
@@ -153,6 +172,9 @@ void event_log_close(struct event_log *log)
     stmt_free(log->retry);
     stmt_free(log->retry_all);
     stmt_free(log->is_backfilled);
+    stmt_free(log->arrive);
+    stmt_free(log->list_expected);
+    stmt_free(log->stop_expecting);
     free(log);
 }
 
@@ -251,17 +273,13 @@ static int is_known(struct event_log *log, const char *id, bool *out, struct err
     return has_row(log->is_known, out, err);
 }
 
-int event_log_add(struct event_log *log, const struct event *event,
+static int insert(struct event_log *log, const struct event *event,
                   const struct event_record *record, int64_t *out_seq, struct err *err)
 {
     struct stmt *add = log->add;
-    bool known = false;
     int64_t added;
-    int rc = note_recent(log, event->id) ? is_known(log, event->id, &known, err) : 0;
+    int rc;
 
-    *out_seq = 0;
-    if (rc < 0 || known)
-        return rc;
     stmt_bind_str(add, 1, event->id);
     stmt_bind_str(add, 2, event->type);
     bind_event_text(add, 3, event->object_id);
@@ -276,7 +294,41 @@ int event_log_add(struct event_log *log, const struct event *event,
     rc = count_changes(log, add, &added, err);
     *out_seq = added ? db_last_insert_rowid(log->db) : 0;
     log->any_backfilled = log->any_backfilled || text_starts_with(event->id, BACKFILL_PREFIX);
+    log->any_expected = log->any_expected || record->status == EVENT_EXPECTED;
     return rc;
+}
+
+/* An event that is there already arrives all the same if it was only expected. */
+static int arrive(struct event_log *log, const char *id, const struct event_record *record,
+                  int64_t *out_seq, struct err *err)
+{
+    struct logged_event event = {0};
+    int64_t arrived;
+    int rc;
+
+    stmt_bind_str(log->arrive, 1, id);
+    bind_record(log->arrive, 2, record);
+    rc = count_changes(log, log->arrive, &arrived, err);
+    if (rc < 0 || !arrived)
+        return rc;
+    note_status(log, record->status);
+    rc = event_log_find(log, id, &event, err);
+    *out_seq = event.seq;
+    return rc;
+}
+
+int event_log_add(struct event_log *log, const struct event *event,
+                  const struct event_record *record, int64_t *out_seq, struct err *err)
+{
+    bool known = false;
+    int rc = note_recent(log, event->id) ? is_known(log, event->id, &known, err) : 0;
+
+    *out_seq = 0;
+    if (rc == 0 && !known)
+        rc = insert(log, event, record, out_seq, err);
+    if (rc < 0 || *out_seq || !log->any_expected || record->status == EVENT_EXPECTED)
+        return rc;
+    return arrive(log, event->id, record, out_seq, err);
 }
 
 int event_log_update(struct event_log *log, int64_t seq, const struct event_record *record,
@@ -395,7 +447,8 @@ int event_log_find(struct event_log *log, const char *id, struct logged_event *o
 }
 
 int event_log_load_due(struct event_log *log, int64_t seq, int64_t now_ms, bool *out_is_due,
-                       int64_t *out_attempts, struct buf *payload, struct err *err)
+                       enum event_status *out_status, int64_t *out_attempts, struct buf *payload,
+                       struct err *err)
 {
     struct stmt *load = log->load_due;
     const char *text;
@@ -409,8 +462,9 @@ int event_log_load_due(struct event_log *log, int64_t seq, int64_t now_ms, bool 
     rc = stmt_step(load, err);
     if (rc <= 0)
         return rc;
-    *out_attempts = stmt_int(load, 0);
-    text = stmt_text(load, 1, &len);
+    *out_status = read_status(load, 0);
+    *out_attempts = stmt_int(load, 1);
+    text = stmt_text(load, 2, &len);
     buf_put(payload, text ? text : "", text ? len : 0);
     stmt_reset(load);
     *out_is_due = true;
@@ -459,6 +513,31 @@ int event_log_renew_failed(struct event_log *log, int64_t now_ms, int64_t *out_c
     return count_changes(log, log->renew_failed, out_count, err);
 }
 
+int event_log_list_expected(struct event_log *log, char (*out_ids)[EVENT_NAME_MAX + 1], size_t max,
+                            size_t *out_count, struct err *err)
+{
+    int rc;
+
+    *out_count = 0;
+    stmt_bind_int(log->list_expected, 1, (int64_t)max);
+    while ((rc = stmt_step(log->list_expected, err)) > 0)
+        snprintf(out_ids[(*out_count)++], EVENT_NAME_MAX + 1, "%s",
+                 stmt_text(log->list_expected, 0, NULL));
+    return rc;
+}
+
+int event_log_stop_expecting(struct event_log *log, int64_t before_ms, int64_t now_ms,
+                             int64_t *out_count, struct err *err)
+{
+    *out_count = 0;
+    if (!log->any_expected)
+        return 0;
+    stmt_bind_int(log->stop_expecting, 1, before_ms);
+    stmt_bind_int(log->stop_expecting, 2, now_ms);
+    stmt_bind_int(log->stop_expecting, 3, now_ms + EVENT_AHEAD_MS);
+    return count_changes(log, log->stop_expecting, out_count, err);
+}
+
 static enum retry_result judge_retry(const struct logged_event *event)
 {
     if (event->seq == 0)
@@ -484,6 +563,10 @@ int event_log_retry(struct event_log *log, const char *id, int64_t now_ms, enum 
     *out = judge_retry(&event);
     if (*out != RETRY_DUE)
         return 0;
+    if (event.status == EVENT_EXPECTED) /* not failed: it has still to arrive */
+        return event_log_update(
+            log, event.seq,
+            &(struct event_record){.status = EVENT_EXPECTED, .next_attempt_at = now_ms}, err);
     note_status(log, EVENT_FAILED);
     stmt_bind_int(log->retry, 1, now_ms);
     stmt_bind_int(log->retry, 2, event.seq);

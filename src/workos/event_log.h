@@ -14,6 +14,10 @@
  *               waiting, or there was no time when it came (webhook.h). The first in that line has a
  *               next_attempt_at once nothing holds it any more.
  *     dead      given up; runs again when somebody asks (event_log_retry)
+ *     expected  only kept: its webhook came, and the Events API is to bring it in its turn (poller.h). It
+ *               stands in no line, and nothing has become of it yet, in the mirror neither. When it is
+ *               brought it arrives, as above, at the end of the log; and with what was kept of it when it
+ *               has a next_attempt_at, since it wasn't brought.
  *
  * What is due is what has a next_attempt_at that has come. An object's line is in order of arrival
  * (_seq), and only its head ever runs. Where a crash leaves the line, there it goes on.
@@ -35,7 +39,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum event_status { EVENT_DONE, EVENT_FAILED, EVENT_WAITING, EVENT_DEAD, EVENT_STATUSES };
+enum event_status {
+    EVENT_DONE,
+    EVENT_FAILED,
+    EVENT_WAITING,
+    EVENT_DEAD,
+    EVENT_EXPECTED,
+    EVENT_STATUSES
+};
 
 /* The words in the table. */
 extern const char *const event_status_names[EVENT_STATUSES];
@@ -53,7 +64,8 @@ struct event_record {
     const char *error;       /* NULL: none */
 };
 
-/* Insert it, unless its id is there already; out_seq is 0 then. Its body is kept as the payload. */
+/* Insert it, unless its id is there already; out_seq is 0 then. Its body is kept as the payload. One that was
+ * expected isn't there yet: it goes to the end of the log. */
 int event_log_add(struct event_log *log, const struct event *event,
                   const struct event_record *record, int64_t *out_seq, struct err *err) MUST_CHECK;
 
@@ -93,10 +105,11 @@ int event_log_erase(struct event_log *log, struct event_text user_id, bool *out_
 /* The same for one event that is done or dead, if its user has been deleted. */
 int event_log_erase_one(struct event_log *log, int64_t seq, struct err *err) MUST_CHECK;
 
-/* An event that is due, by its number: how often it was tried, and its payload, appended to the
+/* An event that is due, by its number: its status, how often it was tried, and its payload, appended to the
  * buffer. out_is_due is false when it isn't any more; then nothing else is set. */
 int event_log_load_due(struct event_log *log, int64_t seq, int64_t now_ms, bool *out_is_due,
-                       int64_t *out_attempts, struct buf *payload, struct err *err) MUST_CHECK;
+                       enum event_status *out_status, int64_t *out_attempts, struct buf *payload,
+                       struct err *err) MUST_CHECK;
 
 /* No attempt is put off for so long (handle.h: an hour at most). What seems to be was put off while the clock
  * was ahead, and has been set right since: it is due. */
@@ -111,8 +124,16 @@ int event_log_find_due(struct event_log *log, int64_t now_ms, int64_t *out_seqs,
 int event_log_renew_failed(struct event_log *log, int64_t now_ms, int64_t *out_count,
                            struct err *err) MUST_CHECK;
 
+/* The ids of expected events that aren't due yet, the first max of them. */
+int event_log_list_expected(struct event_log *log, char (*out_ids)[EVENT_NAME_MAX + 1], size_t max,
+                            size_t *out_count, struct err *err) MUST_CHECK;
+
+/* What was expected before then (or by a clock that was ahead) is due now; out_count: so many. */
+int event_log_stop_expecting(struct event_log *log, int64_t before_ms, int64_t now_ms,
+                             int64_t *out_count, struct err *err) MUST_CHECK;
+
 enum retry_result {
-    RETRY_DUE,     /* it was failed or dead and is due now */
+    RETRY_DUE,     /* it was failed, dead or expected and is due now */
     RETRY_UNKNOWN, /* no event has that id */
     RETRY_DONE,    /* it is done: nothing to do again */
     RETRY_WAITING, /* it waits for an earlier one of its object, which is what to retry */

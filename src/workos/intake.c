@@ -74,7 +74,7 @@ static int choose_fate(struct intake *intake, bool handled, struct event_record 
             .status = EVENT_DEAD, .attempts = 1, .error = buf_text(&intake->reason)};
     else if (held)
         *out = (struct event_record){.status = EVENT_WAITING};
-    else if (handled && is_overdue(intake))
+    else if (handled && (intake->is_put_off || is_overdue(intake)))
         *out = (struct event_record){.status = EVENT_WAITING, .next_attempt_at = clock_wall_ms()};
     return 0;
 }
@@ -85,9 +85,8 @@ static bool is_user_there(const struct event *event, enum mirror_found found)
     return found == MIRROR_PRESENT && text_starts_with(event->type, "user.");
 }
 
-static int run_event(struct writer_job *job, struct db *db, struct err *err)
+static int take_in(struct intake *intake, struct err *err)
 {
-    struct intake *intake = (struct intake *)job;
     struct workos *workos = intake->workos;
     bool handled = workos->script && script_handles_event(workos->script, intake->event.type);
     enum mirror_found found;
@@ -95,7 +94,6 @@ static int run_event(struct writer_job *job, struct db *db, struct err *err)
     bool backfilled;
     int rc = is_backfilled(intake, &backfilled, err);
 
-    (void)db;
     handled = handled && !backfilled;
     if (rc == 0)
         rc = choose_fate(intake, handled, &record, err);
@@ -113,6 +111,26 @@ static int run_event(struct writer_job *job, struct db *db, struct err *err)
     if (rc < 0 || is_user_there(intake->kept, found))
         return rc;
     return handle_erasure(workos, intake->kept, err);
+}
+
+/* On disk, and no more: what becomes of it is decided when it arrives in its turn. */
+static int keep(struct intake *intake, struct err *err)
+{
+    const struct event_record record = {.status = EVENT_EXPECTED};
+    int rc =
+        event_log_add(intake->workos->events, intake->kept, &record, &intake->attempt.seq, err);
+
+    intake->duplicate = intake->attempt.seq == 0;
+    intake->status = record.status;
+    return rc;
+}
+
+static int run_event(struct writer_job *job, struct db *db, struct err *err)
+{
+    struct intake *intake = (struct intake *)job;
+
+    (void)db;
+    return intake->is_expected ? keep(intake, err) : take_in(intake, err);
 }
 
 int intake_take(struct intake *intake, struct db *db, struct err *err)

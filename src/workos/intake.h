@@ -15,6 +15,9 @@
  * gives up some time (WorkOS's emulator: after 5 s). Then it is 'waiting' on disk, and the outcome is
  * the same: the event is ours, and its function runs as soon as there is time.
  *
+ * With opts.ordered most webhooks are only kept ('expected'): no step but the first, until the Events API
+ * brings the event in its turn, or doesn't (poller.h).
+ *
  * Step 3 is left out for the "….created" of an object that backfill has brought before, and for the
  * "….deleted" of one that it has pruned (backfill.h): its function has run for it then.
  *
@@ -55,6 +58,8 @@ struct intake {
     int64_t arrived_ms; /* monotonic */
     struct buf reason;  /* why it is dead on arrival */
     struct attempt attempt;
+    bool is_expected; /* it is only kept: another arrival of it is to come */
+    bool is_put_off;  /* its function is to run afterwards, whatever time there is */
 
     bool duplicate;           /* the outcome: it was known already */
     enum event_status status; /* the outcome, else */

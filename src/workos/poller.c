@@ -7,7 +7,9 @@
 #include "base/thread.h"
 #include "fetch/fetch.h"
 #include "workos/api.h"
+#include "workos/event_log.h"
 #include "workos/intake.h"
+#include "workos/upkeep.h"
 #include "workos/workos_state.h"
 
 #include <inttypes.h>
@@ -23,7 +25,10 @@ enum {
     EXPECTED_MAX = 256,
     EXPECT_FIRST_MS = 1000, /* until it is looked for again; doubling */
     EXPECT_LAST_MS = 30000,
-    EXPECT_GIVE_UP_MS = 600000,
+    EXPECT_GIVE_UP_MS =
+        POLLER_PATIENCE_MS + 60000, /* so that a reading finds that it hasn't come */
+    /* At the first start: a clock that is ahead by more lets no webhook in. */
+    FIRST_BACK_MS = SIGNATURE_WEBHOOK_TOLERANCE_MS,
     STEP_BACK_MS = 600000, /* when the place is lost */
     GAP_MS = 200,          /* between two readings, whoever asks */
 };
@@ -32,7 +37,7 @@ static const int64_t day_ms = (int64_t)24 * 3600 * 1000;
 static const int64_t feed_ms = 90 * day_ms;   /* WorkOS has nothing older */
 static const int64_t window_ms = 29 * day_ms; /* it answers with 30 days of events at most */
 
-/* An event that a webhook told of. */
+/* An event that a webhook told of; of the first EXPECTED_MAX only. The others come with a later reading. */
 struct expected {
     char id[EVENT_NAME_MAX + 1];
     int64_t since_ms; /* monotonic */
@@ -42,6 +47,20 @@ struct expected {
 struct place {
     char cursor[EVENT_NAME_MAX + 1];
     int64_t at_ms; /* wall time: of the cursor's event, or the time itself */
+};
+
+/*
+ * Which types are asked for. WorkOS refuses the whole list for one type that it doesn't know (a misspelt one,
+ * say); then those that it has answered for before are read without the others, and if it refuses these, too,
+ * the mirrors' alone.
+ */
+enum list { LIST_WHOLE, LIST_KNOWN, LIST_MIRRORS, LISTS };
+
+/* How far a list that isn't the whole has come. The place on disk stays then, so that the types that aren't asked
+ * for come from there as soon as WorkOS takes them. */
+struct narrow {
+    struct place place;
+    char *types; /* the list, by commas; NULL: it has not come anywhere. The place is of no other */
 };
 
 struct poller {
@@ -60,8 +79,7 @@ struct poller {
     struct poller_status status;
     char *types;     /* that WorkOS has answered for, by commas, as on disk; NULL: none yet */
     int64_t past_ms; /* wall time: what was made before then and isn't known is behind the place */
-    /* From where on the mirrors' types alone are read (mirrors_only); at_ms 0: from the place on disk. */
-    struct place mirrors_place;
+    struct narrow narrow[LISTS];
     struct expected *expected; /* EXPECTED_MAX of them */
     size_t expected_count;
     int64_t expect_delay_ms;
@@ -197,7 +215,8 @@ static int find_types(struct workos *workos, char **out, struct err *err)
     return rc;
 }
 
-/* At the first start it is "now", on disk; also when the clock was ahead then. types: see place_job. */
+/* At the first start it is "now", less what our clock may be ahead, and on disk; also when the clock was far ahead
+ * then. types: see place_job. */
 static int find_place(struct workos *workos, struct place *out, struct buf *types, struct err *err)
 {
     struct place_job job = {
@@ -208,7 +227,7 @@ static int find_place(struct workos *workos, struct place *out, struct buf *type
     now_ms = clock_wall_ms();
     if (rc < 0 || (out->at_ms > 0 && (out->cursor[0] || out->at_ms <= now_ms)))
         return rc;
-    *out = (struct place){.at_ms = now_ms};
+    *out = (struct place){.at_ms = now_ms - FIRST_BACK_MS};
     return save_place(workos, out, err);
 }
 
@@ -228,10 +247,10 @@ struct reading {
     struct place place;      /* as it is on disk */
     struct place reached;    /* how far this reading has come */
     struct buf script_types; /* by spaces */
-    /* WorkOS refuses the list of types: without the script's own it is read all the same. The place on disk
-     * stays then, so that those come from there as soon as WorkOS takes them. */
-    bool mirrors_only;
-    bool has_stepped_back; /* WorkOS didn't know the place any more */
+    struct buf known_types;  /* by commas: that WorkOS had answered for when the reading began */
+    enum list list;
+    bool has_stepped_back;  /* WorkOS may not know the place any more */
+    char why[ERR_TEXT_MAX]; /* of that, until it has helped; "": there is nothing to tell */
     struct poller_report report;
 };
 
@@ -249,26 +268,55 @@ static bool is_listed(const char *list, const char *type)
     return false;
 }
 
+/* The next type that has a function and no mirror; false behind the last. */
+static bool next_own_type(const char **at, char out[EVENT_NAME_MAX + 1])
+{
+    while (**at) {
+        size_t len = strcspn(*at, " ");
+
+        snprintf(out, EVENT_NAME_MAX + 1, "%.*s", (int)len, *at);
+        *at += len + ((*at)[len] == ' ');
+        if (!is_listed(mirror_event_types(), out))
+            return true;
+    }
+    return false;
+}
+
+static bool is_in_list(const struct reading *reading, enum list list, const char *own_type)
+{
+    return list == LIST_WHOLE ||
+           (list == LIST_KNOWN && is_listed(buf_text(&reading->known_types), own_type));
+}
+
 /* The types to ask for, by commas: those with a mirror, and those with a function. */
 static void put_types(const struct reading *reading, struct buf *out)
 {
     const char *at = buf_text(&reading->script_types);
+    char type[EVENT_NAME_MAX + 1];
 
     buf_puts(out, mirror_event_types());
-    while (*at && !reading->mirrors_only) {
-        size_t len = strcspn(at, " ");
-        char type[EVENT_NAME_MAX + 1];
-
-        snprintf(type, sizeof(type), "%.*s", (int)len, at);
-        if (!is_listed(mirror_event_types(), type))
+    while (next_own_type(&at, type))
+        if (is_in_list(reading, reading->list, type))
             buf_printf(out, ",%s", type);
-        at += len + (at[len] == ' ');
-    }
+}
+
+/* What the list leaves out of the script's own types, by commas; how many. */
+static int64_t put_left_out(const struct reading *reading, enum list list, struct buf *out)
+{
+    const char *at = buf_text(&reading->script_types);
+    char type[EVENT_NAME_MAX + 1];
+    int64_t count = 0;
+
+    while (next_own_type(&at, type))
+        if (!is_in_list(reading, list, type))
+            buf_printf(out, "%s%s", count++ ? "," : "", type);
+    return count;
 }
 
 /*
  * WorkOS has answered for these types: it will again. They are kept on disk, so that the next process, too,
- * leaves to the poller what WorkOS tells in order, before it has read anything.
+ * leaves to the poller what WorkOS tells in order, before it has read anything. LIST_KNOWN is of what is
+ * remembered already.
  */
 static int remember_types(const struct reading *reading, struct err *err)
 {
@@ -277,7 +325,7 @@ static int remember_types(const struct reading *reading, struct err *err)
     bool is_new;
     int rc = 0;
 
-    if (!poller)
+    if (!poller || reading->list == LIST_KNOWN)
         return 0;
     put_types(reading, &types);
     pthread_mutex_lock(&poller->lock);
@@ -325,6 +373,7 @@ static void forget_expected(struct poller *poller, const char *id)
     for (size_t i = 0; i < poller->expected_count; i++) {
         if (strcmp(poller->expected[i].id, id) == 0) {
             poller->expected[i] = poller->expected[--poller->expected_count];
+            poller->status.unseen = 0; /* it does bring what webhooks tell */
             break;
         }
     }
@@ -368,34 +417,62 @@ static bool read_event(struct reading *reading, const struct json *json, uint32_
  */
 static int check_order(const struct intake *intakes, size_t count, struct err *err)
 {
-    int64_t fall_us = 0;
-    size_t steps_down = 0;
+    int64_t fall_us = 0, before_us = 0;
+    size_t steps_down = 0, dated = 0;
 
-    for (size_t i = 1; i < count; i++) {
-        int64_t step_us = intakes[i].event.created_us - intakes[i - 1].event.created_us;
+    for (size_t i = 0; i < count; i++) {
+        int64_t at_us = intakes[i].event.created_us;
 
-        fall_us -= step_us;
-        steps_down += step_us < 0;
+        if (at_us == 0) /* it doesn't say when it was made */
+            continue;
+        if (dated++ > 0) {
+            fall_us += before_us - at_us;
+            steps_down += at_us < before_us;
+        }
+        before_us = at_us;
     }
-    if (steps_down * 2 < count || fall_us / 1000 < POLLER_OVERLAP_MS)
+    if (steps_down * 2 < dated || fall_us / 1000 < POLLER_OVERLAP_MS)
         return 0;
     return err_set(err, ERR_INVALID,
                    "the Events API isn't oldest first: %s stands behind newer ones",
                    intakes[count - 1].event.id);
 }
 
-/* All before it has been read; for the mirrors' types alone that is nothing to be kept on disk. */
+static void forget_narrow(struct poller *poller, enum list list)
+{
+    free(poller->narrow[list].types);
+    poller->narrow[list] = (struct narrow){0};
+}
+
+/* With the lock held. */
+static void note_place(struct poller *poller, const struct reading *reading,
+                       const struct place *place)
+{
+    struct buf types = BUF_INIT(TYPES_MAX);
+
+    poller->past_ms = past_ms(place);
+    for (enum list list = 0; list < LISTS; list++)
+        if (reading->list == LIST_WHOLE || reading->list == list)
+            forget_narrow(poller, list);
+    if (reading->list == LIST_WHOLE)
+        return;
+    put_types(reading, &types);
+    poller->narrow[reading->list].place = *place;
+    poller->narrow[reading->list].types = buf_take(&types, &(size_t){0}); /* no memory: no place */
+    buf_release(&types);
+}
+
+/* All before it has been read; of a list that isn't the whole that is nothing to be kept on disk. */
 static int move_place(struct reading *reading, struct place *place, struct err *err)
 {
     struct poller *poller = reading->poller;
 
     if (poller) {
         pthread_mutex_lock(&poller->lock);
-        poller->past_ms = past_ms(place);
-        poller->mirrors_place = reading->mirrors_only ? *place : (struct place){0};
+        note_place(poller, reading, place);
         pthread_mutex_unlock(&poller->lock);
     }
-    return reading->mirrors_only ? 0 : save_place(reading->workos, place, err);
+    return reading->list == LIST_WHOLE ? save_place(reading->workos, place, err) : 0;
 }
 
 /* Everything of the page is on disk. */
@@ -517,39 +594,69 @@ static int take_page(struct reading *reading, const struct api_answer *answer, b
     return rc;
 }
 
-/* What isn't asked for in mirrors_only. */
-static int64_t count_own_types(const struct reading *reading)
-{
-    const char *at = buf_text(&reading->script_types);
-    int64_t count = 0;
-
-    while (*at) {
-        size_t len = strcspn(at, " ");
-        char type[EVENT_NAME_MAX + 1];
-
-        snprintf(type, sizeof(type), "%.*s", (int)len, at);
-        count += !is_listed(mirror_event_types(), type);
-        at += len + (at[len] == ' ');
-    }
-    return count;
-}
-
-/* The mirrors' types go on from where they have come without the script's own, if they have before. */
-static void read_mirrors_only(struct reading *reading)
+/* The list goes on from where it has come, if it has; else from where the wider one stands. */
+static void find_narrow_place(struct reading *reading)
 {
     struct poller *poller = reading->poller;
+    struct buf types = BUF_INIT(TYPES_MAX);
+    const struct narrow *narrow;
 
-    reading->mirrors_only = true;
-    reading->report.refused = count_own_types(reading);
-    if (!poller)
-        return;
-    pthread_mutex_lock(&poller->lock);
-    if (poller->mirrors_place.at_ms > 0) {
-        reading->place = poller->mirrors_place;
-        reading->reached = poller->mirrors_place;
-        reading->has_stepped_back = false;
+    if (poller) {
+        put_types(reading, &types);
+        pthread_mutex_lock(&poller->lock);
+        narrow = &poller->narrow[reading->list];
+        if (narrow->types && strcmp(narrow->types, buf_text(&types)) == 0)
+            reading->place = narrow->place;
+        pthread_mutex_unlock(&poller->lock);
+        buf_release(&types);
     }
-    pthread_mutex_unlock(&poller->lock);
+    reading->reached = reading->place;
+    reading->has_stepped_back = false;
+    reading->why[0] = '\0';
+}
+
+/* Ask for fewer types. False when there are no fewer. */
+static bool narrow_list(struct reading *reading, const struct err *why)
+{
+    struct buf own = BUF_INIT(TYPES_MAX), fresh = BUF_INIT(TYPES_MAX);
+    int64_t count = put_left_out(reading, LIST_MIRRORS, &own);
+    int64_t fresh_count = put_left_out(reading, LIST_KNOWN, &fresh);
+    bool only_fresh = reading->list == LIST_WHOLE && fresh_count > 0 && fresh_count < count;
+    bool is_narrower = reading->list != LIST_MIRRORS && count > 0;
+
+    if (is_narrower) {
+        reading->list = only_fresh ? LIST_KNOWN : LIST_MIRRORS;
+        reading->report.refused = only_fresh ? fresh_count : count;
+        find_narrow_place(reading);
+        log_error(
+            "WorkOS refuses the list of event types: one that handlers.lua has a function for "
+            "may be misspelt; reading on without them, until WorkOS takes the list",
+            log_str("types", buf_text(only_fresh ? &fresh : &own)), log_str("error", why->text));
+    }
+    buf_release(&own);
+    buf_release(&fresh);
+    return is_narrower;
+}
+
+/* From a time before the place, in case that WorkOS doesn't know the place itself any more. */
+static void step_back(struct reading *reading, const struct err *why)
+{
+    reading->has_stepped_back = true; /* once: else it could go round in circles */
+    reading->reached.at_ms -= STEP_BACK_MS;
+    if (reading->reached.at_ms < oldest_ms())
+        reading->reached.at_ms = oldest_ms();
+    reading->reached.cursor[0] = '\0';
+    snprintf(reading->why, sizeof(reading->why), "%s", why->text);
+}
+
+/* WorkOS answers again: if that is since we have stepped back, it was the place that it refused. */
+static void tell_step_back(struct reading *reading)
+{
+    if (!reading->why[0])
+        return;
+    log_warn("WorkOS doesn't know the place in its events any more; reading on from before it",
+             log_str("error", reading->why));
+    reading->why[0] = '\0';
 }
 
 /*
@@ -561,25 +668,10 @@ static bool find_a_way(struct reading *reading, int status, const struct err *wh
     if (status == 401 || status == 403 || status == 0)
         return false;
     if (reading->reached.cursor[0] && !reading->has_stepped_back) {
-        reading->has_stepped_back = true; /* once: else it could go round in circles */
-        reading->reached.at_ms -= STEP_BACK_MS;
-        if (reading->reached.at_ms < oldest_ms())
-            reading->reached.at_ms = oldest_ms();
-        reading->reached.cursor[0] = '\0';
-        log_warn("WorkOS doesn't know the place in its events any more; reading on from before it",
-                 log_str("error", why->text));
+        step_back(reading, why);
         return true;
     }
-    if (!reading->mirrors_only && reading->script_types.len > 0 &&
-        (status == 422 || status == 400)) {
-        read_mirrors_only(reading);
-        log_error(
-            "WorkOS refuses the list of event types: one that handlers.lua has a function for "
-            "may be misspelt; reading on without them, until WorkOS takes the list",
-            log_str("types", buf_text(&reading->script_types)), log_str("error", why->text));
-        return true;
-    }
-    return false;
+    return (status == 422 || status == 400) && narrow_list(reading, why);
 }
 
 static int read_page(struct reading *reading, bool *out_more, struct err *err)
@@ -591,6 +683,7 @@ static int read_page(struct reading *reading, bool *out_more, struct err *err)
     if (rc == 0)
         rc = api_call(reading->api, "GET", buf_text(&path), NULL, &answer, err);
     if (rc == 0) {
+        tell_step_back(reading);
         rc = remember_types(reading, err);
         if (rc == 0)
             rc = take_page(reading, &answer, out_more, err);
@@ -651,11 +744,19 @@ static int read_events(struct workos *workos, struct poller *poller, struct api 
         .workos = workos,
         .api = api,
         .script_types = BUF_INIT(TYPES_MAX),
+        .known_types = BUF_INIT(TYPES_MAX),
     };
-    int rc = read_all(&reading, err);
+    int rc;
 
+    if (poller) {
+        pthread_mutex_lock(&poller->lock);
+        buf_puts(&reading.known_types, poller->types ? poller->types : "");
+        pthread_mutex_unlock(&poller->lock);
+    }
+    rc = read_all(&reading, err);
     *out = reading.report;
     buf_release(&reading.script_types);
+    buf_release(&reading.known_types);
     return rc;
 }
 
@@ -673,6 +774,66 @@ int poller_once(struct workos *workos, const struct poller_opts *opts, struct po
 
 /* ---------------------------------------------------------------------------------- what is expected */
 
+struct unseen_job {
+    struct writer_job job; /* first: it is cast back */
+    struct workos *workos;
+    int64_t before_ms;
+    int64_t count;
+};
+
+static int run_unseen(struct writer_job *job, struct db *db, struct err *err)
+{
+    struct unseen_job *unseen = (struct unseen_job *)job;
+
+    (void)db;
+    return event_log_stop_expecting(unseen->workos->events, unseen->before_ms, clock_wall_ms(),
+                                    &unseen->count, err);
+}
+
+static int stop_expecting(struct workos *workos, int64_t before_ms, int64_t *out_count,
+                          struct err *err)
+{
+    struct unseen_job unseen = {
+        .job = {.run = run_unseen}, .workos = workos, .before_ms = before_ms};
+    int rc = writer_run(workos->writer, &unseen.job, err);
+
+    *out_count = unseen.count;
+    if (rc == 0 && unseen.count > 0)
+        upkeep_wake(workos->upkeep, clock_wall_ms());
+    return rc;
+}
+
+/* A reading went well: what it should have brought, had it ever to bring it, is due as it came. */
+static int take_unseen(struct poller *poller, struct err *err)
+{
+    int64_t count;
+    int rc;
+
+    if (!poller->workos->opts.ordered)
+        return 0;
+    rc = stop_expecting(poller->workos, clock_wall_ms() - POLLER_PATIENCE_MS, &count, err);
+    if (rc < 0 || count == 0)
+        return rc;
+    log_warn("the Events API doesn't show events that webhooks brought; they are taken from the "
+             "webhooks, out of its order: is the API key of the same environment?",
+             log_int("count", count), log_int("after_s", POLLER_PATIENCE_MS / 1000));
+    pthread_mutex_lock(&poller->lock);
+    poller->status.unseen += count;
+    pthread_mutex_unlock(&poller->lock);
+    return 0;
+}
+
+int poller_expect_nothing(struct workos *workos, struct err *err)
+{
+    int64_t count;
+    int rc = stop_expecting(workos, INT64_MAX, &count, err);
+
+    if (rc == 0 && count > 0)
+        log_info("events that the Events API was to bring are taken as their webhooks brought them",
+                 log_int("count", count));
+    return rc;
+}
+
 /* With the lock held. */
 static void look_for(struct poller *poller, const char *id)
 {
@@ -687,23 +848,24 @@ static void look_for(struct poller *poller, const char *id)
     pthread_cond_broadcast(&poller->changed);
 }
 
-bool poller_expect(struct poller *poller, const struct event *event, bool has_function)
+enum poller_answer poller_expect(struct poller *poller, const struct event *event,
+                                 bool has_function)
 {
     bool is_wanted = has_function || is_listed(mirror_event_types(), event->type);
     bool is_asked_for, will_come;
 
     if (!poller)
-        return false;
+        return POLLER_LEAVES;
+    if (!is_wanted) /* it may have been asked for until now, for a function that is gone */
+        return POLLER_UNWANTED;
     pthread_mutex_lock(&poller->lock);
-    /* It may have been asked for until now, for a function that is gone. */
-    is_asked_for =
-        is_wanted && is_listed(poller->types ? poller->types : mirror_event_types(), event->type);
+    is_asked_for = is_listed(poller->types ? poller->types : mirror_event_types(), event->type);
     will_come =
         is_asked_for && (event->created_us == 0 || event->created_us / 1000 >= poller->past_ms);
     if (will_come)
         look_for(poller, event->id);
     pthread_mutex_unlock(&poller->lock);
-    return will_come || !is_wanted;
+    return will_come ? POLLER_EXPECTS : POLLER_LEAVES;
 }
 
 /* With the lock held. How long until it is looked for again; -1: nothing is expected. */
@@ -711,15 +873,11 @@ static int64_t expect_again_ms(struct poller *poller)
 {
     int64_t now_ms = clock_mono_ms();
 
-    for (size_t i = 0; i < poller->expected_count;) {
-        if (now_ms - poller->expected[i].since_ms < EXPECT_GIVE_UP_MS) {
+    for (size_t i = 0; i < poller->expected_count;)
+        if (now_ms - poller->expected[i].since_ms < EXPECT_GIVE_UP_MS)
             i++;
-            continue;
-        }
-        log_error("a webhook brought an event that the Events API doesn't have",
-                  log_str("id", poller->expected[i].id));
-        poller->expected[i] = poller->expected[--poller->expected_count];
-    }
+        else
+            poller->expected[i] = poller->expected[--poller->expected_count];
     if (poller->expected_count == 0)
         return -1;
     poller->expect_delay_ms =
@@ -787,6 +945,8 @@ static int64_t read_once(struct poller *poller, struct api *api)
     poller->woken = false;
     pthread_mutex_unlock(&poller->lock);
     rc = read_events(poller->workos, poller, api, &report, &err);
+    if (rc == 0)
+        rc = take_unseen(poller, &err);
     pthread_mutex_lock(&poller->lock);
     poller->report = report;
     poller->rc = rc;
@@ -859,6 +1019,39 @@ int64_t poller_age_s(const struct poller_status *status)
     return age_ms > 0 ? age_ms / 1000 : 0;
 }
 
+struct expected_job {
+    struct writer_job job; /* first: it is cast back */
+    struct workos *workos;
+    char (*ids)[EVENT_NAME_MAX + 1];
+    size_t count;
+};
+
+static int run_find_expected(struct writer_job *job, struct db *db, struct err *err)
+{
+    struct expected_job *expected = (struct expected_job *)job;
+
+    (void)db;
+    return event_log_list_expected(expected->workos->events, expected->ids, EXPECTED_MAX,
+                                   &expected->count, err);
+}
+
+/* What the last process expected this one does. */
+static int find_expected(struct poller *poller, struct err *err)
+{
+    struct expected_job expected = {.job = {.run = run_find_expected}, .workos = poller->workos};
+    int rc;
+
+    if (!poller->workos->opts.ordered)
+        return 0;
+    expected.ids = calloc(EXPECTED_MAX, sizeof(*expected.ids));
+    rc = expected.ids ? writer_run(poller->workos->writer, &expected.job, err)
+                      : err_set(err, ERR_NOMEM, "no memory for what is expected");
+    for (size_t i = 0; rc == 0 && i < expected.count; i++)
+        look_for(poller, expected.ids[i]);
+    free(expected.ids);
+    return rc;
+}
+
 int poller_start(struct poller **out, struct workos *workos, const struct poller_opts *opts,
                  struct err *err)
 {
@@ -878,6 +1071,8 @@ int poller_start(struct poller **out, struct workos *workos, const struct poller
     pthread_mutex_init(&poller->lock, NULL);
     pthread_cond_init(&poller->changed, NULL);
     rc = find_place(workos, &place, NULL, err); /* before anybody relies on it */
+    if (rc == 0)
+        rc = find_expected(poller, err);
     poller->past_ms = past_ms(&place);
     if (rc == 0)
         rc = find_types(workos, &poller->types, err);
@@ -915,6 +1110,8 @@ void poller_free(struct poller *poller)
         return;
     pthread_mutex_destroy(&poller->lock);
     pthread_cond_destroy(&poller->changed);
+    for (enum list list = 0; list < LISTS; list++)
+        forget_narrow(poller, list);
     free(poller->expected);
     free(poller->types);
     free(poller);

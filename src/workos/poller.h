@@ -11,11 +11,13 @@
  *
  * The place is the poller's alone: no webhook moves it (one could move it past an older event that
  * hasn't come). It lies POLLER_OVERLAP_MS behind, so that the newest events are read more than once:
- * WorkOS shows an event some seconds after it was made. At the first start the place is "now".
+ * WorkOS shows an event some seconds after it was made. At the first start the place is "now", less what our
+ * clock may be ahead.
  *
- * When WorkOS refuses the list of types (one of the script's is misspelt, say), the mirrors' are read without
- * them, from a place of their own in memory, and each reading tries the whole list first. What was refused
- * comes from the place on disk as soon as WorkOS takes it.
+ * When WorkOS refuses the list of types (one of the script's is misspelt, say), those that it has answered for
+ * before are read without the others, and if it refuses them, too, the mirrors' alone; from a place of their own
+ * in memory, and each reading tries the whole list first. What was refused comes from the place on disk as
+ * soon as WorkOS takes it.
  *
  * When WorkOS doesn't know the place any more (the server was down for too long), that is logged, and
  * reading goes on from ten minutes before the last event that was read, or from 90 days ago. An event
@@ -27,7 +29,12 @@
  * before the first start, say) it leaves to the webhook. For which types WorkOS answers is on disk, so that
  * this holds from the start on.
  *
- * Threads    poller_start, _refuse, _stop, _free: main. poller_expect: any. poller_run_now: any but
+ * A webhook's event is kept meanwhile ('expected', event_log.h). What no good reading has brought for
+ * POLLER_PATIENCE_MS is told, and taken in from there: it may be behind the place (its type wasn't asked for
+ * when that moved), or the key may be another environment's, whose events are others. While no reading goes
+ * well nothing is: the order is worth more than the time.
+ *
+ * Threads    poller_start, _expect_nothing, _refuse, _stop, _free: main. poller_expect: any. poller_run_now: any but
  *            the writer's; blocks. poller_once: any with no poller running. It has a thread of its own.
  * Ownership  opts is copied, its texts must outlive the poller.
  * Errors     those of api.h and of the writer. The thread logs them, when they begin and when they
@@ -43,7 +50,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { POLLER_OVERLAP_MS = 60000 };
+enum {
+    POLLER_OVERLAP_MS = 60000,
+    POLLER_PATIENCE_MS = 300000, /* WorkOS shows what happened after some seconds */
+};
 
 struct poller;
 
@@ -65,6 +75,7 @@ struct poller_status {
     int64_t
         started_ms; /* wall time: what there is to miss is younger than that, or than last_good_ms */
     bool is_failing; /* the last one failed */
+    int64_t unseen;  /* events that it was to bring and didn't, since it last brought one */
     char problem[ERR_TEXT_MAX];
 };
 
@@ -80,12 +91,18 @@ void poller_stop(
 void poller_free(struct poller *poller);
 
 /*
- * A webhook brought this event, which isn't known: read until it comes. True also when there is nothing
- * to come for: no mirror, and no function. False when it isn't sure to come: it is behind the place, or
- * WorkOS hasn't answered for its type (it refuses the list for one that is misspelt). Then it is the
- * caller's to take in.
+ * A webhook brought this event, which isn't known. POLLER_EXPECTS: it is read until it comes; the caller keeps
+ * the event. POLLER_LEAVES: it isn't sure to come, since it is behind the place, or WorkOS hasn't answered for
+ * its type (it refuses the list for one that is misspelt); it is the caller's to take in. POLLER_UNWANTED:
+ * there is nothing to come for, no mirror and no function.
  */
-bool poller_expect(struct poller *poller, const struct event *event, bool has_function) MUST_CHECK;
+enum poller_answer { POLLER_EXPECTS, POLLER_LEAVES, POLLER_UNWANTED };
+enum poller_answer poller_expect(struct poller *poller, const struct event *event,
+                                 bool has_function) MUST_CHECK;
+
+/* Without opts.ordered nothing is expected any more: what still is arrives now, as its webhook brought it. With a
+ * script there, which may have functions for it. */
+int poller_expect_nothing(struct workos *workos, struct err *err) MUST_CHECK;
 
 /* Read now, and wait for the outcome of a reading that began after the call. */
 int poller_run_now(struct poller *poller, struct poller_report *out, struct err *err) MUST_CHECK;

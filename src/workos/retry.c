@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "workos/handle.h"
+#include "workos/intake.h"
 #include "workos/retention.h"
 #include "workos/upkeep.h"
 #include "workos/workos_state.h"
@@ -117,17 +118,44 @@ static int settle(struct retry_job *retry, enum event_status status, struct err 
     return rc;
 }
 
-static int run_if_due(struct retry_job *retry, struct err *err)
+/*
+ * It was expected, and nothing has brought it: it arrives now, with what was kept of it. Its function has its
+ * turn afterwards, as a job of its own.
+ */
+static int let_arrive(struct retry_job *retry, struct db *db, struct err *err)
 {
+    struct intake intake;
+    int rc = event_read(&retry->event, buf_text(&retry->payload), retry->payload.len, err);
+
+    if (rc == 0)
+        rc =
+            intake_read(&intake, retry->workos, buf_text(&retry->payload), retry->payload.len, err);
+    retry->status = EVENT_DEAD;
+    if (rc == ERR_INVALID)
+        return give_up(retry, 0, err->text, err);
+    if (rc < 0)
+        return rc;
+    intake.is_put_off = true;
+    rc = intake_take(&intake, db, err);
+    retry->status = intake.status;
+    intake_release(&intake);
+    return rc;
+}
+
+static int run_if_due(struct retry_job *retry, struct db *db, struct err *err)
+{
+    enum event_status status;
     int64_t attempts;
     int rc;
 
     event_release(&retry->event); /* the writer may run a job again */
     buf_reset(&retry->payload);
     rc = event_log_load_due(retry->workos->events, retry->seq, clock_wall_ms(), &retry->has_outcome,
-                            &attempts, &retry->payload, err);
+                            &status, &attempts, &retry->payload, err);
     if (rc < 0 || !retry->has_outcome)
         return rc;
+    if (status == EVENT_EXPECTED)
+        return let_arrive(retry, db, err);
     rc = take_turn(retry, attempts, &retry->status, err);
     if (rc < 0 || retry->status == EVENT_FAILED || retry->status == EVENT_WAITING)
         return rc;
@@ -152,10 +180,9 @@ static int run_retry(struct writer_job *job, struct db *db, struct err *err)
     struct retry_job *retry = (struct retry_job *)job;
     int rc;
 
-    (void)db;
     if (is_groups_time_over(retry))
         return 0;
-    rc = run_if_due(retry, err);
+    rc = run_if_due(retry, db, err);
     retry->group->ended_ms = clock_mono_ms();
     return rc;
 }

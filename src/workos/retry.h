@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * retry - events that are due run again.
+ * retry - events that are due run again; those that were expected in vain arrive (intake.h).
  *
  * Several at a time, each as a job of its own on the writer, between the jobs of those who wait for
  * an answer. How many at a time, and with how much of a pause, follows from how long they take: quick

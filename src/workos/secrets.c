@@ -155,6 +155,8 @@ static void look_into_context(struct removal *r, uint32_t context, bool was_befo
             continue;
         if (!was_before && json_equals(json, key, "previous_attributes"))
             look_into_previous(r, key + 1);
+        else if (!was_before && json_equals(json, key, "actor")) /* who did it: a user, perhaps */
+            remove_members(r, key + 1, "name");
         else if (r->is_flag && json_equals(json, key, "configured_targets"))
             look_into_targets(r, key + 1);
     }

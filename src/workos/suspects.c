@@ -53,7 +53,7 @@ static int judge(struct db *db, struct event_log *events, const struct watchdog_
 
     if (rc < 0)
         return rc;
-    if (event.seq == 0)
+    if (event.seq == 0 || event.status == EVENT_EXPECTED) /* it is still to arrive */
         return remember(db, note, err);
     if (event.status == EVENT_FAILED || event.status == EVENT_WAITING)
         return bury(events, &event, note->reason, err);

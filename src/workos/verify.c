@@ -10,6 +10,7 @@
 enum { PROBLEM_MAX = 1024 };
 
 #define IN_LINE "('failed', 'waiting')"
+#define TO_RUN "('failed', 'waiting', 'expected')"
 
 /* The problems of one kind. */
 struct finding {
@@ -149,7 +150,7 @@ static const struct rule {
 } rules[] = {
     {"event", "its status is none that there is:",
      "SELECT id, status FROM workos_events WHERE status <> 'done'"
-     " AND status NOT IN ('failed', 'waiting', 'dead')"},
+     " AND status NOT IN ('failed', 'waiting', 'dead', 'expected')"},
     {"event", "nothing will ever run it (authkitd retry does); it is",
      "SELECT id, status FROM workos_events WHERE status = 'failed' AND status <> 'done'"
      " AND next_attempt_at IS NULL"},
@@ -158,11 +159,11 @@ static const struct rule {
      " AND e.next_attempt_at IS NULL AND NOT EXISTS (SELECT 1 FROM workos_events f"
      " WHERE f.object_id = e.object_id AND f.status IN " IN_LINE " AND f._seq < e._seq)"},
     {"event", "it is to run, and what it brought is gone; it is",
-     "SELECT id, status FROM workos_events WHERE status IN " IN_LINE " AND status <> 'done'"
+     "SELECT id, status FROM workos_events WHERE status IN " TO_RUN " AND status <> 'done'"
      " AND payload IS NULL"},
     {"event", "it is to run again, though it is",
      "SELECT id, status FROM workos_events WHERE next_attempt_at IS NOT NULL"
-     " AND status NOT IN " IN_LINE},
+     " AND status NOT IN " TO_RUN},
     {"user", "was deleted, and is still in",
      "SELECT u.id, 'workos_users' FROM authkitd_tombstones t"
      " JOIN workos_users u ON u.id = t.id WHERE t.object = 'user'"},

@@ -19,7 +19,8 @@ static void free_webhook(struct webhook *webhook)
     free(webhook);
 }
 
-/* With opts.ordered: an event that isn't known yet is the poller's to fetch, if it ever will. */
+/* With opts.ordered: an event that isn't known yet is the poller's to fetch, if it ever will. It is kept until
+ * then, so that our answer holds whatever the Events API brings. */
 static enum webhook_result leave_to_poller(struct intake *intake, struct err *err)
 {
     int rc = intake_look(intake, err);
@@ -28,9 +29,16 @@ static enum webhook_result leave_to_poller(struct intake *intake, struct err *er
         return WEBHOOK_UNAVAILABLE;
     if (intake->duplicate)
         return WEBHOOK_DUPLICATE;
-    if (!poller_expect(intake->workos->poller, &intake->event, intake->has_function))
-        return WEBHOOK_PENDING;
-    return WEBHOOK_RECEIVED;
+    switch (poller_expect(intake->workos->poller, &intake->event, intake->has_function)) {
+    case POLLER_UNWANTED:
+        return WEBHOOK_RECEIVED;
+    case POLLER_EXPECTS:
+        intake->is_expected = true;
+        break;
+    case POLLER_LEAVES:
+        break;
+    }
+    return WEBHOOK_PENDING;
 }
 
 /* Signed, so it is no stranger's: whoever sends it has our secret, and repeats it for days. */

@@ -9,8 +9,8 @@
  * disk, together with everything that its function wrote.
  *
  * With opts.ordered a genuine webhook only wakes the poller (poller.h), which takes the event from the
- * Events API in its turn: WorkOS keeps it there for 90 days, and the poller's place is on disk. An event
- * that the poller will never see is taken in as without opts.ordered.
+ * Events API in its turn. The event is kept until then; what the Events API doesn't bring is taken in from
+ * there. An event that the poller will never see is taken in as without opts.ordered.
  *
  * One that is signed and no event is logged, as one whose signature isn't right is (signature.h), but
  * under a limit that strangers have no part in.

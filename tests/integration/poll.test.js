@@ -8,7 +8,7 @@ import { changeRows } from './lib/database.js';
 import { faults, startFakeApi } from './lib/fake_api.js';
 import { describe, load, patience, randomness, sleep, test, until } from './lib/harness.js';
 import { runCommand, startServer } from './lib/server.js';
-import { newEvent, userCreated } from './lib/workos.js';
+import { newEvent, newUser, userCreated, userUpdated } from './lib/workos.js';
 
 
 const HANDLERS = `
@@ -21,6 +21,8 @@ authkit.events {
   ["user.created"] = note, ["user.updated"] = note, ["user.deleted"] = note, ["session.created"] = note,
 }`;
 
+const statuses = (server) =>
+    server.rows('SELECT status FROM workos_events ORDER BY _seq').map(({ status }) => status);
 const seen = (server) => server.rows('SELECT event_id, user_id, kind FROM seen ORDER BY _id');
 
 /** One reading that began after now. */
@@ -113,12 +115,21 @@ describe('what no webhook brought', () => {
         assert.equal(server.count('workos_events'), 1);
     });
 
-    test('before its first start is not fetched: its place is "now"', async (t) => {
+    test('long before its first start is not fetched: its place is "now"', async (t) => {
         const api = await startFakeApi(t);
 
         api.users.add({}, { created_at: new Date(Date.now() - 3_600_000).toISOString() });
         const server = await placed(t, api);
         assert.equal(server.count('workos_events'), 0);
+    });
+
+    // Symptom: with a clock that was ahead at the first start, what webhooks lost in that time never came.
+    test('just before its first start is: our clock may be ahead of WorkOS’s', async (t) => {
+        const api = await startFakeApi(t);
+        const event = api.users.add({}, { created_at: new Date(Date.now() - 120_000).toISOString() });
+        const server = await placed(t, api);
+
+        assert.equal(server.eventRow(event).status, 'done');
     });
 
     for (const [what, cursor] of [
@@ -302,6 +313,41 @@ describe('an API that misbehaves', () => {
         assert.match(outcome.stdout, /refused the types.*may be misspelt/);
     });
 
+    // Symptom: each reading said that WorkOS didn't know the place any more, which it did.
+    test('a type that it does not know: what it has answered for before is read, and the place not blamed', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+        const first = api.emit('session.created', { object: 'session', id: 'session_1' });
+
+        await reconcile(server);
+        await server.stop();
+        // Older than the overlap, so that there is a cursor.
+        changeRows(
+            server.database,
+            `UPDATE authkitd_state SET value = '${first.id}' WHERE key = 'poll.cursor'`,
+        );
+        await server.start();
+        api.fail(/sesion\.revoked/, faults.status(422, { message: 'Validation failed' }), 1000);
+        await server.reload(
+            HANDLERS.replace(
+                '["session.created"] = note',
+                '["session.created"] = note, ["sesion.revoked"] = note',
+            ),
+        );
+        const second = api.emit('session.created', { object: 'session', id: 'session_2' });
+        const user = api.users.add();
+        const report = await reconcile(server);
+        assert.equal(report.refused, 1);
+        assert.deepEqual(
+            seen(server).map((row) => row.event_id),
+            [first.id, second.id, user.id],
+        );
+        await server.waitForLog('may be misspelt');
+        const told = server.lines.find(({ msg }) => msg.includes('may be misspelt'));
+        assert.equal(told.types, 'sesion.revoked');
+        assert.ok(!server.lines.some(({ msg }) => msg.includes("doesn't know the place")));
+    });
+
     // Symptom: the place moved on without the types that weren't asked for, and their events were lost.
     for (const { refused, status, times } of [
         { refused: 'a list of types that it refuses until the script is mended', status: 422, times: 1000 },
@@ -399,6 +445,28 @@ describe('an API that misbehaves', () => {
         const report = await reconcile(server);
         assert.equal(report.status, 502);
         assert.match(report.error.message, /oldest first/);
+    });
+
+    // Symptom: the whole reading failed, as not being oldest first.
+    test('an event that does not say when it was made stands where it stands', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+        const [a, b] = [api.users.add({}, { silent: true }), api.users.add({}, { silent: true })];
+
+        b.created_at = 'some time ago';
+        api.routes.set('GET /events', () => ({
+            body: {
+                object: 'list',
+                data: [a, b].map((event) => ({ object: 'event', ...event })),
+                list_metadata: { after: null },
+            },
+        }));
+        const report = await reconcile(server);
+        assert.equal(report.status, 200, JSON.stringify(report));
+        assert.deepEqual(
+            seen(server).map((row) => row.event_id),
+            [a.id, b.id],
+        );
     });
 
     test('that never answers does not hold up the end of the server', async (t) => {
@@ -501,9 +569,12 @@ describe('--ordered', () => {
         api.holdBackMs = 2500;
         const event = api.users.add();
         await server.deliver(event);
-        assert.equal(server.count('workos_events'), 0);
+        assert.equal(server.eventRow(event).status, 'expected');
+        assert.equal(server.count('workos_users'), 0);
         await until('the event', () => seen(server).length === 1);
+        assert.equal(server.eventRow(event).status, 'done');
         await server.deliver(event); // again: it is known, and asks for nothing
+        assert.equal(server.count('workos_events'), 1);
     });
 
     test('a webhook of a type that nobody wants asks for nothing', async (t) => {
@@ -514,7 +585,7 @@ describe('--ordered', () => {
         await server.deliver(newEvent('dsync.group.created', { id: 'group_1' }));
         await server.deliver(userCreated()); // one that it will look for in vain
         await until('the poller to look for the second', () => api.requests.length > before);
-        assert.equal(server.count('workos_events'), 0);
+        assert.deepEqual(statuses(server), ['expected']);
     });
 
     // Symptom: it was looked for again and again, and missed in the log after ten minutes.
@@ -551,6 +622,39 @@ describe('--ordered', () => {
         assert.equal(server.eventRow(event).status, 'done');
     });
 
+    // Symptom: all types that only functions want came from their webhooks, as these came.
+    test('a misspelt type ends the order of no other', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args });
+        const misspelt = HANDLERS.replace(
+            '["session.created"] = note',
+            '["session.created"] = note, ["sesion.revoked"] = note',
+        );
+
+        api.fail(/sesion\.revoked/, faults.status(422, { message: 'Validation failed' }), 1000);
+        await server.reload(misspelt);
+        await reconcile(server);
+        for (const again of [false, true]) {
+            const user = api.users.add();
+            const session = api.emit('session.created', { object: 'session', id: `session_${again}` });
+            const before = seen(server).length;
+            await server.deliver(session);
+            await server.deliver(user);
+            await until('both', () => seen(server).length === before + 2);
+            assert.deepEqual(
+                seen(server)
+                    .slice(before)
+                    .map((row) => row.event_id),
+                [user.id, session.id],
+            );
+            await server.restart();
+        }
+        // The type that it has never answered for is the webhook's.
+        const odd = newEvent('sesion.revoked', { object: 'session', id: 'session_3' });
+        await server.deliver(odd);
+        assert.equal(server.eventRow(odd).status, 'done');
+    });
+
     // Symptom: until the first reading after each start the types of functions alone ran from their webhooks.
     test('after a start, with WorkOS away, the order is WorkOS’s all the same', async (t) => {
         const api = await startFakeApi(t);
@@ -563,7 +667,7 @@ describe('--ordered', () => {
         const session = api.emit('session.created', { object: 'session', id: 'session_1' });
         assert.equal((await server.deliver(session)).status, 200);
         assert.equal((await server.deliver(user)).status, 200);
-        assert.equal(server.count('workos_events'), 0);
+        assert.deepEqual(statuses(server), ['expected', 'expected']);
         api.heal();
         await reconcile(server);
         assert.deepEqual(
@@ -583,6 +687,140 @@ describe('--ordered', () => {
         api.heal();
         await server.start();
         await until('the event', () => seen(server).length === 1);
+    });
+
+    /** As if what is expected had been so for ten minutes. Ends with the server at rest. */
+    async function letTimePass(server) {
+        await server.stop();
+        changeRows(
+            server.database,
+            "UPDATE workos_events SET received_at = received_at - 600000 WHERE status = 'expected'",
+        );
+    }
+    const warnings = async (server) =>
+        (await (await fetch(`${server.adminUrl}/readyz`)).json()).warnings.join();
+
+    // Symptom: it was answered 200 and never seen again, as with a key of another environment.
+    test('what the Events API never shows is on disk, and taken in after some minutes', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args });
+        const user = newUser();
+        const created = userCreated(user);
+        const updated = userUpdated(user, { first_name: 'New' });
+
+        for (const event of [created, updated])
+            assert.equal((await server.deliver(event)).status, 200);
+        await server.kill();
+        await server.start();
+        await reconcile(server);
+        assert.deepEqual(statuses(server), ['expected', 'expected']);
+        assert.equal(await warnings(server), '');
+        await letTimePass(server);
+        await server.start();
+        await until('both', () => seen(server).length === 2);
+        assert.deepEqual(
+            seen(server).map((row) => row.event_id),
+            [created.id, updated.id],
+        );
+        assert.deepEqual(statuses(server), ['done', 'done']);
+        assert.equal(server.row('SELECT first_name FROM workos_users'), 'New');
+        await server.waitForLog("the Events API doesn't show events that webhooks brought");
+        assert.match(await warnings(server), /has not shown 2 events that webhooks brought/);
+
+        const shown = api.users.add();
+        await server.deliver(shown);
+        await until('what it does show', () => seen(server).length === 3);
+        assert.equal(await warnings(server), '');
+    });
+
+    test('while it can’t be read, what is expected waits, for longer, too', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args });
+        const first = api.users.add();
+        const second = api.users.update(first.data.id);
+
+        api.fail('/events', faults.status(500), 1000);
+        await server.deliver(second);
+        await letTimePass(server);
+        await server.start();
+        await server.deliver(first);
+        await reconcile(server);
+        assert.deepEqual(statuses(server), ['expected', 'expected']);
+        api.heal();
+        await reconcile(server);
+        assert.deepEqual(
+            seen(server).map((row) => row.event_id),
+            [first.id, second.id],
+        );
+    });
+
+    // Symptom: it was answered 200 and lost, since nothing behind the place is read.
+    test('one behind the place, for a function that has just come, is taken in', async (t) => {
+        const ago = (seconds) => ({ created_at: new Date(Date.now() - seconds * 1000).toISOString() });
+        const api = await startFakeApi(t);
+        const handlers = HANDLERS.replace('["session.created"] = note,', '');
+        const server = await placed(t, api, { args, handlers });
+
+        await server.stop();
+        changeRows(server.database, "UPDATE authkitd_state SET value = value - 600000 WHERE key = 'poll.at_ms'");
+        const session = api.emit('session.created', { object: 'session', id: 'session_1' }, ago(300));
+        api.users.add({}, ago(299));
+        await server.start();
+        await until('the user', () => seen(server).length === 1);
+        await server.reload(HANDLERS);
+        await reconcile(server);
+        assert.equal((await server.deliver(session)).status, 200);
+        await letTimePass(server);
+        await server.start();
+        await until('the session', () => seen(server).length === 2);
+    });
+
+    test('what is expected has no secrets, and goes with its user', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args });
+        const user = newUser();
+        const created = userCreated(user);
+        const deleted = newEvent('user.deleted', { object: 'user', id: user.id });
+        const invitation = newEvent('invitation.created', {
+            object: 'invitation',
+            id: 'invitation_1',
+            token: 'let me in',
+        });
+
+        for (const event of [created, deleted, invitation]) await server.deliver(event);
+        assert.ok(!server.eventRow(invitation).payload.includes('let me in'));
+        await letTimePass(server);
+        await server.start();
+        await until('all of them', () => statuses(server).join() === 'done,done,done');
+        assert.equal(server.eventRow(created).payload, null);
+        assert.equal(server.eventRow(deleted).payload, null);
+        assert.equal(server.count('workos_users'), 0);
+    });
+
+    test('authkitd retry takes one in that is expected', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args });
+        const [retried, other] = [userCreated(), userCreated()];
+
+        for (const event of [retried, other]) await server.deliver(event);
+        const outcome = await runCommand(['retry', '--db', server.database, retried.id]);
+        assert.equal(outcome.code, 0, outcome.output);
+        await until('the event', () => seen(server).length === 1);
+        assert.equal(server.eventRow(retried).status, 'done');
+        assert.equal(server.eventRow(other).status, 'expected');
+    });
+
+    test('without --ordered from now on: what was expected is taken in at the start', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api, { args });
+        const event = userCreated();
+
+        await server.deliver(event);
+        await server.stop();
+        server.args = [];
+        await server.start();
+        await until('the event', () => seen(server).length === 1);
+        assert.equal(server.eventRow(event).status, 'done');
     });
 
     test('a clock that was ahead at the first start hides nothing from then on', async (t) => {

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 
+import { startFakeApi } from './lib/fake_api.js';
 import { describe, patience, sanitizer, test, until } from './lib/harness.js';
 import { newServer, runCommand, startServer, writeFile } from './lib/server.js';
 import {
@@ -151,6 +152,22 @@ describe('a function that hangs', () => {
             server.rows('SELECT event_id FROM runs ORDER BY _id').map((row) => row.event_id),
             [line[1].id, line[2].id],
         );
+    });
+
+    test('on its arrival from the Events API, expected with --ordered: dead when that shows it again', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await startServer(t, {
+            handlers: HANGING,
+            args: [...ARGS, '--ordered'],
+            env: api.env,
+        });
+        await until('the types to be known', () => api.requests.some(({ status }) => status === 200));
+        const hangs = api.emit('test.run', { object: 'test', id: 'test_1', what: 'hang' });
+        await server.deliver(hangs);
+        await untilAborted(server);
+        await server.start();
+        await until('it to come again', () => statusOf(server, hangs) === 'dead', patience(20_000));
+        assert.equal(runsOf(server, hangs), 0);
     });
 
     test("on a retry of a deleted user's event: nothing of that user is kept", async (t) => {

@@ -178,7 +178,7 @@ export function eventsView({ status, type }) {
     const statusBox = el(
         'select',
         { id: 'status', onchange: (event) => choose({ status: event.target.value }) },
-        ['', 'done', 'failed', 'waiting', 'dead'].map((one) =>
+        ['', 'done', 'failed', 'waiting', 'dead', 'expected'].map((one) =>
             el('option', { value: one, selected: one === (status ?? '') }, one || 'any'),
         ),
     );

@@ -396,6 +396,7 @@ static void event_log__what_is_too_far_ahead_is_due(void **state)
 {
     struct buf payload = BUF_INIT(4096);
     int64_t seqs[10], next_ms, attempts;
+    enum event_status status;
     struct bench b;
     size_t count;
     bool is_due;
@@ -409,11 +410,11 @@ static void event_log__what_is_too_far_ahead_is_due(void **state)
     assert_int_equal(count, 1);
     assert_int_equal(seqs[0], 2);
     assert_int_equal(next_ms, 100 + EVENT_AHEAD_MS);
-    ok(&b, event_log_load_due(b.log, 1, 100, &is_due, &attempts, &payload, &b.err));
+    ok(&b, event_log_load_due(b.log, 1, 100, &is_due, &status, &attempts, &payload, &b.err));
     assert_false(is_due);
-    ok(&b, event_log_load_due(b.log, 2, 100, &is_due, &attempts, &payload, &b.err));
+    ok(&b, event_log_load_due(b.log, 2, 100, &is_due, &status, &attempts, &payload, &b.err));
     assert_true(is_due);
-    ok(&b, event_log_load_due(b.log, 3, 100, &is_due, &attempts, &payload, &b.err));
+    ok(&b, event_log_load_due(b.log, 3, 100, &is_due, &status, &attempts, &payload, &b.err));
     assert_false(is_due);
     buf_release(&payload);
     stop(&b);
@@ -423,25 +424,78 @@ static void event_log__only_what_is_due_is_loaded(void **state)
 {
     struct buf payload = BUF_INIT(4096);
     int64_t attempts = -1;
+    enum event_status status;
     struct bench b;
     bool is_due;
 
     (void)state;
     start(&b);
     add(&b, 1, "\"o1\"", EVENT_FAILED, 100);
-    ok(&b, event_log_load_due(b.log, 1, 99, &is_due, &attempts, &payload, &b.err));
+    ok(&b, event_log_load_due(b.log, 1, 99, &is_due, &status, &attempts, &payload, &b.err));
     assert_false(is_due);
     assert_int_equal(attempts, -1);
-    ok(&b, event_log_load_due(b.log, 1, 100, &is_due, &attempts, &payload, &b.err));
+    ok(&b, event_log_load_due(b.log, 1, 100, &is_due, &status, &attempts, &payload, &b.err));
     assert_true(is_due);
     assert_int_equal(attempts, 1);
     assert_non_null(strstr(buf_text(&payload), "\"id\":\"e1\""));
     set(&b, 1, EVENT_DONE, 100); /* whatever its time */
-    ok(&b, event_log_load_due(b.log, 1, 100, &is_due, &attempts, &payload, &b.err));
+    ok(&b, event_log_load_due(b.log, 1, 100, &is_due, &status, &attempts, &payload, &b.err));
     assert_false(is_due);
-    ok(&b, event_log_load_due(b.log, 2, 100, &is_due, &attempts, &payload, &b.err));
+    ok(&b, event_log_load_due(b.log, 2, 100, &is_due, &status, &attempts, &payload, &b.err));
     assert_false(is_due);
     buf_release(&payload);
+    stop(&b);
+}
+
+static void event_log__expected_one_arrives_once_at_the_end(void **state)
+{
+    struct logged_event found;
+    struct bench b;
+
+    (void)state;
+    start(&b);
+    assert_int_equal(add(&b, 1, "\"o1\"", EVENT_EXPECTED, 0), 1);
+    assert_int_equal(add(&b, 1, "\"o1\"", EVENT_EXPECTED, 0), 0);
+    assert_int_equal(add(&b, 2, "\"o1\"", EVENT_DONE, 0), 2);
+    assert_false(is_held(&b, TEXT("o1"), 0));
+    assert_int_equal(add(&b, 1, "\"o1\"", EVENT_FAILED, 100), 3);
+    assert_true(is_held(&b, TEXT("o1"), 0));
+    assert_int_equal(add(&b, 1, "\"o1\"", EVENT_DONE, 0), 0);
+    ok(&b, event_log_find(b.log, "e1", &found, &b.err));
+    assert_int_equal(found.seq, 3);
+    assert_int_equal(found.status, EVENT_FAILED);
+    assert_true(found.has_payload);
+    assert_string_equal(value(&b, "SELECT count(*) FROM workos_events"), "2");
+    stop(&b);
+}
+
+static void event_log__expecting_ends_in_time(void **state)
+{
+    char ids[2][EVENT_NAME_MAX + 1];
+    int64_t now_ms = clock_wall_ms(), count;
+    struct bench b;
+    size_t listed;
+
+    (void)state;
+    start(&b);
+    for (int n = 1; n <= 4; n++)
+        add(&b, n, "\"o1\"", EVENT_EXPECTED, 0);
+    ok(&b, db_exec(b.db,
+                   "UPDATE workos_events SET received_at = received_at - 60000 WHERE id = 'e1';"
+                   "UPDATE workos_events SET received_at = received_at + 86400000 WHERE id = 'e2'",
+                   &b.err));
+    ok(&b, event_log_list_expected(b.log, ids, 2, &listed, &b.err));
+    assert_int_equal(listed, 2);
+    ok(&b, event_log_stop_expecting(b.log, now_ms - 30000, now_ms, &count, &b.err));
+    assert_int_equal(count, 2);
+    assert_string_equal(value(&b, "SELECT group_concat(id) FROM workos_events"
+                                  " WHERE next_attempt_at IS NOT NULL"),
+                        "e1,e2");
+    ok(&b, event_log_list_expected(b.log, ids, 2, &listed, &b.err));
+    assert_int_equal(listed, 2);
+    assert_string_equal(ids[0], "e3");
+    ok(&b, event_log_stop_expecting(b.log, now_ms - 30000, now_ms, &count, &b.err));
+    assert_int_equal(count, 0);
     stop(&b);
 }
 
@@ -651,6 +705,8 @@ int main(void)
         IN_TEMP_DIR(event_log__due_is_in_order_of_time_then_of_arrival),
         IN_TEMP_DIR(event_log__what_is_too_far_ahead_is_due),
         IN_TEMP_DIR(event_log__only_what_is_due_is_loaded),
+        IN_TEMP_DIR(event_log__expected_one_arrives_once_at_the_end),
+        IN_TEMP_DIR(event_log__expecting_ends_in_time),
         IN_TEMP_DIR(event_log__new_script_renews_the_failed_only),
         IN_TEMP_DIR(event_log__retry_says_what_it_cannot),
         IN_TEMP_DIR(event_log__erases_what_will_not_run),

@@ -56,6 +56,13 @@ static void secrets__of_before_an_update_are_null(void **state)
          "{\"previous_attributes\":{\"domains\":[{\"verification_token\":\"OLD\"}]}}}",
          "{\"id\":\"e\",\"event\":\"organization.updated\",\"data\":{\"id\":\"o\"},\"context\":"
          "{\"previous_attributes\":{\"domains\":[{\"verification_token\":null}]}}}"},
+        {"{\"id\":\"e\",\"event\":\"organization.updated\",\"data\":{\"name\":\"o\"},\"context\":"
+         "{\"actor\":{\"id\":\"user_1\",\"name\":\"Ada\"},\"name\":\"kept\"}}",
+         "{\"id\":\"e\",\"event\":\"organization.updated\",\"data\":{\"name\":\"o\"},\"context\":"
+         "{\"actor\":{\"id\":\"user_1\",\"name\":null},\"name\":\"kept\"}}"},
+        {"{\"id\":\"e\",\"event\":\"organization.updated\",\"data\":{},\"context\":"
+         "{\"actor\":{\"id\":\"user_1\",\"name\":null}}}",
+         NULL},
         {"{\"id\":\"e\",\"event\":\"invitation.resent\",\"data\":{},\"context\":{\"previous_"
          "attributes\":7}}",
          NULL},
