@@ -55,6 +55,13 @@ local function read_column(table_name, name, spec)
       raise(("%s: type '%s' is not known; there are text, integer, real, boolean and json, with a '?' behind when it may be nil")
          :format(where, tostring(spec)))
    end
+   if default == null then -- what a column with a '?' holds anyway
+      if optional == "" then
+         raise(("%s: its default is authkit.null, which a required column can't hold: give another default, or make it '%s?'")
+            :format(where, kind))
+      end
+      default = nil
+   end
    return { name = name, type = kind, nullable = optional == "?", default = default, where = where }
 end
 

@@ -469,6 +469,52 @@ static void schema__defaults_of_every_type(void **state)
     bench_close(&b);
 }
 
+/* A json column stored the text "null" for it, which is a value: queries for null missed it. */
+static void schema__default_null_is_no_default(void **state)
+{
+    static const char schema[] =
+        "local null = authkit.null\n"
+        "authkit.schema { a = { columns = { k = 'text', j = { 'json?', default = null },"
+        " t = { 'text?', default = null }, i = { type = 'integer?', default = null } },"
+        " indexes = { { 'k', unique = true } } } }";
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bench_passes(&b, schema,
+                 "local id = ctx.db.insert('a', { k = 'x' })\n"
+                 "local row = ctx.db.get('a', id)\n"
+                 "assert(row.j == nil and row.t == nil and row.i == nil)\n"
+                 "assert(ctx.db.query('a'):where('j', null):count() == 1)\n"
+                 "ctx.db.replace('a', id, { k = 'y' })\n"
+                 "ctx.db.upsert('a', { 'k' }, { k = 'z' })\n"
+                 "assert(ctx.db.query('a'):where { j = null, t = null, i = null }:count() == 2)\n");
+    brings(&b,
+           "a = { columns = { k = 'text', j = 'json?', t = 'text?', i = 'integer?' },"
+           " indexes = { { 'k', unique = true } } }",
+           "");
+    bench_close(&b);
+}
+
+static void schema__default_null_of_a_required_column_is_refused(void **state)
+{
+    static const char *const types[] = {"text", "integer", "real", "boolean", "json"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        char tables[120], wanted[200];
+
+        snprintf(tables, sizeof(tables),
+                 "a = { columns = { x = { '%s', default = require 'authkit'.null } } }", types[i]);
+        snprintf(
+            wanted, sizeof(wanted),
+            "column a.x: its default is authkit.null, which a required column can't hold: give "
+            "another default, or make it '%s?'",
+            types[i]);
+        declaration_fails(tables, wanted);
+    }
+}
+
 /* What can't stand in SQL is refused by the plan, not by a puzzled SQLite afterwards. */
 static void schema__default_that_sql_can_not_say_is_refused(void **state)
 {
@@ -650,6 +696,8 @@ int main(void)
         IN_TEMP_DIR(schema__column_in_another_case_is_refused),
         IN_TEMP_DIR(schema__sql_words_are_names_like_others),
         IN_TEMP_DIR(schema__defaults_of_every_type),
+        IN_TEMP_DIR(schema__default_null_is_no_default),
+        IN_TEMP_DIR(schema__default_null_of_a_required_column_is_refused),
         IN_TEMP_DIR(schema__default_that_sql_can_not_say_is_refused),
         IN_TEMP_DIR(schema__changed_default_takes_effect),
         IN_TEMP_DIR(schema__rebuild_keeps_what_was_made_by_hand),
