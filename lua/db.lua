@@ -345,7 +345,11 @@ function Query:where(column, ...)
       for name, value in next, column do
          check_where(q, name, "=", value)
       end
-      for _, name in ipairs(sorted_keys(column)) do
+      local names = sorted_keys(column)
+      if #names == 0 then -- { user_id = x } with x nil would give everybody's rows
+         raise("where { } names no column: a value of nil leaves its column out; give authkit.null for rows without a value")
+      end
+      for _, name in ipairs(names) do
          add_where(q, name, "=", column[name])
       end
    elseif n == 1 then

@@ -101,7 +101,7 @@ static void db__every_operator(void **state)
         "is(found('n', '~=', null), 'abc') is(found('name', 'in', { 'ada', 'dan', 'x' }), 'ad')\n"
         "is(found('n', 'in', { 3, null }), 'cd') is(found('n', 'in', { null }), 'd')\n"
         "is(found('name', 'in', {}), '') is(found('name', 'like', '%A%'), 'ad')\n"
-        "is(found { n = 2, name = 'bob' }, 'b') is(found { n = null }, 'd') is(found {}, 'abcd')\n"
+        "is(found { n = 2, name = 'bob' }, 'b') is(found { n = null }, 'd')\n"
         "is(found('b', true), 'a') is(found('r', 1), 'b') is(found('n', 2.0), 'b')\n"
         "is(found('_id', '>', 0), 'abcd')\n"
         "local function q() return ctx.db.query('notes'):order_by('n', 'desc'):order_by('name') "
@@ -267,6 +267,11 @@ static void db__values_are_checked(void **state)
         {"ctx.db.query('notes'):where('n', 'in', 5)", "wants a list of values, not a number"},
         {"ctx.db.query('notes'):where('n', 'in', { 1, 'x' })", "notes.n takes an integer"},
         {"ctx.db.query('notes'):where()", "where wants (column, value)"},
+        {"ctx.db.query('notes'):where {}",
+         "where { } names no column: a value of nil leaves its column out; give authkit.null for "
+         "rows without a value"},
+        {"local x ctx.db.query('notes'):where { n = x }:all()", "where { } names no column"},
+        {"ctx.db.query('notes'):where(event.nothing or {})", "where { } names no column"},
         {"ctx.db.query('notes'):where('n', '=', 1, 2)", "where wants (column, value)"},
         {"ctx.db.query('notes').where('n', 1)", "call it with a colon on a query"},
         {"ctx.db.query('notes').all({})", "call it with a colon on a query"},
