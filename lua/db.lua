@@ -107,6 +107,11 @@ local function read_index(t, spec)
       if not t.by_name[column] and column ~= "_creation_time" then
          raise(("%s names column '%s', which isn't declared"):format(where, tostring(column)))
       end
+      for j = 1, i - 1 do
+         if columns[j] == column then
+            raise(("%s names column '%s' twice"):format(where, column))
+         end
+      end
       columns[i] = column
    end
    local unique = spec.unique and true or false
@@ -261,10 +266,16 @@ local function check_in(q, column, values)
    if type(values) ~= "table" then
       raise(("where('%s', 'in', …) wants a list of values, not a %s"):format(column, type(values)))
    end
-   local list = {}
+   local list, count = {}, 0
    for i, value in ipairs(values) do
       native.check(q.handle.native, column, value)
       list[i] = value
+   end
+   for _ in next, values do
+      count = count + 1
+   end
+   if count > #list then
+      check_list(values, ("what where('%s', 'in', …) gets"):format(column), "{ 1, 2 }")
    end
    return list
 end
@@ -279,7 +290,8 @@ local function check_where(q, column, op, value)
    end
    local sql_op = operators[op]
    if not sql_op then
-      native.unknown("operator", op, { "=", "~=", "<", "<=", ">", ">=", "in", "like" }, "where")
+      native.unknown("operator", op, { "=", "~=", "<", "<=", ">", ">=", "in", "like" }, "where",
+         op == "<>" and "~=" or nil)
    end
    if sql_op == "in" then
       return sql_op, check_in(q, column, value)
@@ -370,7 +382,11 @@ function Query:order_by(column, direction)
          :format(column, q.handle.name, column))
    end
    if direction ~= nil and direction ~= "asc" and direction ~= "desc" then
-      raise(("order_by: the direction is \"asc\" or \"desc\", not '%s'"):format(tostring(direction)))
+      local word = type(direction) == "string" and direction:lower()
+      if word ~= "asc" and word ~= "desc" then
+         raise(("order_by: the direction is \"asc\" or \"desc\", not '%s'"):format(tostring(direction)))
+      end
+      direction = word
    end
    if q.after then
       raise("order_by comes before after")
@@ -382,10 +398,11 @@ end
 
 function Query:limit(n)
    local q = check_query(self)
-   if math.type(n) ~= "integer" or n < 0 then
+   local whole = math.type(n) == "float" and math.tointeger(n) or n -- 2.0, the outcome of a division
+   if math.type(whole) ~= "integer" or whole < 0 then
       raise(("limit wants a whole number that isn't negative, not '%s'"):format(tostring(n)))
    end
-   q.limit = n
+   q.limit = whole
    return self
 end
 

@@ -109,6 +109,10 @@ static void db__every_operator(void **state)
         "is(q():first().name, 'cyd') is(#q():all(), 4) is(#q():limit(2):all(), 2)\n"
         "is(#q():limit(0):all(), 0) is(q():limit(0):first(), nil) is(q():count(), 4)\n"
         "is(q():limit(3):count(), 3) is(q():limit(1):unique().name, 'cyd')\n"
+        "is(#q():limit(4 / 2):all(), 2) is(q():limit(3.0):count(), 3)\n"
+        "is(ctx.db.query('notes'):order_by('name', 'DESC'):first().name, 'dan')\n"
+        "is(ctx.db.query('notes'):order_by('name', 'Asc'):first().name, 'ada')\n"
+        "is(found('name', 'in', authkit.json.array { 'ada' }), 'a')\n"
         "is(ctx.db.query('notes'):where('name', 'x'):unique(), nil)\n"
         "is(authkit.json.encode(ctx.db.query('notes'):where('name', 'x'):all()), '[]')\n");
 }
@@ -149,7 +153,7 @@ static void db__many_different_queries(void **state)
                  "local kept = ctx.db.query('notes')\n"
                  "local list = {}\n"
                  "for i = 1, 700 do\n"
-                 "  list[i % 80 + 1] = i\n"
+                 "  list[(i - 1) % 80 + 1] = i\n"
                  "  local q = ctx.db.query('notes'):where('n', 'in', list)\n"
                  "  for j = 1, i % 9 do q:where('name', j % 2 == 0 and '>' or '<', 'x') end\n"
                  "  assert(q:count() == 0)\n"
@@ -219,7 +223,8 @@ static void db__names_are_checked(void **state)
         {"ctx.db.insert('notes\\0x', { name = 'a' })", "no table 'notes\\0x'"},
         {"ctx.db.get('notes\\0x', 1)", "no table 'notes\\0x'"},
         {"ctx.db.query('notes\\0x')", "no table 'notes\\0x'"},
-        {"ctx.db.query('notes'):where('n', '<>', 1)", "no operator '<>' in where; it has =, ~=, <"},
+        {"ctx.db.query('notes'):where('n', '<>', 1)",
+         "no operator '<>' in where; it has =, ~=, <, <=, >, >=, in, like (did you mean '~='?)"},
     };
 
     (void)state;
@@ -266,6 +271,12 @@ static void db__values_are_checked(void **state)
         {"ctx.db.query('workos_users'):order_by('metadata')", "metadata is json"},
         {"ctx.db.query('notes'):where('n', 'in', 5)", "wants a list of values, not a number"},
         {"ctx.db.query('notes'):where('n', 'in', { 1, 'x' })", "notes.n takes an integer"},
+        {"ctx.db.query('notes'):where('n', 'in', { a = 1 })",
+         "what where('n', 'in', …) gets must be a list, such as { 1, 2 }: 'a' is no position"},
+        {"ctx.db.query('notes'):where('n', 'in', { 1, 2, a = 3 })", "'a' is no position in it"},
+        {"ctx.db.query('notes'):where('n', 'in', { nil, 2 })",
+         "number 1 of it is nil, and there are more behind it"},
+        {"ctx.db.query('notes'):where('n', 'in', event)", "is no position in it"},
         {"ctx.db.query('notes'):where()", "where wants (column, value)"},
         {"ctx.db.query('notes'):where {}",
          "where { } names no column: a value of nil leaves its column out; give authkit.null for "
@@ -279,6 +290,10 @@ static void db__values_are_checked(void **state)
          "the direction is \"asc\" or \"desc\", not 'down'"},
         {"ctx.db.query('notes'):limit(-1)",
          "limit wants a whole number that isn't negative, not '-1'"},
+        {"ctx.db.query('notes'):order_by('n', true)", "\"asc\" or \"desc\", not 'true'"},
+        {"ctx.db.query('notes'):limit(1.5)", "limit wants a whole number"},
+        {"ctx.db.query('notes'):limit(-2.0)", "isn't negative, not '-2.0'"},
+        {"ctx.db.query('notes'):limit(1e300)", "limit wants a whole number"},
         {"ctx.db.query('notes'):limit('1')", "limit wants a whole number"},
         {"ctx.db.query('notes'):limit()", "limit wants a whole number"},
         {"ctx.db.insert('notes', { name = 'a' }) ctx.db.insert('notes', { name = 'b' })\n"

@@ -89,6 +89,8 @@ static void schema__wrong_declarations_are_refused(void **state)
         {"a = { columns = { x = 'text' }, indexes = { {} } }", "names no column"},
         {"a = { columns = { x = 'text' }, indexes = { { 'y' } } }",
          "names column 'y', which isn't declared"},
+        {"a = { columns = { x = 'text', y = 'text' }, indexes = { { 'x', 'y', 'x' } } }",
+         "an index of a names column 'x' twice"},
         {"a = { columns = { x = 'text' }, indexes = { { 'x', uniq = true } } }",
          "'uniq' is not known"},
         {"a = { columns = { x = 'text' }, indexes = { by_x = { 'x', unique = true } } }",
