@@ -223,6 +223,10 @@ local function handle(name)
       columns = mirror_tables[name]
    end
    if not columns then
+      if type(name) ~= "string" then
+         native.check_dot(name)
+         raise("the name of a table is a text, not a " .. type(name))
+      end
       native.unknown("table", name, sorted_keys(declared), "the schema")
    end
    found = make_handle(name, columns, t ~= nil)
@@ -674,15 +678,16 @@ local ctx_db = read_only("ctx.db", {
    sql = native.sql,
 })
 
+-- No tail calls: native.check_dot looks for these functions among those that run.
 local ctx_users = read_only("ctx.users", {
    get = function(id)
-      return user_by("id", id)
+      return (user_by("id", id))
    end,
    get_by_external_id = function(external_id)
-      return user_by("external_id", external_id)
+      return (user_by("external_id", external_id))
    end,
    get_by_email = function(email)
-      return user_by("email", email, " COLLATE NOCASE")
+      return (user_by("email", email, " COLLATE NOCASE"))
    end,
 })
 

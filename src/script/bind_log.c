@@ -78,9 +78,11 @@ static int l_log(lua_State *L)
     message = luaL_tolstring(L, 1, NULL);
     luaL_checkstack(L, FIELDS_MAX * 3 + 8, "too many fields");
     if (!lua_isnoneornil(L, 2)) {
-        if (!lua_istable(L, 2))
+        if (!lua_istable(L, 2)) {
+            check_dot(L, 1);
             script_raise(L, "ctx.log takes a message and a table of fields, not a %s",
                          luaL_typename(L, 2));
+        }
         settle(L, 2);
         for (lua_pushnil(L); count < FIELDS_MAX && lua_next(L, 2);) {
             if (lua_type(L, -2) == LUA_TSTRING)

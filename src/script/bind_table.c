@@ -65,7 +65,7 @@ int l_unknown(lua_State *L)
     const char *what = luaL_checkstring(L, 1), *where = luaL_checkstring(L, 4);
     lua_Integer count = luaL_len(L, 3);
     const char *names[COLUMNS_MAX];
-    const char *name, *closest;
+    const char *name, *closest = NULL;
     luaL_Buffer list;
     int known = 0;
 
@@ -79,7 +79,10 @@ int l_unknown(lua_State *L)
         else
             lua_pop(L, 1);
     }
-    closest = lua_isstring(L, 5) ? lua_tostring(L, 5) : text_closest(name, names, (size_t)known);
+    if (!lua_isnil(L, 5))
+        closest = lua_tostring(L, 5);
+    else if (lua_type(L, 2) == LUA_TSTRING)
+        closest = text_closest(name, names, (size_t)known);
     luaL_buffinit(L, &list);
     for (int i = 0; i < known; i++) {
         luaL_addstring(&list, i ? ", " : "");

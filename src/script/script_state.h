@@ -174,6 +174,12 @@ int lazy_next(lua_State *L);
 void lazy_open(lua_State *L);         /* adds to the native table on top; [-0, +0, m] */
 void lazy_open_library(lua_State *L); /* for the table of libraries on top; [-0, +0, m] */
 
+/* dot.c: raises when the value at index is a library of ours, and the first argument of a function of it
+ * that runs: ctx.db:insert(…) in place of ctx.db.insert(…). For who has found it to be no good argument.
+ * [-0, +0, v] */
+void check_dot(lua_State *L, int index);
+void dot_open(lua_State *L); /* adds to the native table on top; [-0, +0, m] */
+
 /* bind_query.c: adds the functions for rows and statements to the native table on top. [-0, +0, m] */
 void bind_db_open(lua_State *L);
 

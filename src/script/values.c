@@ -180,8 +180,10 @@ static void check_is_data(lua_State *L, int index, const struct encoder *e)
     lua_rawget(L, -2);
     lua_pushliteral(L, "__name");
     lua_rawget(L, -3);
-    if (lua_isboolean(L, -2) && lua_type(L, -1) == LUA_TSTRING)
+    if (lua_isboolean(L, -2) && lua_type(L, -1) == LUA_TSTRING) {
+        check_dot(L, index);
         script_raise(L, "%s%s can't be JSON", e->label, lua_tostring(L, -1));
+    }
     lua_pop(L, 3);
 }
 
@@ -382,9 +384,11 @@ bool check_keeps_null(lua_State *L, int index, const char *called)
 {
     if (lua_isnoneornil(L, index))
         return false;
-    if (!is_null(L, index))
+    if (!is_null(L, index)) {
+        check_dot(L, 1);
         script_raise(L, "%s wants nothing, or authkit.null to have null kept as that, not a %s",
                      called, luaL_typename(L, index));
+    }
     return true;
 }
 
@@ -397,8 +401,11 @@ int l_json_decode(lua_State *L)
     size_t len;
     const char *text;
 
-    if (lua_type(L, 1) != LUA_TSTRING)
+    if (lua_type(L, 1) != LUA_TSTRING) {
+        lua_settop(L, 1);
+        check_dot(L, 1);
         script_raise(L, "authkit.json.decode wants a text, not a %s", luaL_typename(L, 1));
+    }
     text = lua_tolstring(L, 1, &len);
     if (json_read(scratch, text, len, &err) < 0) {
         lua_pushnil(L);
@@ -422,8 +429,10 @@ int l_json_array(lua_State *L)
     settle(L, 1);
     if (is_marked_array(L, 1))
         return 1;
-    if (lua_getmetatable(L, 1))
+    if (lua_getmetatable(L, 1)) {
+        check_dot(L, 1);
         script_raise(L, "authkit.json.array: the table has a metatable already");
+    }
     luaL_setmetatable(L, REGISTRY_ARRAY);
     return 1;
 }

@@ -199,8 +199,10 @@ static void db__names_are_checked(void **state)
         {"ctx.db.query('sqlite_schema')", "no table 'sqlite_schema'"},
         {"ctx.db.query('workos_events')", "no table 'workos_events'"},
         {"ctx.db.query('notes\" --')", "no table 'notes\" --'"},
-        {"ctx.db.query()", "no table 'nil'"},
-        {"ctx.db.query({})", "no table 'table: "},
+        {"ctx.db.query()", "the name of a table is a text, not a nil"},
+        {"ctx.db.query({})", "the name of a table is a text, not a table"},
+        {"ctx.db.get(5, 1)", "the name of a table is a text, not a number"},
+        {"ctx.db.upsert(true, { 'name' }, {})", "the name of a table is a text, not a boolean"},
         {"ctx.db.insert('notes', { nmae = 'x' })",
          "no column 'nmae' in notes; it has _id, _creation_time, b, j, n, name, r (did you mean "
          "'name'?)"},
@@ -208,7 +210,8 @@ static void db__names_are_checked(void **state)
         {"ctx.db.insert('notes', { [{}] = 1 })", "no column 'table: "},
         {"ctx.db.patch('notes', 1, { x = 1 })", "no column 'x' in notes"},
         {"ctx.db.query('notes'):where('x', 1)", "no column 'x' in notes"},
-        {"ctx.db.query('notes'):where(nil, 1)", "no column 'nil' in notes"},
+        {"ctx.db.query('notes'):where(nil, 1)",
+         "no column 'nil' in notes; it has _creation_time, _id, b, j, n, name, r"},
         {"ctx.db.query('notes'):order_by('x')", "no column 'x' in notes"},
         {"ctx.db.insert('notes', { ['name\\0x'] = 'a' })",
          "no column 'name\\0x' in notes; it has _id, _creation_time, b, j, n, name, r"},
@@ -306,6 +309,44 @@ static void db__values_are_checked(void **state)
 
     (void)state;
     raise_all(cases, ARRAY_LEN(cases));
+}
+
+/* A colon passes what stands before it as the first argument. */
+static void db__colon_in_place_of_a_dot_is_told(void **state)
+{
+    static const struct raising cases[] = {
+        {"ctx.db:insert('notes', {})", "call it with a dot: ctx.db.insert(…)"},
+        {"ctx.db:get('notes', 1)", "call it with a dot: ctx.db.get(…)"},
+        {"return ctx.db:get('notes', 1)", "call it with a dot: ctx.db.get(…)"},
+        {"ctx.db:patch('notes', 1, {})", "call it with a dot: ctx.db.patch(…)"},
+        {"ctx.db:replace('notes', 1, {})", "call it with a dot: ctx.db.replace(…)"},
+        {"ctx.db:delete('notes', 1)", "call it with a dot: ctx.db.delete(…)"},
+        {"return ctx.db:upsert('notes', { 'name' }, {})", "a dot: ctx.db.upsert(…)"},
+        {"return ctx.db:query('notes')", "call it with a dot: ctx.db.query(…)"},
+        {"ctx.db:sql('SELECT 1')", "call it with a dot: ctx.db.sql(…)"},
+        {"return ctx.users:get('x')", "call it with a dot: ctx.users.get(…)"},
+        {"return ctx.users:get_by_email('x')", "call it with a dot: ctx.users.get_by_email(…)"},
+        {"ctx.users:get_by_external_id('x')", "a dot: ctx.users.get_by_external_id(…)"},
+        {"ctx.log:error('x')", "call it with a dot: ctx.log.error(…)"},
+        {"local db = ctx.db; db:insert('notes', {})", "call it with a dot: ctx.db.insert(…)"},
+        {"authkit.json:encode({})", "call it with a dot: authkit.json.encode(…)"},
+        {"return authkit.json:decode('{}')", "call it with a dot: authkit.json.decode(…)"},
+        {"authkit.json:array()", "call it with a dot: authkit.json.array(…)"},
+        {"ctx.db.insert('notes', { name = ctx.db })", "notes.name takes text, not a table"},
+        {"ctx.users.get(ctx.db)", "workos_users.id takes text, not a table"},
+        {"ctx.db.insert(ctx.users, {})", "the name of a table is a text, not a table"},
+        {"authkit.json.encode({ ctx.db })", "ctx.db can't be JSON"},
+        {"ctx.db.get(setmetatable({}, { __name = 'x', __index = {} }), 1)",
+         "the name of a table is a text, not a table"},
+    };
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        bench_raises(&b, schema, cases[i].body, cases[i].wanted);
+    bench_close(&b);
 }
 
 /* Names and list places together: whoever reads the error must learn where it was. */
@@ -430,6 +471,7 @@ int main(void)
         IN_TEMP_DIR(db__a_query_may_run_and_go_on),
         IN_TEMP_DIR(db__names_are_checked),
         IN_TEMP_DIR(db__values_are_checked),
+        IN_TEMP_DIR(db__colon_in_place_of_a_dot_is_told),
         IN_TEMP_DIR(db__where_with_a_list_among_the_names_is_placed),
         IN_TEMP_DIR(db__mirror_is_read_and_never_written),
         IN_TEMP_DIR(db__caught_error_leaves_the_state_clean),
