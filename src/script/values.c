@@ -158,7 +158,7 @@ static void put_string(lua_State *L, int index, const struct encoder *e)
     buf_put_json_string(e->out, text, len);
 }
 
-static bool is_marked_array(lua_State *L, int index)
+bool is_marked_array(lua_State *L, int index)
 {
     bool marked = false;
 
@@ -170,21 +170,39 @@ static bool is_marked_array(lua_State *L, int index)
     return marked;
 }
 
-/* What we hand out as a table that isn't one, ctx and the like, would look empty: refused by its
- * name. A script's own metatables say nothing here. */
-static void check_is_data(lua_State *L, int index, const struct encoder *e)
+/* Push its name, or nothing. */
+static bool push_no_data_name(lua_State *L, int index)
 {
     if (!lua_getmetatable(L, index))
-        return;
+        return false;
     lua_pushliteral(L, "__metatable");
     lua_rawget(L, -2);
     lua_pushliteral(L, "__name");
     lua_rawget(L, -3);
     if (lua_isboolean(L, -2) && lua_type(L, -1) == LUA_TSTRING) {
-        check_dot(L, index);
-        script_raise(L, "%s%s can't be JSON", e->label, lua_tostring(L, -1));
+        lua_replace(L, -3);
+        lua_pop(L, 1);
+        return true;
     }
     lua_pop(L, 3);
+    return false;
+}
+
+bool is_no_data(lua_State *L, int index)
+{
+    if (!push_no_data_name(L, index))
+        return false;
+    lua_pop(L, 1);
+    return true;
+}
+
+/* It would look empty, and is refused by its name. */
+static void check_is_data(lua_State *L, int index, const struct encoder *e)
+{
+    if (!push_no_data_name(L, index))
+        return;
+    check_dot(L, index);
+    script_raise(L, "%s%s can't be JSON", e->label, lua_tostring(L, -1));
 }
 
 /*
@@ -228,12 +246,6 @@ static void put_list(lua_State *L, int index, const struct encoder *e, int depth
     buf_putc(e->out, ']');
 }
 
-struct member_name {
-    const char *text;
-    size_t len;
-    int index; /* where it is on the stack */
-};
-
 static int compare_names(const void *a, const void *b)
 {
     const struct member_name *one = a, *other = b;
@@ -244,7 +256,7 @@ static int compare_names(const void *a, const void *b)
 }
 
 /* Most objects have few names, and a call for each comparison would be what takes longest. */
-static void sort_names(struct member_name *names, size_t count)
+void sort_names(struct member_name *names, size_t count)
 {
     if (count > NAMES_FEW) {
         qsort(names, count, sizeof(*names), compare_names);
@@ -317,8 +329,7 @@ static void check_may_go_on(lua_State *L, const struct encoder *e)
     budget_check(L);
 }
 
-/* A list is a table marked by authkit.json.array (or decoded from one), or one with a [1]. */
-static bool is_list(lua_State *L, int index)
+bool is_list(lua_State *L, int index)
 {
     return is_marked_array(L, index) || lua_rawlen(L, index) > 0;
 }
