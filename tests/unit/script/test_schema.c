@@ -541,6 +541,31 @@ static void schema__default_that_sql_can_not_say_is_refused(void **state)
     bench_close(&b);
 }
 
+/* A reload held up all writes for a minute, and nothing had said so. */
+static void schema__many_rows_are_told(void **state)
+{
+    static const char fill[] =
+        "INSERT INTO a (_creation_time, x) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL"
+        " SELECT i + 1 FROM n WHERE i < 99999) SELECT 0, i FROM n";
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    brings(&b, "a = { columns = { x = 'text' } }", "create table a");
+    exec(&b, fill);
+    brings(&b, "a = { columns = { x = 'text' }, indexes = { { 'x' } } }", "create index on a (x)");
+    brings(&b, "a = { columns = { x = 'text?' } }", "rebuild table a");
+    exec(&b, "INSERT INTO a (_creation_time, x) VALUES (0, 'y')");
+    brings(&b, "a = { columns = { x = 'text?' }, indexes = { { 'x' } } }",
+           "create index on a (x) (100000 rows: writes and actions wait meanwhile)");
+    brings(&b, "a = { columns = { x = { 'text?', default = 'd' } }, indexes = { { 'x' } } }",
+           "rebuild table a (100000 rows: writes and actions wait meanwhile)\n"
+           "create index on a (x)");
+    brings(&b, "a = { columns = { x = { 'text?', default = 'd' }, y = 'text?' } }",
+           "add column a.y\ndrop index on a (x)");
+    bench_close(&b);
+}
+
 /* A default that was declared later: an insert without the column fails with a constraint. */
 static void schema__changed_default_takes_effect(void **state)
 {
@@ -701,6 +726,7 @@ int main(void)
         IN_TEMP_DIR(schema__default_null_is_no_default),
         IN_TEMP_DIR(schema__default_null_of_a_required_column_is_refused),
         IN_TEMP_DIR(schema__default_that_sql_can_not_say_is_refused),
+        IN_TEMP_DIR(schema__many_rows_are_told),
         IN_TEMP_DIR(schema__changed_default_takes_effect),
         IN_TEMP_DIR(schema__rebuild_keeps_what_was_made_by_hand),
         IN_TEMP_DIR(schema__id_of_a_deleted_row_is_not_given_out_again),
