@@ -13,6 +13,7 @@ local function check_table(value, name, example)
    if loaded then
       raise(("authkit.%s belongs to the top of the script: a function that runs can't declare anything"):format(name))
    end
+   native.check_dot(value)
    if type(value) ~= "table" then
       raise(("authkit.%s wants a table, such as authkit.%s %s, not a %s")
          :format(name, name, example, type(value)))
@@ -104,6 +105,7 @@ local response = read_only("response", {
    end,
    deny = function(message)
       if message ~= nil and type(message) ~= "string" then
+         native.check_dot(message)
          raise("response.deny wants a text to show to the user, not a " .. type(message))
       end
       local denial = read_only("a verdict", {})
@@ -155,6 +157,7 @@ local function check_names(called, ...)
    local names = table.pack(...)
    for i = 1, math.max(names.n, 1) do
       if type(names[i]) ~= "string" then
+         native.check_dot(names[i])
          raise(("ctx.auth.%s wants names, such as ctx.auth.%s(\"admin\"), not a %s")
             :format(called, called, type(names[i])))
       end

@@ -55,6 +55,13 @@ local function read_column(table_name, name, spec)
       raise(("%s: type '%s' is not known; there are text, integer, real, boolean and json, with a '?' behind when it may be nil")
          :format(where, tostring(spec)))
    end
+   if default == null then -- what a column with a '?' holds anyway
+      if optional == "" then
+         raise(("%s: its default is authkit.null, which a required column can't hold: give another default, or make it '%s?'")
+            :format(where, kind))
+      end
+      default = nil
+   end
    return { name = name, type = kind, nullable = optional == "?", default = default, where = where }
 end
 
@@ -99,6 +106,11 @@ local function read_index(t, spec)
    for i, column in ipairs(spec) do
       if not t.by_name[column] and column ~= "_creation_time" then
          raise(("%s names column '%s', which isn't declared"):format(where, tostring(column)))
+      end
+      for j = 1, i - 1 do
+         if columns[j] == column then
+            raise(("%s names column '%s' twice"):format(where, column))
+         end
       end
       columns[i] = column
    end
@@ -211,6 +223,10 @@ local function handle(name)
       columns = mirror_tables[name]
    end
    if not columns then
+      if type(name) ~= "string" then
+         native.check_dot(name)
+         raise("the name of a table is a text, not a " .. type(name))
+      end
       native.unknown("table", name, sorted_keys(declared), "the schema")
    end
    found = make_handle(name, columns, t ~= nil)
@@ -254,10 +270,16 @@ local function check_in(q, column, values)
    if type(values) ~= "table" then
       raise(("where('%s', 'in', …) wants a list of values, not a %s"):format(column, type(values)))
    end
-   local list = {}
+   local list, count = {}, 0
    for i, value in ipairs(values) do
       native.check(q.handle.native, column, value)
       list[i] = value
+   end
+   for _ in next, values do
+      count = count + 1
+   end
+   if count > #list then
+      check_list(values, ("what where('%s', 'in', …) gets"):format(column), "{ 1, 2 }")
    end
    return list
 end
@@ -272,7 +294,8 @@ local function check_where(q, column, op, value)
    end
    local sql_op = operators[op]
    if not sql_op then
-      native.unknown("operator", op, { "=", "~=", "<", "<=", ">", ">=", "in", "like" }, "where")
+      native.unknown("operator", op, { "=", "~=", "<", "<=", ">", ">=", "in", "like" }, "where",
+         op == "<>" and "~=" or nil)
    end
    if sql_op == "in" then
       return sql_op, check_in(q, column, value)
@@ -338,7 +361,11 @@ function Query:where(column, ...)
       for name, value in next, column do
          check_where(q, name, "=", value)
       end
-      for _, name in ipairs(sorted_keys(column)) do
+      local names = sorted_keys(column)
+      if #names == 0 then -- { user_id = x } with x nil would give everybody's rows
+         raise("where { } names no column: a value of nil leaves its column out; give authkit.null for rows without a value")
+      end
+      for _, name in ipairs(names) do
          add_where(q, name, "=", column[name])
       end
    elseif n == 1 then
@@ -359,7 +386,11 @@ function Query:order_by(column, direction)
          :format(column, q.handle.name, column))
    end
    if direction ~= nil and direction ~= "asc" and direction ~= "desc" then
-      raise(("order_by: the direction is \"asc\" or \"desc\", not '%s'"):format(tostring(direction)))
+      local word = type(direction) == "string" and direction:lower()
+      if word ~= "asc" and word ~= "desc" then
+         raise(("order_by: the direction is \"asc\" or \"desc\", not '%s'"):format(tostring(direction)))
+      end
+      direction = word
    end
    if q.after then
       raise("order_by comes before after")
@@ -371,10 +402,11 @@ end
 
 function Query:limit(n)
    local q = check_query(self)
-   if math.type(n) ~= "integer" or n < 0 then
+   local whole = math.type(n) == "float" and math.tointeger(n) or n -- 2.0, the outcome of a division
+   if math.type(whole) ~= "integer" or whole < 0 then
       raise(("limit wants a whole number that isn't negative, not '%s'"):format(tostring(n)))
    end
-   q.limit = n
+   q.limit = whole
    return self
 end
 
@@ -646,15 +678,16 @@ local ctx_db = read_only("ctx.db", {
    sql = native.sql,
 })
 
+-- No tail calls: native.check_dot looks for these functions among those that run.
 local ctx_users = read_only("ctx.users", {
    get = function(id)
-      return user_by("id", id)
+      return (user_by("id", id))
    end,
    get_by_external_id = function(external_id)
-      return user_by("external_id", external_id)
+      return (user_by("external_id", external_id))
    end,
    get_by_email = function(email)
-      return user_by("email", email, " COLLATE NOCASE")
+      return (user_by("email", email, " COLLATE NOCASE"))
    end,
 })
 

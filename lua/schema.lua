@@ -88,6 +88,14 @@ local function own_columns()
    return { id_sql, '"_creation_time" INTEGER NOT NULL' }
 end
 
+local MANY_ROWS = 100000
+
+-- The writer does nothing else meanwhile: whoever reads the plan must know what a reload costs. "" for a few.
+local function row_note(t)
+   local rows = native.rows(("SELECT count(*) FROM %s"):format(quote(t.name)))[1][1]
+   return rows >= MANY_ROWS and (" (%d rows: writes and actions wait meanwhile)"):format(rows) or ""
+end
+
 local function create_table(plan, t)
    local columns = own_columns()
    for _, column in ipairs(t.columns) do
@@ -220,7 +228,7 @@ local function rebuild(plan, t, found, order)
    end
    local new, list = "authkitd_new_" .. t.name, table.concat(moved, ", ")
    plan:add(("CREATE TABLE %s (%s)"):format(quote(new), table.concat(definitions, ", ")),
-      ("rebuild table %s"):format(t.name))
+      ("rebuild table %s%s"):format(t.name, row_note(t)))
    plan:add(("INSERT INTO sqlite_sequence (name, seq) SELECT %s, seq FROM sqlite_sequence WHERE name = %s")
       :format(literal(new), literal(t.name))) -- the highest _id that ever was, of a row that is gone, too
    plan:add(("INSERT INTO %s (%s) SELECT %s FROM %s"):format(quote(new), list, list, quote(t.name)))
@@ -317,7 +325,9 @@ local function compare_indexes(plan, t, is_new)
             if other and (other.table_name ~= t.name or not plan.anew[t.name]) then
                drop_index(plan, other)
             end
-            plan:add(index_sql(t, index), ("create index on %s (%s)"):format(t.name, table.concat(index.columns, ", ")))
+            -- The indexes of a rebuilt table are part of that.
+            plan:add(index_sql(t, index), ("create index on %s (%s)%s"):format(t.name, table.concat(index.columns, ", "),
+               (is_new or plan.anew[t.name]) and "" or row_note(t)))
          end
       end
    end

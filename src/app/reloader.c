@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/reloader.h"
 
+#include "app/advice.h"
 #include "app/handlers.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REPORT_MAX = 65536, NAMES_MAX = 65536 };
+enum { REPORT_MAX = 65536, NAMES_MAX = 65536, ADVICE_MAX = 20 };
 
 enum phase { IDLE, LOADING, INSTALLING };
 
@@ -119,6 +120,36 @@ static void log_script(const struct config *config, const struct names *names)
                  "WORKOS_ACTION_SECRET");
 }
 
+static void put_warning(struct buf *report, const char *text, size_t len)
+{
+    buf_puts(report, report->len ? "\nwarning: " : "warning: ");
+    buf_put(report, text, len);
+}
+
+/* What check says of the names of its events: who only looks for an error here must not miss that a function
+ * never runs. */
+static void advise(const struct config *config, const struct names *names, struct buf *report)
+{
+    static const char more[] = "there are more of them: authkitd check names all";
+    struct buf advice = BUF_INIT(REPORT_MAX);
+    const char *at;
+    int left = ADVICE_MAX;
+
+    advice_put_event_names(&advice, buf_text(&names->events), config);
+    for (at = buf_text(&advice); *at && left-- > 0;) {
+        size_t len = strcspn(at, "\n");
+
+        log_warn("event type", log_bytes("what", at, len));
+        put_warning(report, at, len);
+        at += len + (at[len] == '\n');
+    }
+    if (*at) {
+        log_warn("event type", log_str("what", more));
+        put_warning(report, more, strlen(more));
+    }
+    buf_release(&advice);
+}
+
 /* certificate: what is wrong with it; NULL: nothing. The script is the service's when this returns 0, and
  * gone otherwise. */
 static int install(const struct reloader_opts *opts, struct script *script,
@@ -133,9 +164,10 @@ static int install(const struct reloader_opts *opts, struct script *script,
         script_free(script);
     } else {
         log_report(report);
+        advise(opts->config, &names, report);
         log_script(opts->config, &names);
         if (certificate)
-            buf_printf(report, "%swarning: %s", report->len ? "\n" : "", certificate->text);
+            put_warning(report, certificate->text, strlen(certificate->text));
         script_status_loaded(opts->status, buf_text(&names.events), buf_text(&names.actions),
                              buf_text(&names.routes), report);
     }

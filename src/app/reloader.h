@@ -53,7 +53,8 @@ int reloader_start(struct reloader **out, const struct reloader_opts *opts, stru
 /* Load again, soon. */
 void reloader_ask(struct reloader *reloader);
 
-/* Load again, and wait for the outcome. report gets a line for each change of the schema. */
+/* Load again, and wait for the outcome. report gets a line for each change of the schema, and
+ * each warning. */
 int reloader_run(struct reloader *reloader, struct buf *report, struct err *err) MUST_CHECK;
 
 /* From now on no load begins, and none is installed; those who wait get ERR_CLOSED. NULL is fine. */

@@ -7,7 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FIELDS_MAX = 16, MESSAGE_MAX = 8192, PLACE_MAX = LUA_IDSIZE + 16 };
+/* What tables may take of a line, so that the whole of it, with all that is escaped, is no more than a
+ * line may have: TABLES_MAX is for those of all fields together. */
+enum { FIELDS_MAX = 16, MESSAGE_MAX = 8192, TABLES_MAX = 6144, PLACE_MAX = LUA_IDSIZE + 16 };
+
+#define CUT "…"
 
 /* "handlers.lua:7" of the function that called. */
 static void write_place(lua_State *L, char out[PLACE_MAX])
@@ -19,24 +23,44 @@ static void write_place(lua_State *L, char out[PLACE_MAX])
         snprintf(out, PLACE_MAX, "%s:%d", ar.short_src, ar.currentline);
 }
 
+/* Append the text as far as there is room, and "…" where it is cut. Returns whether it was. */
+static bool put_cut(struct buf *line, const char *text, size_t len)
+{
+    size_t part = MESSAGE_MAX - line->len;
+
+    if (len <= part) {
+        buf_put(line, text, len);
+        return false;
+    }
+    while (part > 0 && ((unsigned char)text[part] & 0xC0) == 0x80)
+        part--; /* no half of a character */
+    buf_put(line, text, part);
+    buf_puts(line, CUT);
+    return true;
+}
+
 /* print(…) -> a line at level info  [-n, +0, v] */
 int l_print(lua_State *L)
 {
+    bool is_on = log_is_on(LOG_LEVEL_INFO), is_cut = false;
     int count = lua_gettop(L);
-    struct buf *line = push_buffer(L, MESSAGE_MAX);
+    struct buf *line = push_buffer(L, MESSAGE_MAX + sizeof(CUT));
     char place[PLACE_MAX];
 
     for (int i = 1; i <= count; i++) {
-        size_t len, room = MESSAGE_MAX - line->len;
+        size_t len, room = is_cut ? 0 : MESSAGE_MAX - line->len;
         const char *text;
 
-        luaL_tolstring(L, i, NULL);
+        if (is_on)
+            push_shown(L, i, room, NULL);
+        else
+            luaL_tolstring(L, i, NULL);
         text = push_visible(L, lua_gettop(L)); /* a log line is a C string */
         len = strlen(text);
-        if (i > 1 && room > 0)
-            buf_putc(line, '\t');
-        room = MESSAGE_MAX - line->len;
-        buf_put(line, text, len < room ? len : room);
+        if (i > 1 && !is_cut)
+            is_cut = put_cut(line, "\t", 1);
+        if (!is_cut)
+            is_cut = put_cut(line, text, len);
         lua_pop(L, 2);
     }
     write_place(L, place);
@@ -47,15 +71,19 @@ int l_print(lua_State *L)
 
 /* Leaves the key and the text under the live key, so that both stay until the line is written,
  * whatever a __tostring does to the table. */
-static struct log_field read_field(lua_State *L)
+static struct log_field read_field(lua_State *L, size_t *room)
 {
     const char *key = push_visible(L, lua_gettop(L) - 1), *text;
+    bool is_table;
     size_t len;
 
     lua_insert(L, -3);
     if (lua_isinteger(L, -1))
         return log_int(key, lua_tointeger(L, -1));
-    text = luaL_tolstring(L, -1, &len); /* stays on the stack until the line is written */
+    is_table = lua_istable(L, -1);
+    text = push_shown(L, -1, *room, &len); /* stays on the stack until the line is written */
+    if (is_table)
+        *room -= len < *room ? len : *room;
     lua_insert(L, -3);
     return log_bytes(key, text, len);
 }
@@ -65,24 +93,26 @@ static int l_log(lua_State *L)
 {
     enum log_level level = (enum log_level)lua_tointeger(L, lua_upvalueindex(1));
     struct log_field fields[FIELDS_MAX + 2];
-    size_t count = 0;
+    size_t count = 0, room = TABLES_MAX;
     char place[PLACE_MAX];
     const char *message;
 
     if (!log_is_on(level))
         return 0;
     lua_settop(L, 2);
-    luaL_tolstring(L, 1, NULL);
+    push_shown(L, 1, MESSAGE_MAX, NULL);
     message = push_visible(L, lua_gettop(L));
     luaL_checkstack(L, FIELDS_MAX * 3 + 8, "too many fields");
     if (!lua_isnoneornil(L, 2)) {
-        if (!lua_istable(L, 2))
+        if (!lua_istable(L, 2)) {
+            check_dot(L, 1);
             script_raise(L, "ctx.log takes a message and a table of fields, not a %s",
                          luaL_typename(L, 2));
+        }
         settle(L, 2);
         for (lua_pushnil(L); count < FIELDS_MAX && lua_next(L, 2);) {
             if (lua_type(L, -2) == LUA_TSTRING)
-                fields[count++] = read_field(L);
+                fields[count++] = read_field(L, &room);
             lua_pop(L, 1); /* the value; its text, if any, lies below the key now */
         }
     }

@@ -127,8 +127,10 @@ int l_sql(lua_State *L)
     int64_t changes;
     lua_Integer found = 0;
 
-    if (lua_type(L, 1) != LUA_TSTRING)
+    if (lua_type(L, 1) != LUA_TSTRING) {
+        check_dot(L, 1);
         script_raise(L, "ctx.db.sql wants a text, not a %s", luaL_typename(L, 1));
+    }
     if (strlen(lua_tostring(L, 1)) != lua_rawlen(L, 1))
         script_raise(L,
                      "ctx.db.sql: the statement has a NUL byte in it, where SQLite would take it "

@@ -58,16 +58,18 @@ struct table *check_handle(lua_State *L, int index)
     return luaL_checkudata(L, index, TYPE_TABLE);
 }
 
-/* native.unknown(what, name, known, where): raises "no column 'nmae' in t; it has name, user_id" */
+/* native.unknown(what, name, known, where, closest?): raises "no column 'nmae' in t; it has name, user_id".
+ * closest is what was meant, where the spelling doesn't tell. */
 int l_unknown(lua_State *L)
 {
     const char *what = luaL_checkstring(L, 1), *where = luaL_checkstring(L, 4);
     lua_Integer count = luaL_len(L, 3);
     const char *names[COLUMNS_MAX];
-    const char *name, *closest;
+    const char *name, *closest = NULL;
     luaL_Buffer list;
     int known = 0;
 
+    lua_settop(L, 5);
     luaL_tolstring(L, 2, NULL);
     name = push_visible(L, lua_gettop(L));
     luaL_checkstack(L, COLUMNS_MAX + LUA_MINSTACK, NULL);
@@ -77,7 +79,10 @@ int l_unknown(lua_State *L)
         else
             lua_pop(L, 1);
     }
-    closest = text_closest(name, names, (size_t)known);
+    if (!lua_isnil(L, 5))
+        closest = lua_tostring(L, 5);
+    else if (lua_type(L, 2) == LUA_TSTRING)
+        closest = text_closest(name, names, (size_t)known);
     luaL_buffinit(L, &list);
     for (int i = 0; i < known; i++) {
         luaL_addstring(&list, i ? ", " : "");

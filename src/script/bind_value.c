@@ -11,6 +11,7 @@ static void raise_type(lua_State *L, const struct table *t, const struct column 
 {
     char shown[80] = "";
 
+    check_dot(L, index);
     if (lua_type(L, index) == LUA_TNUMBER || lua_type(L, index) == LUA_TBOOLEAN) {
         snprintf(shown, sizeof(shown), " (%s)", luaL_tolstring(L, index, NULL));
         lua_pop(L, 1);

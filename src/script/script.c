@@ -173,6 +173,7 @@ static void push_native(lua_State *L)
     luaL_setfuncs(L, functions, 0);
     values_open(L);
     lazy_open(L);
+    dot_open(L);
     bind_db_open(L);
     refusal_open(L);
     bind_request_open(L);

@@ -150,6 +150,22 @@ struct buf *push_buffer(lua_State *L, size_t max_bytes);
 
 bool is_null(lua_State *L, int index);
 
+/* A list is a table marked by authkit.json.array (or decoded from one), or one with a [1]. [-0, +0, m] */
+bool is_list(lua_State *L, int index);
+bool is_marked_array(lua_State *L, int index);
+
+/* What we hand out as a table that isn't one, ctx and the like. A script's own metatables say nothing
+ * here. [-0, +0, m] */
+bool is_no_data(lua_State *L, int index);
+
+/* Names of an object's members, put in order by their bytes. */
+struct member_name {
+    const char *text;
+    size_t len;
+    int index; /* where it is on the stack */
+};
+void sort_names(struct member_name *names, size_t count);
+
 int l_json_encode(lua_State *L);
 int l_json_decode(lua_State *L);
 int l_json_array(lua_State *L);
@@ -173,6 +189,12 @@ int lazy_next(lua_State *L);
 
 void lazy_open(lua_State *L);         /* adds to the native table on top; [-0, +0, m] */
 void lazy_open_library(lua_State *L); /* for the table of libraries on top; [-0, +0, m] */
+
+/* dot.c: raises when the value at index is a library of ours, and the first argument of a function of it
+ * that runs: ctx.db:insert(…) in place of ctx.db.insert(…). For who has found it to be no good argument.
+ * [-0, +0, v] */
+void check_dot(lua_State *L, int index);
+void dot_open(lua_State *L); /* adds to the native table on top; [-0, +0, m] */
 
 /* bind_query.c: adds the functions for rows and statements to the native table on top. [-0, +0, m] */
 void bind_db_open(lua_State *L);
@@ -205,6 +227,10 @@ void refusal_open(lua_State *L);
 
 /* bind_auth.c: forget what belongs to the call that has ended. Never raises. [-0, +0, -] */
 void forget_claims(lua_State *L);
+
+/* shown.c: push the value as the log shows it, a table as JSON: "…" is behind the first max_bytes of one
+ * that is longer. [-0, +1, v] */
+const char *push_shown(lua_State *L, int index, size_t max_bytes, size_t *out_len);
 
 /* bind_log.c */
 int l_print(lua_State *L);

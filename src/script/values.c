@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,9 @@ enum {
     ENCODE_DEPTH_MAX = 100,
     ENCODE_MAX_BYTES = 16 * 1024 * 1024,
     SHORT_STRING = 512,
+    NAME_SHOWN_MAX = 40,
+    PATH_SHOWN_MAX = 200,
+    REASON_MAX = 400,
     NAMES_FEW = 32, /* members of an object that are put in order on the stack */
 };
 
@@ -122,13 +126,84 @@ void push_json(lua_State *L, const struct json *json, uint32_t node, bool keep_n
     }
 }
 
+/* A table that is being written, and which of its members is. */
+struct place {
+    const struct place *outer;
+    int name; /* where on the stack its name is; 0: the table is a list */
+    lua_Integer position;
+};
+
 /* Where the text goes, and what it is for: "things.extra: " in front of what is wrong, or "". */
 struct encoder {
     struct buf *out;
     const char *label;
+    const struct place *at; /* the innermost; NULL: the value itself */
 };
 
-static void put_value(lua_State *L, int index, const struct encoder *e, int depth);
+static void put_value(lua_State *L, int index, struct encoder *e, int depth);
+
+static bool is_plain_name(const char *name, size_t len)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_";
+    static const char both[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789";
+
+    return len > 0 && len <= NAME_SHOWN_MAX && strspn(name, letters) > 0 &&
+           strspn(name, both) == len;
+}
+
+/* One step of a path: "[2]", ".price" or "["a b"]". */
+static void format_step(lua_State *L, const struct place *place, bool is_first, char *out,
+                        size_t size)
+{
+    size_t len;
+    const char *name;
+
+    if (!place->name) {
+        snprintf(out, size, "[%" PRId64 "]", (int64_t)place->position);
+        return;
+    }
+    name = lua_tolstring(L, place->name, &len);
+    if (is_plain_name(name, len))
+        snprintf(out, size, "%s%s", is_first ? "" : ".", name);
+    else
+        snprintf(out, size, "[\"%.*s\"]", NAME_SHOWN_MAX, name);
+    text_make_utf8(out);
+    text_make_plain(out);
+}
+
+/* "items[2].price: ", or "" for the value itself. */
+static void format_path(lua_State *L, const struct encoder *e, char out[PATH_SHOWN_MAX])
+{
+    const struct place *places[ENCODE_DEPTH_MAX + 2];
+    char step[NAME_SHOWN_MAX + 8];
+    size_t count = 0, len = 0;
+    bool is_cut = false;
+
+    for (const struct place *place = e->at; place; place = place->outer)
+        places[count++] = place;
+    out[0] = '\0';
+    for (size_t i = count; i-- > 0 && !is_cut;) {
+        format_step(L, places[i], i == count - 1, step, sizeof(step));
+        is_cut = len + strlen(step) + sizeof("…: ") > PATH_SHOWN_MAX;
+        len += (size_t)snprintf(out + len, PATH_SHOWN_MAX - len, "%s", is_cut ? "…" : step);
+    }
+    if (count > 0)
+        snprintf(out + len, PATH_SHOWN_MAX - len, ": ");
+}
+
+/* Not to be inlined: put_value calls itself up to ENCODE_DEPTH_MAX times. */
+static __attribute__((noinline, noreturn))
+PRINTF_LIKE(3, 4) void refuse(lua_State *L, const struct encoder *e, const char *fmt, ...)
+{
+    char path[PATH_SHOWN_MAX], text[REASON_MAX];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    format_path(L, e, path);
+    script_raise(L, "%s%s%s", e->label, path, text);
+}
 
 static void put_number(lua_State *L, int index, const struct encoder *e)
 {
@@ -141,7 +216,7 @@ static void put_number(lua_State *L, int index, const struct encoder *e)
     }
     real = lua_tonumber(L, index);
     if (!isfinite(real))
-        script_raise(L, "%sJSON has no number for %s", e->label, isnan(real) ? "nan" : "inf");
+        refuse(L, e, "JSON has no number for %s", isnan(real) ? "nan" : "inf");
     snprintf(text, sizeof(text), "%.15g", real);
     if (strtod(text, NULL) != real)
         snprintf(text, sizeof(text), "%.17g", real);
@@ -154,11 +229,11 @@ static void put_string(lua_State *L, int index, const struct encoder *e)
     const char *text = lua_tolstring(L, index, &len);
 
     if (!text_is_utf8(text, len))
-        script_raise(L, "%sJSON can't hold a string that isn't valid UTF-8", e->label);
+        refuse(L, e, "JSON can't hold a string that isn't valid UTF-8");
     buf_put_json_string(e->out, text, len);
 }
 
-static bool is_marked_array(lua_State *L, int index)
+bool is_marked_array(lua_State *L, int index)
 {
     bool marked = false;
 
@@ -170,19 +245,39 @@ static bool is_marked_array(lua_State *L, int index)
     return marked;
 }
 
-/* What we hand out as a table that isn't one, ctx and the like, would look empty: refused by its
- * name. A script's own metatables say nothing here. */
-static void check_is_data(lua_State *L, int index, const struct encoder *e)
+/* Push its name, or nothing. */
+static bool push_no_data_name(lua_State *L, int index)
 {
     if (!lua_getmetatable(L, index))
-        return;
+        return false;
     lua_pushliteral(L, "__metatable");
     lua_rawget(L, -2);
     lua_pushliteral(L, "__name");
     lua_rawget(L, -3);
-    if (lua_isboolean(L, -2) && lua_type(L, -1) == LUA_TSTRING)
-        script_raise(L, "%s%s can't be JSON", e->label, lua_tostring(L, -1));
+    if (lua_isboolean(L, -2) && lua_type(L, -1) == LUA_TSTRING) {
+        lua_replace(L, -3);
+        lua_pop(L, 1);
+        return true;
+    }
     lua_pop(L, 3);
+    return false;
+}
+
+bool is_no_data(lua_State *L, int index)
+{
+    if (!push_no_data_name(L, index))
+        return false;
+    lua_pop(L, 1);
+    return true;
+}
+
+/* It would look empty, and is refused by its name. */
+static void check_is_data(lua_State *L, int index, const struct encoder *e)
+{
+    if (!push_no_data_name(L, index))
+        return;
+    check_dot(L, index);
+    refuse(L, e, "%s can't be JSON", lua_tostring(L, -1));
 }
 
 /*
@@ -199,24 +294,27 @@ static lua_Integer list_length(lua_State *L, int index, const struct encoder *e)
             if (lua_tointeger(L, -2) > last)
                 last = lua_tointeger(L, -2);
         } else if (lua_type(L, -2) != LUA_TSTRING) {
-            script_raise(L, "%sa list with a key that is no position can't be JSON", e->label);
+            refuse(L, e, "a list with a key that is no position can't be JSON");
         } else if (lua_rawlen(L, -2) != strlen("cursor") ||
                    strcmp(lua_tostring(L, -2), "cursor") != 0 || !is_marked_array(L, index)) {
-            script_raise(L, "%sa table with both a list and names ('%s') can't be JSON", e->label,
-                         push_visible(L, lua_gettop(L) - 1));
+            refuse(L, e, "a table with both a list and names ('%s') can't be JSON",
+                   push_visible(L, lua_gettop(L) - 1));
         }
     }
     if (last > 2 * values + 16)
-        script_raise(L, "%sa list with more holes than values can't be JSON", e->label);
+        refuse(L, e, "a list with more holes than values can't be JSON");
     return last;
 }
 
-static void put_list(lua_State *L, int index, const struct encoder *e, int depth)
+static void put_list(lua_State *L, int index, struct encoder *e, int depth)
 {
     lua_Integer count = list_length(L, index, e);
+    struct place here = {.outer = e->at};
 
+    e->at = &here;
     buf_putc(e->out, '[');
     for (lua_Integer i = 1; i <= count; i++) {
+        here.position = i;
         if (i > 1)
             buf_putc(e->out, ',');
         lua_rawgeti(L, index, i);
@@ -224,13 +322,8 @@ static void put_list(lua_State *L, int index, const struct encoder *e, int depth
         lua_pop(L, 1);
     }
     buf_putc(e->out, ']');
+    e->at = here.outer;
 }
-
-struct member_name {
-    const char *text;
-    size_t len;
-    int index; /* where it is on the stack */
-};
 
 static int compare_names(const void *a, const void *b)
 {
@@ -242,7 +335,7 @@ static int compare_names(const void *a, const void *b)
 }
 
 /* Most objects have few names, and a call for each comparison would be what takes longest. */
-static void sort_names(struct member_name *names, size_t count)
+void sort_names(struct member_name *names, size_t count)
 {
     if (count > NAMES_FEW) {
         qsort(names, count, sizeof(*names), compare_names);
@@ -266,9 +359,8 @@ static size_t push_names(lua_State *L, int index, const struct encoder *e)
 
     for (lua_pushnil(L); lua_next(L, index); count++) {
         if (lua_type(L, -2) != LUA_TSTRING)
-            script_raise(
-                L, "%sa table with both a list and names, or with a %s as a key, can't be JSON",
-                e->label, luaL_typename(L, -2));
+            refuse(L, e, "a table with both a list and names, or with a %s as a key, can't be JSON",
+                   luaL_typename(L, -2));
         lua_pop(L, 1);
         luaL_checkstack(L, LUA_MINSTACK, "a table with too many names");
         lua_pushvalue(L, -1);
@@ -278,23 +370,26 @@ static size_t push_names(lua_State *L, int index, const struct encoder *e)
 
 /* By name: each Lua state keeps a table in an order of its own, but the same table must be the same
  * text, or an ETag would say that it has changed. */
-static void put_members(lua_State *L, int index, const struct encoder *e, int depth)
+static void put_members(lua_State *L, int index, struct encoder *e, int depth)
 {
     int top = lua_gettop(L);
     size_t count = push_names(L, index, e);
     struct member_name few[NAMES_FEW];
     struct member_name *names =
         count <= NAMES_FEW ? few : lua_newuserdatauv(L, count * sizeof(*names), 0);
+    struct place here = {.outer = e->at};
 
     for (size_t i = 0; i < count; i++) {
         names[i].index = top + 1 + (int)i;
         names[i].text = lua_tolstring(L, names[i].index, &names[i].len);
     }
     sort_names(names, count);
+    e->at = &here;
     buf_putc(e->out, '{');
     for (size_t i = 0; i < count; i++) {
         if (i > 0)
             buf_putc(e->out, ',');
+        here.name = names[i].index;
         put_string(L, names[i].index, e);
         buf_putc(e->out, ':');
         lua_pushvalue(L, names[i].index);
@@ -303,6 +398,7 @@ static void put_members(lua_State *L, int index, const struct encoder *e, int de
         lua_pop(L, 1);
     }
     buf_putc(e->out, '}');
+    e->at = here.outer;
     lua_settop(L, top);
 }
 
@@ -315,18 +411,17 @@ static void check_may_go_on(lua_State *L, const struct encoder *e)
     budget_check(L);
 }
 
-/* A list is a table marked by authkit.json.array (or decoded from one), or one with a [1]. */
-static bool is_list(lua_State *L, int index)
+bool is_list(lua_State *L, int index)
 {
     return is_marked_array(L, index) || lua_rawlen(L, index) > 0;
 }
 
-static void put_value(lua_State *L, int index, const struct encoder *e, int depth)
+static void put_value(lua_State *L, int index, struct encoder *e, int depth)
 {
     luaL_checkstack(L, 6, "a table with too many levels");
     if (depth > ENCODE_DEPTH_MAX)
-        script_raise(L, "%sa table with more than %d levels can't be JSON; does it contain itself?",
-                     e->label, ENCODE_DEPTH_MAX);
+        refuse(L, e, "a table with more than %d levels can't be JSON; does it contain itself?",
+               ENCODE_DEPTH_MAX);
     switch (lua_type(L, index)) {
     case LUA_TNIL:
         buf_puts(e->out, "null");
@@ -351,14 +446,14 @@ static void put_value(lua_State *L, int index, const struct encoder *e, int dept
         break;
     default:
         if (!is_null(L, index))
-            script_raise(L, "%sa %s can't be JSON", e->label, luaL_typename(L, index));
+            refuse(L, e, "a %s can't be JSON", luaL_typename(L, index));
         buf_puts(e->out, "null");
     }
 }
 
 void put_json(lua_State *L, int index, struct buf *out, const char *label)
 {
-    const struct encoder encoder = {out, label};
+    struct encoder encoder = {.out = out, .label = label};
 
     put_value(L, lua_absindex(L, index), &encoder, 0);
     if (!buf_ok(out))
@@ -382,9 +477,11 @@ bool check_keeps_null(lua_State *L, int index, const char *called)
 {
     if (lua_isnoneornil(L, index))
         return false;
-    if (!is_null(L, index))
+    if (!is_null(L, index)) {
+        check_dot(L, 1);
         script_raise(L, "%s wants nothing, or authkit.null to have null kept as that, not a %s",
                      called, luaL_typename(L, index));
+    }
     return true;
 }
 
@@ -397,8 +494,11 @@ int l_json_decode(lua_State *L)
     size_t len;
     const char *text;
 
-    if (lua_type(L, 1) != LUA_TSTRING)
+    if (lua_type(L, 1) != LUA_TSTRING) {
+        lua_settop(L, 1);
+        check_dot(L, 1);
         script_raise(L, "authkit.json.decode wants a text, not a %s", luaL_typename(L, 1));
+    }
     text = lua_tolstring(L, 1, &len);
     if (json_read(scratch, text, len, &err) < 0) {
         lua_pushnil(L);
@@ -422,8 +522,10 @@ int l_json_array(lua_State *L)
     settle(L, 1);
     if (is_marked_array(L, 1))
         return 1;
-    if (lua_getmetatable(L, 1))
+    if (lua_getmetatable(L, 1)) {
+        check_dot(L, 1);
         script_raise(L, "authkit.json.array: the table has a metatable already");
+    }
     luaL_setmetatable(L, REGISTRY_ARRAY);
     return 1;
 }

@@ -480,3 +480,37 @@ describe('reloads that are asked for during a reload', () => {
         assert.ok(loads >= 1 && loads <= 3, `${loads} loads for 24 wishes`);
     });
 });
+
+// Symptom: check alone said it; the function never ran, and nothing was in the log.
+describe('a misspelt event type', () => {
+    const script = (type) =>
+        `require("authkit").events { ["${type}"] = function() end, ["user.deleted"] = function() end }`;
+    const said = (type) => `${type} is no event type that is known here: did you mean user.created?`;
+    const warned = (server) => server.log('event type').map(({ level, what }) => [level, what]);
+
+    test('is warned of at the start, at a reload, and in its answer', async (t) => {
+        const server = await startServer(t, { handlers: script('user.craeted') });
+        assert.deepEqual(warned(server), [['warn', said('user.craeted')]]);
+
+        writeFile(server.handlersFile, script('user_created'));
+        const wrong = await runCommand(['reload', '--db', server.database], { env: {} });
+        assert.equal(wrong.code, 0, wrong.output);
+        assert.ok(wrong.stdout.split('\n').includes(`warning: ${said('user_created')}`), wrong.stdout);
+        assert.deepEqual(warned(server).slice(1), [['warn', said('user_created')]]);
+
+        writeFile(server.handlersFile, script('user.created'));
+        const right = await runCommand(['reload', '--db', server.database], { env: {} });
+        assert.equal(right.stdout, 'script loaded\n');
+        assert.equal(warned(server).length, 2);
+    });
+
+    test('a hundred of them: some are named', async (t) => {
+        const server = await startServer(t, {
+            handlers: `local events = {} for i = 100, 199 do events["odd." .. i] = print end
+                require("authkit").events(events)`,
+        });
+        const told = warned(server);
+        assert.equal(told.length, 21);
+        assert.equal(told[20][1], 'there are more of them: authkitd check names all');
+    });
+});

@@ -101,7 +101,7 @@ static void db__every_operator(void **state)
         "is(found('n', '~=', null), 'abc') is(found('name', 'in', { 'ada', 'dan', 'x' }), 'ad')\n"
         "is(found('n', 'in', { 3, null }), 'cd') is(found('n', 'in', { null }), 'd')\n"
         "is(found('name', 'in', {}), '') is(found('name', 'like', '%A%'), 'ad')\n"
-        "is(found { n = 2, name = 'bob' }, 'b') is(found { n = null }, 'd') is(found {}, 'abcd')\n"
+        "is(found { n = 2, name = 'bob' }, 'b') is(found { n = null }, 'd')\n"
         "is(found('b', true), 'a') is(found('r', 1), 'b') is(found('n', 2.0), 'b')\n"
         "is(found('_id', '>', 0), 'abcd')\n"
         "local function q() return ctx.db.query('notes'):order_by('n', 'desc'):order_by('name') "
@@ -109,6 +109,10 @@ static void db__every_operator(void **state)
         "is(q():first().name, 'cyd') is(#q():all(), 4) is(#q():limit(2):all(), 2)\n"
         "is(#q():limit(0):all(), 0) is(q():limit(0):first(), nil) is(q():count(), 4)\n"
         "is(q():limit(3):count(), 3) is(q():limit(1):unique().name, 'cyd')\n"
+        "is(#q():limit(4 / 2):all(), 2) is(q():limit(3.0):count(), 3)\n"
+        "is(ctx.db.query('notes'):order_by('name', 'DESC'):first().name, 'dan')\n"
+        "is(ctx.db.query('notes'):order_by('name', 'Asc'):first().name, 'ada')\n"
+        "is(found('name', 'in', authkit.json.array { 'ada' }), 'a')\n"
         "is(ctx.db.query('notes'):where('name', 'x'):unique(), nil)\n"
         "is(authkit.json.encode(ctx.db.query('notes'):where('name', 'x'):all()), '[]')\n");
 }
@@ -149,7 +153,7 @@ static void db__many_different_queries(void **state)
                  "local kept = ctx.db.query('notes')\n"
                  "local list = {}\n"
                  "for i = 1, 700 do\n"
-                 "  list[i % 80 + 1] = i\n"
+                 "  list[(i - 1) % 80 + 1] = i\n"
                  "  local q = ctx.db.query('notes'):where('n', 'in', list)\n"
                  "  for j = 1, i % 9 do q:where('name', j % 2 == 0 and '>' or '<', 'x') end\n"
                  "  assert(q:count() == 0)\n"
@@ -195,8 +199,10 @@ static void db__names_are_checked(void **state)
         {"ctx.db.query('sqlite_schema')", "no table 'sqlite_schema'"},
         {"ctx.db.query('workos_events')", "no table 'workos_events'"},
         {"ctx.db.query('notes\" --')", "no table 'notes\" --'"},
-        {"ctx.db.query()", "no table 'nil'"},
-        {"ctx.db.query({})", "no table 'table: "},
+        {"ctx.db.query()", "the name of a table is a text, not a nil"},
+        {"ctx.db.query({})", "the name of a table is a text, not a table"},
+        {"ctx.db.get(5, 1)", "the name of a table is a text, not a number"},
+        {"ctx.db.upsert(true, { 'name' }, {})", "the name of a table is a text, not a boolean"},
         {"ctx.db.insert('notes', { nmae = 'x' })",
          "no column 'nmae' in notes; it has _id, _creation_time, b, j, n, name, r (did you mean "
          "'name'?)"},
@@ -204,7 +210,8 @@ static void db__names_are_checked(void **state)
         {"ctx.db.insert('notes', { [{}] = 1 })", "no column 'table: "},
         {"ctx.db.patch('notes', 1, { x = 1 })", "no column 'x' in notes"},
         {"ctx.db.query('notes'):where('x', 1)", "no column 'x' in notes"},
-        {"ctx.db.query('notes'):where(nil, 1)", "no column 'nil' in notes"},
+        {"ctx.db.query('notes'):where(nil, 1)",
+         "no column 'nil' in notes; it has _creation_time, _id, b, j, n, name, r"},
         {"ctx.db.query('notes'):order_by('x')", "no column 'x' in notes"},
         {"ctx.db.insert('notes', { ['name\\0x'] = 'a' })",
          "no column 'name\\0x' in notes; it has _id, _creation_time, b, j, n, name, r"},
@@ -219,7 +226,8 @@ static void db__names_are_checked(void **state)
         {"ctx.db.insert('notes\\0x', { name = 'a' })", "no table 'notes\\0x'"},
         {"ctx.db.get('notes\\0x', 1)", "no table 'notes\\0x'"},
         {"ctx.db.query('notes\\0x')", "no table 'notes\\0x'"},
-        {"ctx.db.query('notes'):where('n', '<>', 1)", "no operator '<>' in where; it has =, ~=, <"},
+        {"ctx.db.query('notes'):where('n', '<>', 1)",
+         "no operator '<>' in where; it has =, ~=, <, <=, >, >=, in, like (did you mean '~='?)"},
     };
 
     (void)state;
@@ -244,7 +252,8 @@ static void db__values_are_checked(void **state)
         {"ctx.db.insert('notes', { name = 'a', b = 1 })",
          "notes.b takes a boolean, not a number (1)"},
         {"ctx.db.insert('notes', { name = 'a', j = print })", "a function can't be JSON"},
-        {"ctx.db.insert('notes', { name = 'a', j = { x = 0/0 } })", "JSON has no number for"},
+        {"ctx.db.insert('notes', { name = 'a', j = { x = 0/0 } })",
+         "notes.j: x: JSON has no number for nan"},
         {"ctx.db.insert('notes', {})", "notes.name is missing: its type is text, without '?'"},
         {"ctx.db.insert('notes', { name = null })",
          "notes.name can't be null: its type is text, without '?'"},
@@ -266,7 +275,18 @@ static void db__values_are_checked(void **state)
         {"ctx.db.query('workos_users'):order_by('metadata')", "metadata is json"},
         {"ctx.db.query('notes'):where('n', 'in', 5)", "wants a list of values, not a number"},
         {"ctx.db.query('notes'):where('n', 'in', { 1, 'x' })", "notes.n takes an integer"},
+        {"ctx.db.query('notes'):where('n', 'in', { a = 1 })",
+         "what where('n', 'in', …) gets must be a list, such as { 1, 2 }: 'a' is no position"},
+        {"ctx.db.query('notes'):where('n', 'in', { 1, 2, a = 3 })", "'a' is no position in it"},
+        {"ctx.db.query('notes'):where('n', 'in', { nil, 2 })",
+         "number 1 of it is nil, and there are more behind it"},
+        {"ctx.db.query('notes'):where('n', 'in', event)", "is no position in it"},
         {"ctx.db.query('notes'):where()", "where wants (column, value)"},
+        {"ctx.db.query('notes'):where {}",
+         "where { } names no column: a value of nil leaves its column out; give authkit.null for "
+         "rows without a value"},
+        {"local x ctx.db.query('notes'):where { n = x }:all()", "where { } names no column"},
+        {"ctx.db.query('notes'):where(event.nothing or {})", "where { } names no column"},
         {"ctx.db.query('notes'):where('n', '=', 1, 2)", "where wants (column, value)"},
         {"ctx.db.query('notes').where('n', 1)", "call it with a colon on a query"},
         {"ctx.db.query('notes').all({})", "call it with a colon on a query"},
@@ -274,6 +294,10 @@ static void db__values_are_checked(void **state)
          "the direction is \"asc\" or \"desc\", not 'down'"},
         {"ctx.db.query('notes'):limit(-1)",
          "limit wants a whole number that isn't negative, not '-1'"},
+        {"ctx.db.query('notes'):order_by('n', true)", "\"asc\" or \"desc\", not 'true'"},
+        {"ctx.db.query('notes'):limit(1.5)", "limit wants a whole number"},
+        {"ctx.db.query('notes'):limit(-2.0)", "isn't negative, not '-2.0'"},
+        {"ctx.db.query('notes'):limit(1e300)", "limit wants a whole number"},
         {"ctx.db.query('notes'):limit('1')", "limit wants a whole number"},
         {"ctx.db.query('notes'):limit()", "limit wants a whole number"},
         {"ctx.db.insert('notes', { name = 'a' }) ctx.db.insert('notes', { name = 'b' })\n"
@@ -286,6 +310,44 @@ static void db__values_are_checked(void **state)
 
     (void)state;
     raise_all(cases, ARRAY_LEN(cases));
+}
+
+/* A colon passes what stands before it as the first argument. */
+static void db__colon_in_place_of_a_dot_is_told(void **state)
+{
+    static const struct raising cases[] = {
+        {"ctx.db:insert('notes', {})", "call it with a dot: ctx.db.insert(…)"},
+        {"ctx.db:get('notes', 1)", "call it with a dot: ctx.db.get(…)"},
+        {"return ctx.db:get('notes', 1)", "call it with a dot: ctx.db.get(…)"},
+        {"ctx.db:patch('notes', 1, {})", "call it with a dot: ctx.db.patch(…)"},
+        {"ctx.db:replace('notes', 1, {})", "call it with a dot: ctx.db.replace(…)"},
+        {"ctx.db:delete('notes', 1)", "call it with a dot: ctx.db.delete(…)"},
+        {"return ctx.db:upsert('notes', { 'name' }, {})", "a dot: ctx.db.upsert(…)"},
+        {"return ctx.db:query('notes')", "call it with a dot: ctx.db.query(…)"},
+        {"ctx.db:sql('SELECT 1')", "call it with a dot: ctx.db.sql(…)"},
+        {"return ctx.users:get('x')", "call it with a dot: ctx.users.get(…)"},
+        {"return ctx.users:get_by_email('x')", "call it with a dot: ctx.users.get_by_email(…)"},
+        {"ctx.users:get_by_external_id('x')", "a dot: ctx.users.get_by_external_id(…)"},
+        {"ctx.log:error('x')", "call it with a dot: ctx.log.error(…)"},
+        {"local db = ctx.db; db:insert('notes', {})", "call it with a dot: ctx.db.insert(…)"},
+        {"authkit.json:encode({})", "call it with a dot: authkit.json.encode(…)"},
+        {"return authkit.json:decode('{}')", "call it with a dot: authkit.json.decode(…)"},
+        {"authkit.json:array()", "call it with a dot: authkit.json.array(…)"},
+        {"ctx.db.insert('notes', { name = ctx.db })", "notes.name takes text, not a table"},
+        {"ctx.users.get(ctx.db)", "workos_users.id takes text, not a table"},
+        {"ctx.db.insert(ctx.users, {})", "the name of a table is a text, not a table"},
+        {"authkit.json.encode({ ctx.db })", "ctx.db can't be JSON"},
+        {"ctx.db.get(setmetatable({}, { __name = 'x', __index = {} }), 1)",
+         "the name of a table is a text, not a table"},
+    };
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        bench_raises(&b, schema, cases[i].body, cases[i].wanted);
+    bench_close(&b);
 }
 
 /* Names and list places together: whoever reads the error must learn where it was. */
@@ -410,6 +472,7 @@ int main(void)
         IN_TEMP_DIR(db__a_query_may_run_and_go_on),
         IN_TEMP_DIR(db__names_are_checked),
         IN_TEMP_DIR(db__values_are_checked),
+        IN_TEMP_DIR(db__colon_in_place_of_a_dot_is_told),
         IN_TEMP_DIR(db__where_with_a_list_among_the_names_is_placed),
         IN_TEMP_DIR(db__mirror_is_read_and_never_written),
         IN_TEMP_DIR(db__caught_error_leaves_the_state_clean),

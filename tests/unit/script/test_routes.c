@@ -458,7 +458,19 @@ static void answer__what_is_none_is_an_error(void **state)
         {"return 205, authkit.null", "a status of 205 has no body"},
         {"return 204, authkit.null", "a status of 204 has no body"},
         {"return print", "the answer: a function can't be JSON"},
-        {"return { a = print }", "a function can't be JSON"},
+        {"return { a = print }", "the answer: a: a function can't be JSON"},
+        {"return { items = { { price = 1 }, { price = 0/0 } } }",
+         "the answer: items[2].price: JSON has no number for nan"},
+        {"return { { 1 }, { 1, { x = {}, ['a b'] = { print } } } }",
+         "the answer: [2][2][\"a b\"][1]: a function can't be JSON"},
+        {"return { ok = { 1, { 2 }, {} }, z = { a = 1, [1] = 2 } }",
+         "the answer: z: a table with both a list and names ('a') can't be JSON"},
+        {"return { [('x'):rep(500)] = { [''] = { ['\\27'] = print } } }",
+         "xxx\"][\"\"][\"?\"]: a function can't be JSON"},
+        {"local t = {} for i = 1, 90 do t = { deep = t } end t.deep.deep.deep.x = 0/0\n"
+         "local u = t for i = 1, 80 do u = u.deep end u.x = print return t",
+         "deep…: a function"},
+        {"local t = {} t.me = t return t", "does it contain itself?"},
         {"return coroutine.create(print)", "a thread can't be JSON"},
         {"return 200, function() end", "a function can't be JSON"},
         {"return '\\xFF', nil", "not a string"},
@@ -734,7 +746,9 @@ static void routes__every_memory_limit_fails_cleanly(void **state)
         "  return 201, { claims, ctx.auth.require_role('admin'), ctx.auth.organization(),\n"
         "    request.headers }, { ['x-a'] = { 'b', 'c' }, ['content-type'] = 'a/b' }\n"
         "end }\n";
-    bool migrated = false, ran = false, refused = false;
+    bool migrated = false, refused = false;
+    char runs_text[20];
+    int runs = 0; /* a limit may be enough for the first call, and not for the second */
 
     (void)state;
     a.headers[0] = (struct http_header){"X-One", "1"};
@@ -742,7 +756,7 @@ static void routes__every_memory_limit_fails_cleanly(void **state)
     a.header_count = 2;
     a.body = "{\"text\":\"a\\nb\"}";
     asking_as(&a, "{\"sub\":\"user_1\",\"org_id\":\"org_1\",\"role\":\"admin\"}");
-    for (size_t limit = 1000; limit < 400000 && !(ran && refused); limit += limit / 150) {
+    for (size_t limit = 1000; limit < 400000 && !(runs > 0 && refused); limit += limit / 150) {
         a.b.memory_bytes = limit;
         if (bench_load(&a.b, text) < 0 || bench_schema(&a.b, true) < 0) {
             assert_true(a.b.rc == ERR_LIMIT || a.b.rc == ERR_NOMEM || a.b.rc == ERR_SCRIPT);
@@ -750,13 +764,14 @@ static void routes__every_memory_limit_fails_cleanly(void **state)
         }
         migrated = true;
         asking_for(&a, "POST /%C3%A4/x?a=b%20c&d");
-        ran = a.b.rc == 0;
+        runs += a.b.rc == 0;
         asking_for(&a, "POST /%C3%A4/x?refuse");
         refused = strstr(a.told, "refused 403") != NULL;
         assert_true(a.b.rc == ERR_LIMIT || a.b.rc == ERR_SCRIPT);
     }
-    assert_true(migrated && ran && refused);
-    assert_string_equal(bench_value(&a.b, "SELECT count(*) FROM notes"), "1");
+    assert_true(migrated && runs > 0 && refused);
+    snprintf(runs_text, sizeof(runs_text), "%d", runs);
+    assert_string_equal(bench_value(&a.b, "SELECT count(*) FROM notes"), runs_text);
 }
 
 int main(void)

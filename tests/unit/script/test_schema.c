@@ -89,6 +89,8 @@ static void schema__wrong_declarations_are_refused(void **state)
         {"a = { columns = { x = 'text' }, indexes = { {} } }", "names no column"},
         {"a = { columns = { x = 'text' }, indexes = { { 'y' } } }",
          "names column 'y', which isn't declared"},
+        {"a = { columns = { x = 'text', y = 'text' }, indexes = { { 'x', 'y', 'x' } } }",
+         "an index of a names column 'x' twice"},
         {"a = { columns = { x = 'text' }, indexes = { { 'x', uniq = true } } }",
          "'uniq' is not known"},
         {"a = { columns = { x = 'text' }, indexes = { by_x = { 'x', unique = true } } }",
@@ -469,6 +471,52 @@ static void schema__defaults_of_every_type(void **state)
     bench_close(&b);
 }
 
+/* A json column stored the text "null" for it, which is a value: queries for null missed it. */
+static void schema__default_null_is_no_default(void **state)
+{
+    static const char schema[] =
+        "local null = authkit.null\n"
+        "authkit.schema { a = { columns = { k = 'text', j = { 'json?', default = null },"
+        " t = { 'text?', default = null }, i = { type = 'integer?', default = null } },"
+        " indexes = { { 'k', unique = true } } } }";
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bench_passes(&b, schema,
+                 "local id = ctx.db.insert('a', { k = 'x' })\n"
+                 "local row = ctx.db.get('a', id)\n"
+                 "assert(row.j == nil and row.t == nil and row.i == nil)\n"
+                 "assert(ctx.db.query('a'):where('j', null):count() == 1)\n"
+                 "ctx.db.replace('a', id, { k = 'y' })\n"
+                 "ctx.db.upsert('a', { 'k' }, { k = 'z' })\n"
+                 "assert(ctx.db.query('a'):where { j = null, t = null, i = null }:count() == 2)\n");
+    brings(&b,
+           "a = { columns = { k = 'text', j = 'json?', t = 'text?', i = 'integer?' },"
+           " indexes = { { 'k', unique = true } } }",
+           "");
+    bench_close(&b);
+}
+
+static void schema__default_null_of_a_required_column_is_refused(void **state)
+{
+    static const char *const types[] = {"text", "integer", "real", "boolean", "json"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        char tables[120], wanted[200];
+
+        snprintf(tables, sizeof(tables),
+                 "a = { columns = { x = { '%s', default = require 'authkit'.null } } }", types[i]);
+        snprintf(
+            wanted, sizeof(wanted),
+            "column a.x: its default is authkit.null, which a required column can't hold: give "
+            "another default, or make it '%s?'",
+            types[i]);
+        declaration_fails(tables, wanted);
+    }
+}
+
 /* What can't stand in SQL is refused by the plan, not by a puzzled SQLite afterwards. */
 static void schema__default_that_sql_can_not_say_is_refused(void **state)
 {
@@ -490,6 +538,31 @@ static void schema__default_that_sql_can_not_say_is_refused(void **state)
         if (b.rc == 0 && bench_schema(&b, false) == 0)
             fail_msg("planned: %s", columns[i]);
     }
+    bench_close(&b);
+}
+
+/* A reload held up all writes for a minute, and nothing had said so. */
+static void schema__many_rows_are_told(void **state)
+{
+    static const char fill[] =
+        "INSERT INTO a (_creation_time, x) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL"
+        " SELECT i + 1 FROM n WHERE i < 99999) SELECT 0, i FROM n";
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    brings(&b, "a = { columns = { x = 'text' } }", "create table a");
+    exec(&b, fill);
+    brings(&b, "a = { columns = { x = 'text' }, indexes = { { 'x' } } }", "create index on a (x)");
+    brings(&b, "a = { columns = { x = 'text?' } }", "rebuild table a");
+    exec(&b, "INSERT INTO a (_creation_time, x) VALUES (0, 'y')");
+    brings(&b, "a = { columns = { x = 'text?' }, indexes = { { 'x' } } }",
+           "create index on a (x) (100000 rows: writes and actions wait meanwhile)");
+    brings(&b, "a = { columns = { x = { 'text?', default = 'd' } }, indexes = { { 'x' } } }",
+           "rebuild table a (100000 rows: writes and actions wait meanwhile)\n"
+           "create index on a (x)");
+    brings(&b, "a = { columns = { x = { 'text?', default = 'd' }, y = 'text?' } }",
+           "add column a.y\ndrop index on a (x)");
     bench_close(&b);
 }
 
@@ -650,7 +723,10 @@ int main(void)
         IN_TEMP_DIR(schema__column_in_another_case_is_refused),
         IN_TEMP_DIR(schema__sql_words_are_names_like_others),
         IN_TEMP_DIR(schema__defaults_of_every_type),
+        IN_TEMP_DIR(schema__default_null_is_no_default),
+        IN_TEMP_DIR(schema__default_null_of_a_required_column_is_refused),
         IN_TEMP_DIR(schema__default_that_sql_can_not_say_is_refused),
+        IN_TEMP_DIR(schema__many_rows_are_told),
         IN_TEMP_DIR(schema__changed_default_takes_effect),
         IN_TEMP_DIR(schema__rebuild_keeps_what_was_made_by_hand),
         IN_TEMP_DIR(schema__id_of_a_deleted_row_is_not_given_out_again),

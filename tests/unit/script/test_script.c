@@ -21,6 +21,8 @@ static void load_fails(int rc, const char *text, const char *wanted)
 
 static void script__error_of_loading_names_file_and_line(void **state)
 {
+    static const char *const colons[] = {"events", "actions", "routes", "schema"};
+
     (void)state;
     load_fails(ERR_SCRIPT, "local a = 1\nlocal b = = 2\n", "handlers.lua:2:");
     load_fails(ERR_SCRIPT, "#!/usr/bin/lua\n\nerror 'oops'\n", "handlers.lua:3: oops");
@@ -35,6 +37,14 @@ static void script__error_of_loading_names_file_and_line(void **state)
     load_fails(ERR_SCRIPT, "error()", "handlers.lua:1: the error is a nil, not a text");
     load_fails(ERR_SCRIPT, "error(setmetatable({}, { __tostring = function() return 'odd' end }))",
                "handlers.lua:1: odd");
+    for (size_t i = 0; i < ARRAY_LEN(colons); i++) {
+        char text[100], wanted[100];
+
+        snprintf(text, sizeof(text), "require 'authkit':%s {}", colons[i]);
+        snprintf(wanted, sizeof(wanted), "handlers.lua:1: call it with a dot: authkit.%s(…)",
+                 colons[i]);
+        load_fails(ERR_SCRIPT, text, wanted);
+    }
     load_fails(ERR_SCRIPT, "\x1BLuaS", "handlers.lua is compiled Lua: give its source");
     load_fails(ERR_SCRIPT, "local x = ('x'):rep(1e9)", "handlers.lua: used more than");
     load_fails(ERR_SCRIPT, "local authkit = require 'authkit'\n\nauthkit.events { x = 5 }",
@@ -788,6 +798,9 @@ static void actions__verdicts(void **state)
     }
     decide(&b, "return");
     bench_says(&b, ERR_SCRIPT, "returned nothing: it must return response.allow()");
+    assert_string_equal(decide(&b, "return response:allow()"), "allow -");
+    decide(&b, "return response:deny('no')");
+    bench_says(&b, ERR_SCRIPT, "call it with a dot: response.deny(…)");
     bench_close(&b);
 }
 
