@@ -9,14 +9,18 @@
 #include "crypto/tls.h"
 #include "script/script.h"
 #include "store/db.h"
+#include "store/lock.h"
 #include "workos/signature.h"
 #include "workos/tables.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { REPORT_MAX = 65536, URL_SHOWN_MAX = 1024 };
 
@@ -206,24 +210,38 @@ static bool is_in_a_folder(const char *path)
     return is_one;
 }
 
+/* What serve would stumble over before it looks into the database. */
+static int check_place(const struct config *config, struct err *err)
+{
+    int rc = 0;
+
+    if (!is_in_a_folder(config->db))
+        rc = err_set(err, ERR_INVALID, "the folder of '%s' isn't there", config->db);
+    if (rc == 0)
+        rc = lock_check(config->db, err);
+    if (rc == 0 && faccessat(AT_FDCWD, config->db, W_OK, AT_EACCESS) < 0 && errno != ENOENT)
+        rc = err_errno(err, ERR_IO, "this user (uid %u) can't write to '%s'", (unsigned)geteuid(),
+                       config->db);
+    return rc < 0 ? err_prefix(err, "%s: ", config_origin(config, &config->db)) : 0;
+}
+
 static int check_schema(const struct config *config, struct script *script)
 {
     struct buf report = BUF_INIT(REPORT_MAX);
     struct db *db = NULL;
     struct err err;
-    int64_t version;
-    int rc = database_check(config->db, &version, &err);
+    int64_t version = 0;
+    int rc = check_place(config, &err);
 
+    if (rc == 0)
+        rc = database_check(config->db, &version, &err);
     if (rc == 0)
         rc = db_open(&db, config->db, DB_READER, &err);
     if (rc == 0 && version > 0 && version < tables_version())
         printf("%-10s has version %" PRId64 "; serve brings it forward to %" PRId64 "\n",
                "database", version, tables_version());
-    if (rc == ERR_ABSENT && is_in_a_folder(config->db))
+    if (rc == ERR_ABSENT)
         say("database", "isn't there yet; serve will create it");
-    else if (rc == ERR_ABSENT)
-        rc = err_set(&err, ERR_INVALID, "%s: the folder of '%s' isn't there",
-                     config_origin(config, &config->db), config->db);
     if (rc == 0 || rc == ERR_ABSENT)
         rc = script_plan(script, db, &report, &err);
     if (rc == 0)

@@ -5,6 +5,7 @@
 #include "store/layer.h"
 #include "store/lease.h"
 #include "store/memory.h"
+#include "store/place.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -228,6 +229,8 @@ static int check_file(const char *path, enum db_mode mode, struct err *err)
         if (fd >= 0)
             close(fd);
     }
+    if (place_check_link(path, err) < 0)
+        return err_prefix(err, "cannot open the database: ");
     if (stat(path, &st) < 0)
         return err_errno(err, errno == ENOENT ? ERR_ABSENT : ERR_IO,
                          "cannot open the database '%s'", path);
@@ -437,8 +440,12 @@ static int set_up(struct db *db, struct err *err)
 /* What is fatal once we run only means, at the start, that this file can't be opened. */
 static int word_unusable(struct db *db, const char *path, struct err *err)
 {
-    int primary = sqlite3_errcode(db->handle) & 0xff;
+    int code = sqlite3_extended_errcode(db->handle), primary = code & 0xff;
+    struct err cause;
 
+    if ((primary == SQLITE_CANTOPEN || code == SQLITE_READONLY_DIRECTORY) &&
+        place_check_folder(path, &cause) < 0)
+        return err_set(err, ERR_IO, "cannot use the database '%s': %s", path, cause.text);
     if (err->code == ERR_FATAL || err->code == ERR_FULL)
         err_prefix(err, "cannot use the database "); /* its path follows */
     else

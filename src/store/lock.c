@@ -3,10 +3,12 @@
 
 #include "base/buf.h"
 #include "base/text.h"
+#include "store/place.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,6 +151,36 @@ int lock_database(struct lock *lock, const char *db_path, struct err *err)
                    db_path, lock->path);
 }
 
+/* number is the errno that opening the lock file, or making it, gave. */
+static int word_unopened(const char *path, int number, struct err *err)
+{
+    bool is_there = access(path, F_OK) == 0;
+    struct err cause;
+
+    if (!is_there && number != ENOENT && place_check_folder(path, &cause) < 0)
+        return err_set(err, ERR_IO, "cannot make the lock file '%s': %s", path, cause.text);
+    errno = number;
+    if (is_there && number == EACCES)
+        return err_errno(err, ERR_IO, "this user (uid %u) can't open the lock file '%s'",
+                         (unsigned)geteuid(), path);
+    return err_errno(err, ERR_IO, "cannot open the lock file '%s'", path);
+}
+
+int lock_check(const char *db_path, struct err *err)
+{
+    char *path = lock_path(db_path);
+    int rc = 0;
+
+    if (!path)
+        return err_set(err, ERR_NOMEM, "cannot look at the lock of %s: out of memory", db_path);
+    if (faccessat(AT_FDCWD, path, R_OK | W_OK, AT_EACCESS) < 0 && errno != ENOENT)
+        rc = word_unopened(path, errno, err);
+    else if (access(path, F_OK) < 0 && place_check_folder(path, err) < 0)
+        rc = err_prefix(err, "cannot make the lock file '%s': ", path);
+    free(path);
+    return rc;
+}
+
 int lock_acquire(struct lock **out, const char *db_path, struct err *err)
 {
     struct lock *lock = calloc(1, sizeof(*lock));
@@ -162,10 +194,13 @@ int lock_acquire(struct lock **out, const char *db_path, struct err *err)
         rc = err_set(err, ERR_NOMEM, "cannot lock %s: out of memory", db_path);
         goto out;
     }
+    rc = place_check_link(db_path, err); /* the lock beside the link would be another one later */
+    if (rc < 0)
+        goto out;
     /* No link: whoever may write in the folder could have root write to any file, and give it away. */
     lock->fd = open(lock->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (lock->fd < 0) {
-        rc = err_errno(err, ERR_IO, "cannot open the lock file '%s'", lock->path);
+        rc = word_unopened(lock->path, errno, err);
         goto out;
     }
     give_to_owner(lock->fd, db_path);

@@ -31,6 +31,9 @@ struct lock_holder {
 
 int lock_acquire(struct lock **out, const char *db_path, struct err *err) MUST_CHECK;
 
+/* Could this user acquire it, were it free? Takes and makes nothing. */
+int lock_check(const char *db_path, struct err *err) MUST_CHECK;
+
 /* Lock the database itself, when it wasn't there yet at lock_acquire. */
 int lock_database(struct lock *lock, const char *db_path, struct err *err) MUST_CHECK;
 

@@ -39,9 +39,14 @@ function folderWith(handlers = TODO_HANDLERS, files = {}) {
 }
 
 /** What a program prints, on whichever output. */
-async function runProgram(program, args, cwd) {
+async function runProgram(program, args, cwd, options = {}) {
     const child = adopt(
-        spawn(program, args, { cwd, env: cleanEnvironment(), stdio: ['ignore', 'pipe', 'pipe'] }),
+        spawn(program, args, {
+            cwd,
+            env: cleanEnvironment(),
+            stdio: ['ignore', 'pipe', 'pipe'],
+            ...options,
+        }),
     );
     let output = '';
     for (const stream of [child.stdout, child.stderr])
@@ -425,6 +430,61 @@ describe('check', () => {
         const folder = folderWith();
         await check(folder);
         assert.deepEqual(fs.readdirSync(folder), ['handlers.lua']);
+    });
+
+    /** What check and serve say of a database there, as a user who isn't root. */
+    async function sayAsAnybody(database) {
+        const folder = folderWith();
+        fs.chmodSync(folder, 0o755);
+        fs.chmodSync(path.join(folder, 'handlers.lua'), 0o644);
+        const user = process.getuid() === 0 ? { uid: 65534, gid: 65534 } : {};
+        const says = {};
+        for (const command of ['check', 'serve --listen 127.0.0.1:0 --admin-listen off'])
+            says[command.slice(0, 5)] = await runProgram(
+                binary,
+                [...command.split(' '), '--db', database],
+                folder,
+                { env: { ...cleanEnvironment(), ...SECRETS }, ...user },
+            );
+        return says;
+    }
+
+    // Symptom: it found all fine where serve couldn't start.
+    test('a folder that this user cannot write in: check and serve say so', async () => {
+        const folder = newFolder();
+        fs.chmodSync(folder, 0o555);
+        const says = await sayAsAnybody(path.join(folder, 'authkitd.db'));
+        for (const text of Object.values(says))
+            assert.match(text, /this user \(uid \d+\) can't make files in the folder '.*': Permission/);
+        assert.match(says.check, /^result +not fine/m);
+    });
+
+    test('a database that this user can only read: check and serve say so', async (t) => {
+        const server = newServer(t);
+        await server.start();
+        await server.stop();
+        fs.chmodSync(server.folder, 0o777);
+        fs.chmodSync(server.database, 0o444);
+        fs.rmSync(`${server.database}.lock`);
+        const says = await sayAsAnybody(server.database);
+        assert.match(says.check, /this user \(uid \d+\) can't write to '.*authkitd\.db': Permission/);
+        assert.match(says.check, /^result +not fine/m);
+        assert.match(says.serve, /the file can't be written/);
+    });
+
+    test('a link to a database that is not there: check, serve and events say so, and leave nothing', async () => {
+        const folder = folderWith();
+        fs.symlinkSync('vol/a.db', path.join(folder, 'authkitd.db'));
+        for (const [command, code] of [['check', 1], ['events', 1], ['serve', 1], ['reconcile', 1]]) {
+            const run = await runCommand([command], {
+                cwd: folder,
+                env: { ...SECRETS, WORKOS_API_KEY: command === 'reconcile' ? 'sk_x' : '' },
+            });
+            assert.equal(run.code, code, run.output);
+            assert.match(run.output, /'authkitd\.db' is a link to 'vol\/a\.db', which isn't there/);
+            assert.doesNotMatch(run.output, /serve makes it/);
+        }
+        assert.deepEqual(fs.readdirSync(folder).sort(), ['authkitd.db', 'handlers.lua']);
     });
 
     test('routes are listed beside the rest', async () => {

@@ -192,11 +192,23 @@ static void db__unwritable_places_are_refused(void **state)
         assert_int_equal(chmod("a.db", 0666), 0);
         assert_int_equal(seteuid(65534), 0);
         /* The file could be written, but there is no place for a WAL. */
-        assert_open_fails("a.db", DB_WRITER, ERR_IO, "directory can't be written");
+        assert_open_fails("a.db", DB_WRITER, ERR_IO,
+                          "this user (uid 65534) can't make files in the folder '");
+        /* Nor for what a reader needs. */
+        assert_open_fails("a.db", DB_READER, ERR_IO, "can't make files in the folder '");
         assert_int_equal(seteuid(0), 0);
     }
     assert_int_equal(chmod(".", 0755), 0);
     prctl(PR_SET_DUMPABLE, 1); /* seteuid clears it, and the leak checker needs it */
+}
+
+/* Symptom: "No such file or directory", and "authkitd serve makes it", which it didn't. */
+static void db__link_to_nowhere_is_no_absent_file(void **state)
+{
+    (void)state;
+    assert_int_equal(symlink("nowhere/b.db", "a.db"), 0);
+    assert_open_fails("a.db", DB_READER, ERR_IO, "'a.db' is a link to 'nowhere/b.db'");
+    assert_open_fails("a.db", DB_WRITER, ERR_IO, "'a.db' is a link to 'nowhere/b.db'");
 }
 
 static void db__name_is_no_uri(void **state)
@@ -1072,6 +1084,7 @@ int main(void)
         IN_TEMP_DIR(db__other_files_are_refused),
         IN_TEMP_DIR(db__corrupt_schema_is_refused),
         IN_TEMP_DIR(db__unwritable_places_are_refused),
+        IN_TEMP_DIR(db__link_to_nowhere_is_no_absent_file),
         IN_TEMP_DIR(db__close_takes_everything_along),
         IN_TEMP_DIR(db__reader_sees_what_is_committed),
         IN_TEMP_DIR(db__reader_cannot_write),

@@ -163,6 +163,78 @@ static void lock__missing_directory_is_named(void **state)
     assert_non_null(strstr(err.text, "No such file"));
 }
 
+/* Symptom: a lock was left beside the link, and the server couldn't start: "No such file or directory". */
+static void lock__link_to_nowhere_is_refused(void **state)
+{
+    struct lock *lock = NULL;
+    struct err err;
+
+    (void)state;
+    assert_int_equal(symlink("nowhere/b.db", "a.db"), 0);
+    assert_int_equal(lock_acquire(&lock, "a.db", &err), ERR_IO);
+    assert_non_null(strstr(err.text, "'a.db' is a link to 'nowhere/b.db', which isn't there"));
+    assert_int_not_equal(access("a.db.lock", F_OK), 0);
+}
+
+static void run_as_nobody(void (*run)(void))
+{
+    int status = 0;
+    pid_t child = fork();
+
+    assert_true(child >= 0);
+    if (child == 0) {
+        if (geteuid() == 0 && (setgid(65534) < 0 || setuid(65534) < 0))
+            _exit(2);
+        run();
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void expect_refused_folder(void)
+{
+    struct lock *lock = NULL;
+    struct err err = {0}, checked = {0};
+
+    if (lock_acquire(&lock, "shut/a.db", &err) != ERR_IO ||
+        lock_check("shut/a.db", &checked) != ERR_IO ||
+        !strstr(err.text, "can't make files in the folder 'shut': Permission denied") ||
+        strcmp(err.text, checked.text) != 0) {
+        fprintf(stderr, "%s\n%s\n", err.text, checked.text);
+        _exit(1);
+    }
+}
+
+static void expect_refused_file(void)
+{
+    struct lock *lock = NULL;
+    struct err err = {0}, checked = {0};
+
+    if (lock_acquire(&lock, "a.db", &err) != ERR_IO || lock_check("a.db", &checked) != ERR_IO ||
+        !strstr(err.text, ") can't open the lock file 'a.db.lock': Permission denied") ||
+        strcmp(err.text, checked.text) != 0) {
+        fprintf(stderr, "%s\n%s\n", err.text, checked.text);
+        _exit(1);
+    }
+}
+
+/* Symptom: "cannot open the lock file", where it was the folder that this user couldn't write in. */
+static void lock__what_this_user_cannot_write_is_named(void **state)
+{
+    struct err err;
+
+    (void)state;
+    assert_int_equal(chmod(".", 0777), 0);
+    assert_int_equal(mkdir("shut", 0555), 0);
+    run_as_nobody(expect_refused_folder);
+    assert_int_equal(lock_check("a.db", &err), 0);
+    lock_release(acquire("a.db"));
+    assert_int_equal(lock_check("a.db", &err), 0);
+    assert_int_equal(chmod("a.db.lock", 0), 0);
+    run_as_nobody(expect_refused_file);
+}
+
 static void lock__peek_finds_nobody(void **state)
 {
     struct lock_holder holder;
@@ -301,6 +373,8 @@ int main(void)
         IN_TEMP_DIR(lock__link_is_not_followed),
         IN_TEMP_DIR(lock__file_of_two_names_is_not_given_away),
         IN_TEMP_DIR(lock__missing_directory_is_named),
+        IN_TEMP_DIR(lock__link_to_nowhere_is_refused),
+        IN_TEMP_DIR(lock__what_this_user_cannot_write_is_named),
         IN_TEMP_DIR(lock__peek_finds_nobody),
         IN_TEMP_DIR(lock__peek_finds_holder),
         IN_TEMP_DIR(lock__strange_text_is_nobody_known),
