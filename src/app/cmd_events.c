@@ -201,8 +201,8 @@ static void find_first_new(void *arg, const struct event_row *row)
         listing->last_seq = row->seq - 1;
 }
 
-/* A restored backup knows fewer events, and those that come take the numbers of those that are missing: what is new
- * is told by when it came. */
+/* A restored backup knows fewer events, and those that come take the numbers of those that are missing:
+ * what is new is told by when it came. */
 static int find_place(struct listing *listing, struct err *err)
 {
     const struct event_filter any = {0};
@@ -225,9 +225,9 @@ static int find_place(struct listing *listing, struct err *err)
 }
 
 /*
- * The database was deleted or replaced, by a backup most likely. Nothing comes before a server runs with the new one:
- * until then it may be half a file, or have an owner who is yet to be changed, and to open it could leave files of
- * that owner's beside it.
+ * The database was deleted or replaced, by a backup most likely. Nothing comes before a server runs with
+ * the new one: until then it may be half a file, or have an owner who is yet to be changed, and to open it
+ * could leave files of that owner's beside it.
  */
 static void open_again(struct listing *listing)
 {

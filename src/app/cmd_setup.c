@@ -35,8 +35,8 @@ static bool is_loopback(const char *host, size_t len)
     return len > 4 && strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.:") >= len;
 }
 
-/* The endpoint's URL out of what was given: a base gets the webhook path. A query may follow, for a proxy in front of
- * the server, which itself looks at the path alone. */
+/* The endpoint's URL out of what was given: a base gets the webhook path. A query may follow, for a proxy in
+ * front of the server, which itself looks at the path alone. */
 static int write_url(const struct config *config, const char *given, struct buf *out,
                      struct err *err)
 {

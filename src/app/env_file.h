@@ -11,7 +11,8 @@
  *
  * Threads    main.
  * Ownership  texts are borrowed until env_file_free, which wipes them: they may be secrets.
- * Errors     ERR_IO and ERR_INVALID (input_file.h) name the file. A line that won't do is no error, but a fault: all of them shall be told.
+ * Errors     ERR_IO and ERR_INVALID (input_file.h) name the file. A line that won't do is no error, but a
+ *            fault: all of them shall be told.
  */
 #ifndef APP_ENV_FILE_H
 #define APP_ENV_FILE_H

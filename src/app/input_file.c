@@ -54,9 +54,9 @@ static int read_all(int fd, const char *path, struct buf *out, struct err *err)
 }
 
 /*
- * A pipe that nobody has open for writing has an end at once, whether its writer has gone or is yet to come. Of one
- * that has gone poll tells (POLLHUP); else we are too early, and wait a while. A writer who says nothing is no
- * event: so the pipe is asked once more.
+ * A pipe that nobody has open for writing has an end at once, whether its writer has gone or is yet to come.
+ * Of one that has gone poll tells (POLLHUP); else we are too early, and wait a while. A writer who says
+ * nothing is no event: so the pipe is asked once more.
  */
 static int read_pipe(int fd, const char *path, struct buf *out, struct err *err)
 {

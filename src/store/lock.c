@@ -160,6 +160,9 @@ static int word_unopened(const char *path, int number, struct err *err)
     if (!is_there && number != ENOENT && place_check_folder(path, &cause) < 0)
         return err_set(err, ERR_IO, "cannot make the lock file '%s': %s", path, cause.text);
     errno = number;
+    if (number == ENOENT)
+        return err_errno(err, ERR_IO, "cannot make the lock file '%s': its folder isn't there",
+                         path);
     if (is_there && number == EACCES)
         return err_errno(err, ERR_IO, "this user (uid %u) can't open the lock file '%s'",
                          (unsigned)geteuid(), path);

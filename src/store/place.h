@@ -15,8 +15,8 @@
 /* May this user make files where path is (which needn't be there)? The text names folder, user and reason. */
 int place_check_folder(const char *path, struct err *err) MUST_CHECK;
 
-/* A link to a file that isn't there: to make it there is left to whoever knows what the link is for (a volume that isn't
- * mounted, say). */
+/* A link to a file that isn't there: to make it there is left to whoever knows what the link is for (a volume
+ * that isn't mounted, say). */
 int place_check_link(const char *path, struct err *err) MUST_CHECK;
 
 #endif
