@@ -495,7 +495,16 @@ local function condition(q, column, op, value)
       elseif kind == "json" or rawequal(value, evil) then
          return false
       end
-      local list, has_null = {}, false
+      local list, has_null, entries, places = {}, false, 0, 0
+      for _ in next, value do
+         entries = entries + 1
+      end
+      for _ in ipairs(value) do
+         places = places + 1
+      end
+      if entries ~= places then -- a nil in it, or names
+         return nil
+      end
       for i, v in ipairs(value) do
          if rawequal(v, authkit.null) then
             has_null = true
@@ -633,6 +642,7 @@ function builders.where_all(q)
          q.open = true
       end
    end
+   good = good and next(fields) ~= nil
    if build(q, not q.open and good or nil, "where", fields) then
       expect(good or q.open, "where took", fields)
       table.move(fns, 1, #fns, #q.where + 1, q.where)
@@ -644,7 +654,8 @@ function builders.order_by(q)
    if take(8) == 7 then
       direction = pick(values)
    end
-   local good = not q.behind and (direction == nil or direction == "asc" or direction == "desc")
+   local word = type(direction) == "string" and direction:lower() or direction
+   local good = not q.behind and (word == nil or word == "asc" or word == "desc")
    local kind = type(column) == "string" and kinds[q.name][column]
    if not kind and q.name == "workos_users" then
       good = nil -- it may have columns that we don't know
@@ -652,15 +663,16 @@ function builders.order_by(q)
       good = false
    end
    if build(q, good, "order_by", column, direction) then
-      q.order[#q.order + 1] = { column = column, desc = direction == "desc" }
+      q.order[#q.order + 1] = { column = column, desc = word == "desc" }
       q.open = q.open or not kind
    end
 end
 
 function builders.limit(q)
    local n = take(4) > 0 and take(6) or pick(values)
-   if build(q, math.type(n) == "integer" and n >= 0, "limit", n) then
-      q.limit = n
+   local whole = math.type(n) and math.tointeger(n)
+   if build(q, whole and whole >= 0 or false, "limit", n) then
+      q.limit = whole
    end
 end
 
