@@ -45,8 +45,8 @@ static void run(struct script *script, struct db *db, unsigned seed)
     char text[128];
 
     snprintf(text, sizeof(text),
-             "{\"id\":\"e\",\"event\":\"model.run\",\"data\":{\"seed\":%u,\"operations\":%d}}", seed,
-             OPERATIONS);
+             "{\"id\":\"e\",\"event\":\"model.run\",\"data\":{\"seed\":%u,\"operations\":%d}}",
+             seed, OPERATIONS);
     must(json_read(&event, text, strlen(text), &err), &err, seed);
     must(db_exec(db, "BEGIN IMMEDIATE", &err), &err, seed);
     must(script_run_event(script, db, "model.run", &event, false, &err), &err, seed);
