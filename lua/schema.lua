@@ -183,10 +183,13 @@ local function obstacles(t)
       found[#found + 1] = ("table %s refers to it (FOREIGN KEY): with the server stopped, drop that reference first")
          :format(row[1])
    end
-   for _, row in ipairs(native.rows([[SELECT type, name FROM sqlite_schema WHERE type IN ('view', 'trigger')
-      AND tbl_name <> ?1 AND lower(sql) LIKE '%' || lower(?1) || '%']], t.name)) do
-      found[#found + 1] = ("the %s %s mentions it: with the server stopped, DROP %s %s first and make it again afterwards")
-         :format(row[1], row[2], row[1]:upper(), quote(row[2]))
+   local word = "%f[%w_]" .. t.name:lower():gsub("[^%w_]", "%%%0") .. "%f[^%w_]"
+   for _, row in ipairs(native.rows([[SELECT type, name, sql FROM sqlite_schema WHERE type IN ('view', 'trigger')
+      AND tbl_name <> ?]], t.name)) do
+      if row[3]:lower():find(word) then
+         found[#found + 1] = ("the %s %s mentions it: with the server stopped, DROP %s %s first and make it again afterwards")
+            :format(row[1], row[2], row[1]:upper(), quote(row[2]))
+      end
    end
    local highest = native.rows(('SELECT max("_id") FROM %s'):format(quote(t.name)))[1][1]
    if highest and highest >= 1 << 53 then
@@ -200,6 +203,34 @@ end
 local function gives_ids_again(t)
    return native.rows([[SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?
       AND sql LIKE '%("_id" INTEGER PRIMARY KEY, "_creation_time" INTEGER NOT NULL%']], t.name)[1] ~= nil
+end
+
+-- What speaks against making it anew when only its _id asks for that, besides: nobody has asked, so nothing that
+-- somebody made by hand may be lost, no start may fail, and none take minutes.
+local MADE_UNASKED_MOST = 2000000
+local function doubts(t)
+   local sql = native.rows("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", t.name)[1][1]:upper()
+   for _, word in ipairs { "COLLATE", "CHECK", "REFERENCES", "GENERATED", "UNIQUE" } do
+      if sql:find("[^%w_]" .. word .. "[^%w_]") then
+         return ("a column that was added by hand has a %s, which would be lost: make that column anew, too")
+            :format(word)
+      end
+   end
+   if native.rows("SELECT 1 FROM pragma_table_xinfo(?) WHERE hidden <> 0", t.name)[1] then
+      return "it has a column that is computed, which was added by hand and would be lost"
+   end
+   for _, row in ipairs(native.rows("SELECT name FROM sqlite_schema WHERE type = 'view'")) do
+      local ok, problem = pcall(native.rows, ("SELECT 1 FROM %s LIMIT 0"):format(quote(row[1])))
+      if not ok then
+         return ("the view %s can't be read (%s): with the server stopped, DROP VIEW %s or mend it"):format(row[1],
+            problem, quote(row[1]))
+      end
+   end
+   local rows = native.rows(('SELECT count(*) FROM (SELECT 1 FROM %s LIMIT ?)'):format(quote(t.name)), MADE_UNASKED_MOST + 1)[1][1]
+   if rows > MADE_UNASKED_MOST then
+      return ("it has more than %d rows, and that would take minutes: the next change that makes it anew will do"):format(
+         MADE_UNASKED_MOST)
+   end
 end
 
 -- Make the table anew with the declared columns (and those that are no longer declared), and move
@@ -375,7 +406,7 @@ local function compare_table(plan, t)
          table.concat(undeclared, ", "))
    end
    if not plan.anew[t.name] and gives_ids_again(t) then
-      local obstacle = obstacles(t)[1]
+      local obstacle = obstacles(t)[1] or doubts(t)
       plan.anew[t.name] = not obstacle
       if obstacle then
          plan:warn("table %s can give a deleted row's _id to a new one; that ends once it is made anew, but %s", t.name,

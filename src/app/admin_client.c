@@ -2,6 +2,7 @@
 #include "app/admin_client.h"
 
 #include "admin/admin.h"
+#include "base/authority.h"
 #include "base/json.h"
 #include "base/text.h"
 #include "crypto/hmac.h"
@@ -18,27 +19,63 @@ enum {
     BEARER_MAX = 1024,  /* a longer token isn't taken by any server */
 };
 
+/* A server that listens everywhere may do so in a container, and be asked at an address of the host's; it has
+ * a token, which another one wouldn't take. */
+static bool listens_everywhere(const char *admin)
+{
+    return text_starts_with(admin, "0.0.0.0:") || text_starts_with(admin, "[::]:");
+}
+
+/* Whether the address that was told may be that at which a server says that it listens. */
+static bool is_same_listener(const char *told, const char *admin)
+{
+    const char *told_port = strrchr(told, ':'), *port = strrchr(admin, ':');
+
+    if (listens_everywhere(admin) || strcmp(told, admin) == 0)
+        return true;
+    return text_starts_with(told, "localhost:") && port && strcmp(told_port, port) == 0 &&
+           authority_is_loopback(admin);
+}
+
+static int no_listener(const struct lock_holder *holder, const char *instead, struct err *err)
+{
+    return err_set(err, ERR_ABSENT,
+                   "process %ld, which has the database, has no admin listener: %s; if it is "
+                   "another authkitd command, wait for its end",
+                   holder->pid, instead);
+}
+
 /*
  * An address that was told may be another server's, or, while ours doesn't run, anybody's who listens there:
- * and they would get the admin token. Where there is the database, its lock knows better.
+ * and they would get the admin token. Where the database is, its lock knows better. But whoever says
+ * --admin-listen and nothing of a database doesn't mean one that happens to be here.
  */
-static int check_told(const struct config *config, struct err *err)
+static int check_told(const struct config *config, const char *instead, struct err *err)
 {
-    const char *told = strrchr(config->admin_listen, ':'), *held;
+    const char *told = config->admin_listen, *origin = config_origin(config, &config->admin_listen);
+    bool says_no_more = origin[0] == '-' && !config_is_given(config, &config->db);
     struct lock_holder holder;
-    int rc = access(config->db, F_OK) < 0 ? ERR_IO : lock_peek(config->db, &holder, err);
+    int rc;
 
+    if (says_no_more || access(config->db, F_OK) < 0)
+        return 0;
+    rc = lock_peek(config->db, &holder, err);
     if (rc == ERR_ABSENT)
-        return err_prefix(err, "no running server found: ");
-    held = rc < 0 ? NULL : strrchr(holder.admin, ':');
-    if (!told || !held || strcmp(told, held) == 0)
+        return err_set(err, ERR_ABSENT,
+                       "no running server found: none has %s, so whoever listens at %s (%s) is "
+                       "another one; name its own database with --db",
+                       config->db, told, origin);
+    if (rc < 0) /* not ours to read: the server may be another user's */
+        return 0;
+    if (holder.admin[0] == '\0')
+        return no_listener(&holder, instead, err);
+    if (is_same_listener(told, holder.admin))
         return 0;
     return err_set(
         err, ERR_INVALID,
         "%s is %s, but the server that runs with %s listens at %s: leave the one out, or "
         "name the other's database with --db",
-        config_origin(config, &config->admin_listen), config->admin_listen, config->db,
-        holder.admin);
+        origin, told, config->db, holder.admin);
 }
 
 /* Where the running server's admin listener is: as told, or as its lock file says. */
@@ -52,15 +89,12 @@ static int find_admin(const struct config *config, const char *instead, char *ou
         return err_set(err, ERR_ABSENT, "the admin listener is off: %s", instead);
     if (config->admin_listen_given && (!port || strcmp(port, ":0") != 0)) {
         snprintf(out, size, "%s", config->admin_listen);
-        return check_told(config, err);
+        return check_told(config, instead, err);
     }
     if (lock_peek(config->db, &holder, err) < 0)
         return err_prefix(err, "no running server found: ");
     if (holder.admin[0] == '\0')
-        return err_set(err, ERR_ABSENT,
-                       "process %ld, which has the database, has no admin listener: %s; if it is "
-                       "another authkitd command, wait for its end",
-                       holder.pid, instead);
+        return no_listener(&holder, instead, err);
     snprintf(out, size, "%s", holder.admin);
     return 0;
 }
@@ -100,7 +134,8 @@ static int check_answer(const char *url, const char *proof, struct http_client_r
 static void say_waiting(const char *url)
 {
     fprintf(stderr,
-            "authkitd: %s hasn't answered yet; a script that changes large tables takes its time\n",
+            "authkitd: %s hasn't answered yet (a new script that changes large tables takes its "
+            "time)\n",
             url);
 }
 

@@ -30,7 +30,7 @@ static size_t portion_of(const char *const *ids, size_t left)
     size_t count = 0, bytes = 0;
 
     while (count < left && (count == 0 || bytes + strlen(ids[count]) <= PORTION_BYTES))
-        bytes += strlen(ids[count++]);
+        bytes += strlen(ids[count++]) + sizeof("\"\",") - 1;
     return count;
 }
 

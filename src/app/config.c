@@ -635,7 +635,8 @@ static void set_secret(struct config *config, const struct option *option,
 
 /* ------------------------------------------------------------------------- who said it */
 
-const char *config_origin(const struct config *config, const void *value)
+/* The row of the member at value. */
+static size_t row_of(const struct config *config, const void *value)
 {
     ptrdiff_t offset = (const char *)value - (const char *)config;
     size_t i = 0;
@@ -644,9 +645,21 @@ const char *config_origin(const struct config *config, const void *value)
         i++;
         assert(i < ARRAY_LEN(options)); /* every member has its row */
     }
-    if (config->origins && config->origins[i])
-        return config->origins[i];
-    return options[i].name ? options[i].name : options[i].variable;
+    return i;
+}
+
+bool config_is_given(const struct config *config, const void *value)
+{
+    return config->origins && config->origins[row_of(config, value)];
+}
+
+const char *config_origin(const struct config *config, const void *value)
+{
+    const struct option *option = &options[row_of(config, value)];
+
+    if (config_is_given(config, value))
+        return config->origins[option - options];
+    return option->name ? option->name : option->variable;
 }
 
 static void keep_origin(struct config *config, const struct option *option, const char *origin)

@@ -139,6 +139,9 @@ void config_release(struct config *config);
  */
 const char *config_origin(const struct config *config, const void *value);
 
+/* Has anybody said it? */
+bool config_is_given(const struct config *config, const void *value);
+
 /* The options that the command takes, as the help shows them. */
 void config_put_options(struct buf *out, int command);
 bool config_has_options(int command);

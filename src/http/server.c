@@ -399,6 +399,18 @@ static void complain_of_answer(const struct http_server *server, const struct ht
                  log_int("of_all", (int64_t)server->opts.answer_budget_bytes));
 }
 
+static bool take_from_budget(struct http_server *server, size_t bytes)
+{
+    size_t taken = atomic_load(&server->answers);
+
+    do {
+        if (taken > server->opts.answer_budget_bytes ||
+            bytes > server->opts.answer_budget_bytes - taken)
+            return false;
+    } while (!atomic_compare_exchange_weak(&server->answers, &taken, taken + bytes));
+    return true;
+}
+
 /*
  * Room for a large answer until it is sent; returns the bytes for release_answer. Where there is none an
  * error goes in its place, and who has taken nothing of theirs for a while makes room: the next one may find
@@ -407,16 +419,15 @@ static void complain_of_answer(const struct http_server *server, const struct ht
 static size_t reserve_answer(struct http_server *server, const struct http_request *request,
                              struct http_response *response)
 {
-    size_t bytes = response->body.len, all;
+    size_t bytes = response->body.len;
     const struct http_refusal *refusal;
 
-    if (bytes <= LARGE_MIN_BYTES)
+    if (bytes <= LARGE_MIN_BYTES ||
+        strcmp(request->method, "HEAD") == 0) /* nothing of it is sent */
         return 0;
-    all = atomic_fetch_add(&server->answers, bytes) + bytes;
     atomic_fetch_add(&server->leftovers, bytes);
-    if (all <= server->opts.answer_budget_bytes)
+    if (take_from_budget(server, bytes))
         return bytes;
-    atomic_fetch_sub(&server->answers, bytes);
     atomic_store(&server->crowded_until_ms, clock_mono_ms() + CROWDED_MS);
     complain_of_answer(server, request, bytes);
     refusal = changes_nothing(request) ? &http_busy : &http_answer_lost;

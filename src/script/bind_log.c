@@ -11,6 +11,9 @@
  * line may have: TABLES_MAX is for those of all fields together. */
 enum { FIELDS_MAX = 16, MESSAGE_MAX = 8192, TABLES_MAX = 6144, PLACE_MAX = LUA_IDSIZE + 16 };
 
+/* What is looked at of a text: more than a line has room for. */
+enum { TEXT_MAX = MESSAGE_MAX + 64 };
+
 #define CUT "…"
 
 /* "handlers.lua:7" of the function that called. */
@@ -51,11 +54,13 @@ int l_print(lua_State *L)
         size_t len, room = is_cut ? 0 : MESSAGE_MAX - line->len;
         const char *text;
 
-        if (is_on)
-            push_shown(L, i, room, NULL);
-        else
-            luaL_tolstring(L, i, NULL);
-        text = push_visible(L, lua_gettop(L)); /* a log line is a C string */
+        if (!is_on) {
+            luaL_tolstring(L, i, NULL); /* whatever a __tostring does, it does */
+            lua_pop(L, 1);
+            continue;
+        }
+        push_shown(L, i, room, NULL);
+        text = push_visible(L, lua_gettop(L), TEXT_MAX); /* a log line is a C string */
         len = strlen(text);
         if (i > 1 && !is_cut)
             is_cut = put_cut(line, "\t", 1);
@@ -73,7 +78,7 @@ int l_print(lua_State *L)
  * whatever a __tostring does to the table. */
 static struct log_field read_field(lua_State *L, size_t *room)
 {
-    const char *key = push_visible(L, lua_gettop(L) - 1), *text;
+    const char *key = push_visible(L, lua_gettop(L) - 1, TEXT_MAX), *text;
     bool is_table;
     size_t len;
 
@@ -101,7 +106,7 @@ static int l_log(lua_State *L)
         return 0;
     lua_settop(L, 2);
     push_shown(L, 1, MESSAGE_MAX, NULL);
-    message = push_visible(L, lua_gettop(L));
+    message = push_visible(L, lua_gettop(L), TEXT_MAX);
     luaL_checkstack(L, FIELDS_MAX * 3 + 8, "too many fields");
     if (!lua_isnoneornil(L, 2)) {
         if (!lua_istable(L, 2)) {

@@ -71,7 +71,7 @@ int l_unknown(lua_State *L)
 
     lua_settop(L, 5);
     luaL_tolstring(L, 2, NULL);
-    name = push_visible(L, lua_gettop(L));
+    name = push_visible(L, lua_gettop(L), ERR_TEXT_MAX);
     luaL_checkstack(L, COLUMNS_MAX + LUA_MINSTACK, NULL);
     for (lua_Integer i = 1; i <= count && known < COLUMNS_MAX; i++) {
         if (lua_rawgeti(L, 3, i) == LUA_TSTRING)

@@ -70,15 +70,19 @@ void check_may_write(lua_State *L)
             route_method_names[script->run->route->method]);
 }
 
-const char *push_visible(lua_State *L, int index)
+const char *push_visible(lua_State *L, int index, size_t max_bytes)
 {
     size_t len;
-    const char *text = lua_tolstring(L, index, &len), *end = text + len;
+    const char *text = lua_tolstring(L, index, &len), *end;
     luaL_Buffer out;
 
+    if (len > max_bytes)
+        for (len = max_bytes; len > 0 && ((unsigned char)text[len] & 0xC0) == 0x80;)
+            len--; /* no half of a character */
+    end = text + len;
     luaL_buffinit(L, &out);
     while (text < end) {
-        size_t part = strlen(text);
+        size_t part = strnlen(text, (size_t)(end - text));
 
         luaL_addlstring(&out, text, part);
         text += part;
@@ -95,7 +99,7 @@ const char *push_visible(lua_State *L, int index)
 static int l_raise(lua_State *L)
 {
     luaL_checkstring(L, 1);
-    script_raise(L, "%s", push_visible(L, 1));
+    script_raise(L, "%s", push_visible(L, 1, ERR_TEXT_MAX));
 }
 
 /* native.check_budget(): raises when time or memory is used up */
@@ -302,7 +306,8 @@ static void push_error_text(lua_State *L)
         lua_pushfstring(L, "the error is a %s, not a text", luaL_typename(L, 1));
     else
         luaL_tolstring(L, 1, NULL);
-    push_visible(L, lua_gettop(L)); /* behind a zero byte all would be lost, the traceback, too */
+    push_visible(L, lua_gettop(L),
+                 ERR_TEXT_MAX); /* behind a zero byte all would be lost, the traceback, too */
     lua_remove(L, -2);
 }
 

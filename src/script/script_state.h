@@ -110,9 +110,9 @@ static inline struct script *script_of(lua_State *L)
 /* Raise an error that begins with the script's file and line. [-0, +0, v] */
 int script_raise(lua_State *L, const char *fmt, ...) PRINTF_LIKE(2, 3) __attribute__((noreturn));
 
-/* Push the text at index, which is absolute, as a message can have it: NULs, which would end it, are
- * "\0". [-0, +1, m] */
-const char *push_visible(lua_State *L, int index);
+/* Push the text at index, which is absolute, as a message can have it: NULs, which would end it, are "\0".
+ * Of a longer one the first max_bytes. [-0, +1, m] */
+const char *push_visible(lua_State *L, int index, size_t max_bytes);
 
 /* The connection of the call that runs; raises when none does. */
 struct db *check_db(lua_State *L);

@@ -71,14 +71,24 @@ static void put_string(struct shown *s, const char *text, size_t len)
     buf_release(&string);
 }
 
-/* What can't be JSON. */
+/* What can't be JSON, as tostring has it. But no __tostring is called: it could show tables in turn, and the
+ * stack of C that is in use by then isn't what Lua counts. */
 static void show_by_name(lua_State *L, int index, struct shown *s)
 {
+    int kind = luaL_getmetafield(L, index, "__name");
+    const char *name = kind == LUA_TSTRING ? lua_tostring(L, -1) : luaL_typename(L, index);
+    const char *text = lua_pushfstring(L, "%s: %p", name, lua_topointer(L, index));
+
+    put_string(s, text, strlen(text));
+    lua_pop(L, kind == LUA_TNIL ? 1 : 2);
+}
+
+static void show_string(lua_State *L, int index, struct shown *s)
+{
     size_t len;
-    const char *text = luaL_tolstring(L, index, &len);
+    const char *text = lua_tolstring(L, index, &len);
 
     put_string(s, text, len);
-    lua_pop(L, 1);
 }
 
 static void show_number(lua_State *L, int index, struct shown *s)
@@ -226,6 +236,9 @@ static void show(lua_State *L, int index, struct shown *s, const struct around *
         break;
     case LUA_TNUMBER:
         show_number(L, index, s);
+        break;
+    case LUA_TSTRING:
+        show_string(L, index, s);
         break;
     case LUA_TTABLE:
         show_table(L, index, s, around);

@@ -298,7 +298,7 @@ static lua_Integer list_length(lua_State *L, int index, const struct encoder *e)
         } else if (lua_rawlen(L, -2) != strlen("cursor") ||
                    strcmp(lua_tostring(L, -2), "cursor") != 0 || !is_marked_array(L, index)) {
             refuse(L, e, "a table with both a list and names ('%s') can't be JSON",
-                   push_visible(L, lua_gettop(L) - 1));
+                   push_visible(L, lua_gettop(L) - 1, ERR_TEXT_MAX));
         }
     }
     if (last > 2 * values + 16)

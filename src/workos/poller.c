@@ -31,6 +31,8 @@ enum {
     FIRST_BACK_MS = SIGNATURE_WEBHOOK_TOLERANCE_MS,
     STEP_BACK_MS = 600000, /* when the place is lost */
     GAP_MS = 200,          /* between two readings, whoever asks */
+    UNSEEN_GAP_MS = 2000,  /* between two looks for what they should have brought */
+    UNSEEN_TOLD_MS = 3600000,
 };
 
 static const int64_t day_ms = (int64_t)24 * 3600 * 1000;
@@ -83,6 +85,8 @@ struct poller {
     struct expected *expected; /* EXPECTED_MAX of them */
     size_t expected_count;
     int64_t expect_delay_ms;
+    int64_t unseen_next_ms; /* the reading thread's: when to look again (monotonic) */
+    int64_t unseen_last_ms; /* when something was last found (monotonic) */
 };
 
 /* ---------------------------------------------------------------------------------- the place */
@@ -803,23 +807,39 @@ static int stop_expecting(struct workos *workos, int64_t before_ms, int64_t *out
     return rc;
 }
 
-/* A reading went well: what it should have brought, had it ever to bring it, is due as it came. */
-static int take_unseen(struct poller *poller, struct err *err)
+/* With the lock held. One event that didn't come, such as a sample of "authkitd send", is no trouble for ever. */
+static void note_unseen(struct poller *poller, int64_t count)
+{
+    int64_t now_ms = clock_mono_ms();
+
+    if (count > 0)
+        poller->unseen_last_ms = now_ms;
+    else if (now_ms - poller->unseen_last_ms > UNSEEN_TOLD_MS)
+        poller->status.unseen = 0;
+    poller->status.unseen += count;
+}
+
+/* A reading that began then (wall time) went well: what it should have brought, had it ever to bring it, is due
+ * as it came. */
+static int take_unseen(struct poller *poller, int64_t began_ms, struct err *err)
 {
     int64_t count;
     int rc;
 
-    if (!poller->workos->opts.ordered)
+    if (!poller->workos->opts.ordered || clock_mono_ms() < poller->unseen_next_ms)
         return 0;
-    rc = stop_expecting(poller->workos, clock_wall_ms() - POLLER_PATIENCE_MS, &count, err);
-    if (rc < 0 || count == 0)
+    poller->unseen_next_ms = clock_mono_ms() + UNSEEN_GAP_MS;
+    rc = stop_expecting(poller->workos, began_ms - POLLER_PATIENCE_MS, &count, err);
+    if (rc < 0)
         return rc;
+    pthread_mutex_lock(&poller->lock);
+    note_unseen(poller, count);
+    pthread_mutex_unlock(&poller->lock);
+    if (count == 0)
+        return 0;
     log_warn("the Events API doesn't show events that webhooks brought; they are taken from the "
              "webhooks, out of its order: is the API key of the same environment?",
              log_int("count", count), log_int("after_s", POLLER_PATIENCE_MS / 1000));
-    pthread_mutex_lock(&poller->lock);
-    poller->status.unseen += count;
-    pthread_mutex_unlock(&poller->lock);
     return 0;
 }
 
@@ -939,14 +959,14 @@ static int64_t read_once(struct poller *poller, struct api *api)
     uint64_t ticket = poller->asked;
     struct poller_report report = {0};
     struct err err = {0};
-    int64_t again_ms;
+    int64_t began_ms = clock_wall_ms(), again_ms;
     int rc;
 
     poller->woken = false;
     pthread_mutex_unlock(&poller->lock);
     rc = read_events(poller->workos, poller, api, &report, &err);
     if (rc == 0)
-        rc = take_unseen(poller, &err);
+        rc = take_unseen(poller, began_ms, &err);
     pthread_mutex_lock(&poller->lock);
     poller->report = report;
     poller->rc = rc;

@@ -75,7 +75,8 @@ struct poller_status {
     int64_t
         started_ms; /* wall time: what there is to miss is younger than that, or than last_good_ms */
     bool is_failing; /* the last one failed */
-    int64_t unseen;  /* events that it was to bring and didn't, since it last brought one */
+    int64_t unseen;  /* events that it was to bring and didn't, since it last brought one;
+                        an hour after the last of them 0 */
     char problem[ERR_TEXT_MAX];
 };
 

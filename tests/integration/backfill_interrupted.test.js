@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
 import net from 'node:net';
 
 import {
@@ -111,10 +112,10 @@ describe('an interrupted backfill', () => {
         deaf.listen(0, '127.0.0.1');
         await once(deaf, 'listening');
         t.after(() => deaf.close());
-        const { code, output } = await backfill(server, [
-            '--admin-listen',
-            `127.0.0.1:${deaf.address().port}`,
-        ]);
+        // A command finds the server by what its lock says.
+        const address = `127.0.0.1:${deaf.address().port}`;
+        writeFileSync(`${server.database}.lock`, `pid=${server.child.pid}\nadmin=${address}\n`);
+        const { code, output } = await backfill(server);
         assert.equal(code, 1, output);
         assert.match(output, /no answer from the server/);
         assert.match(output, /authkitd backfill goes on where this one has come to/);

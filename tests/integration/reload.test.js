@@ -3,11 +3,12 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { existsSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, statSync } from 'node:fs';
 import http from 'node:http';
+import path from 'node:path';
 
 import { atEnd, describe, load, patience, sleep, test } from './lib/harness.js';
-import { runCommand, startServer, writeFile } from './lib/server.js';
+import { newFolder, newServer, runCommand, startServer, writeFile } from './lib/server.js';
 import { newEvent, newId, registrationAction, userCreated } from './lib/workos.js';
 
 /** A script that marks every event with its version. */
@@ -370,6 +371,32 @@ describe('authkitd reload asks at an address where', () => {
         const event = newRun();
         await other.deliver(event);
         assert.equal(other.row('SELECT version FROM marks WHERE event_id = ?', event.id), 1);
+    });
+
+    test('a stranger listens, and the server has no admin listener: it gets no token', async (t) => {
+        const server = newServer(t, { handlers: version(1) });
+        server.args = ['--admin-listen', 'off'];
+        await server.start();
+        const { asked, address } = await startStranger(t, json(200, { reloaded: true }));
+        const { code, stderr } = await runCommand(['reload', '--db', server.database], {
+            env: { AUTHKITD_ADMIN_LISTEN: address, AUTHKITD_ADMIN_TOKEN: 'x'.repeat(32) },
+        });
+        assert.equal(code, 1);
+        assert.match(stderr, /has no admin listener/);
+        assert.equal(asked.length, 0);
+    });
+
+    test('only --admin-listen is said, and a database that rests happens to be here: it is asked', async (t) => {
+        const server = await startServer(t, { handlers: version(1) });
+        const cwd = newFolder();
+        copyFileSync(server.database, path.join(cwd, 'authkitd.db'));
+        const address = server.adminUrl.slice('http://'.length);
+        const { code, output } = await reloadAt(address, { cwd });
+        assert.equal(code, 0, output);
+        const env = { AUTHKITD_ADMIN_LISTEN: address };
+        const other = await runCommand(['reload'], { cwd, env });
+        assert.equal(other.code, 1);
+        assert.match(other.stderr, /none has authkitd\.db, so whoever listens at/);
     });
 
     test('a stranger listens while the server is down: it gets no token', async (t) => {

@@ -212,12 +212,13 @@ export class Server {
             return { code, signal };
         });
 
+        const isWithoutAdmin = /--admin-listen off\b/.test(this.args.join(' '));
         const said = (message) => this.lines.slice(firstLine).find((line) => line.msg === message);
         await until(
             'the server to listen',
             () => {
                 if (!this.isRunning) return true;
-                return said('listening') && said('admin listening');
+                return said('listening') && (isWithoutAdmin || said('admin listening'));
             },
             patience(15_000),
         ).catch((error) => {
@@ -226,7 +227,7 @@ export class Server {
         });
         if (!this.isRunning) throw new Error(`the server ended at its start${this.logTail()}`);
         this.url = said('listening').url;
-        this.adminUrl = said('admin listening').url;
+        this.adminUrl = said('admin listening')?.url;
         this.closeClients();
         this.client = this.newClient();
         return this;

@@ -211,6 +211,33 @@ static void shown__limits_hold(void **state)
     bench_close(&b);
 }
 
+/* A __tostring that shows tables in turn must not use up the stack, which is an HTTP thread's as well; and a
+ * long text is cut before it is copied. */
+static void shown__deep_and_long_things_are_bounded(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    logged_by(&b,
+              "local mt = {}\n"
+              "local function nest()\n"
+              "  local t = setmetatable({}, mt) for i = 1, 21 do t = { x = t } end return t\n"
+              "end\n"
+              "local calls = 0\n"
+              "mt.__tostring = function() calls = calls + 1 print(nest()) return 'x' end\n"
+              "print(nest())\n"
+              "assert(calls == 0)",
+              LOG_LEVEL_INFO);
+    bench_ok(&b);
+    b.memory_bytes = 64 << 20;
+    b.timeout_ms = 5000;
+    logged_by(&b, "local s = ('x'):rep(24 << 20) print(s) ctx.log.info(s, { s = 1 })",
+              LOG_LEVEL_INFO);
+    bench_ok(&b);
+    bench_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -220,6 +247,7 @@ int main(void)
         IN_TEMP_DIR(shown__what_contains_itself_has_an_end),
         IN_TEMP_DIR(shown__long_ones_are_cut),
         IN_TEMP_DIR(shown__limits_hold),
+        IN_TEMP_DIR(shown__deep_and_long_things_are_bounded),
     };
 
     return cmocka_run_group_tests_name("shown", tests, NULL, NULL);
