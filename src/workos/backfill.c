@@ -27,7 +27,7 @@ enum {
     LOG_EVERY_MS = 10000,
     LOST_CURSORS_MAX = 5,
     MARK_MAX_MS = 24 * 3600000, /* a listing that began longer ago is begun anew */
-    MARK_FRESH_MS = 3600000,    /* so long a complete listing tells what is stale */
+    MARK_FRESH_MS = 3600000,    /* so long a listing that is complete tells what is stale */
     PATH_MAX_BYTES = 4096,
     REFUSED_MAX = 4096,
     API_HASH_BYTES = 16,
@@ -297,7 +297,7 @@ static int name_api(const struct workos_api_opts *api, char out[EVENT_NAME_MAX +
 static const char *why_anew(const struct run *run, const char *api)
 {
     const struct backfill_mark *mark = &run->mark;
-    int64_t age_ms = clock_wall_ms() - mark->started_ms;
+    int64_t now_ms = clock_wall_ms(), age_ms = now_ms - mark->started_ms;
     bool prune = run->request.prune != BACKFILL_KEEP;
 
     if (mark->started_ms == 0)
@@ -308,7 +308,7 @@ static const char *why_anew(const struct run *run, const char *api)
         return "it is too old";
     if (prune && !mark->is_pruning)
         return "it didn't write down what is there, as --prune must";
-    if (mark->stage == BACKFILL_TYPES && (!prune || age_ms >= MARK_FRESH_MS))
+    if (mark->stage == BACKFILL_TYPES && (!prune || now_ms - mark->complete_ms >= MARK_FRESH_MS))
         return "it is complete";
     return NULL;
 }

@@ -2,6 +2,7 @@
 #include "workos/backfill_mark.h"
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "workos/tables.h"
 
 #include <stdio.h>
@@ -40,6 +41,7 @@ static void read_row(struct stmt *stmt, struct backfill_mark *mark)
         char *text;
     } rows[] = {
         {"backfill.started_ms", &mark->started_ms, NULL},
+        {"backfill.complete_ms", &mark->complete_ms, NULL},
         {"backfill.listed", &mark->listed, NULL},
         {"backfill.found", &mark->found, NULL},
         {"backfill.known", &mark->known, NULL},
@@ -94,7 +96,8 @@ int backfill_mark_write(struct db *db, const struct backfill_mark *mark, struct 
                       " ('backfill.started_ms', ?), ('backfill.stage', ?), ('backfill.listed', ?),"
                       " ('backfill.is_pruning', ?), ('backfill.after', ?),"
                       " ('backfill.organization', ?), ('backfill.found', ?),"
-                      " ('backfill.known', ?), ('backfill.incomplete', ?), ('backfill.api', ?)",
+                      " ('backfill.known', ?), ('backfill.incomplete', ?), ('backfill.api', ?),"
+                      " ('backfill.complete_ms', ?)",
                       err);
 
     if (rc < 0)
@@ -109,6 +112,7 @@ int backfill_mark_write(struct db *db, const struct backfill_mark *mark, struct 
     stmt_bind_int(stmt, 8, mark->known);
     stmt_bind_int(stmt, 9, mark->incomplete);
     stmt_bind_str(stmt, 10, mark->api);
+    stmt_bind_int(stmt, 11, mark->complete_ms);
     rc = stmt_run(stmt, err);
     stmt_free(stmt);
     return rc;
@@ -170,25 +174,28 @@ static int next_organization(struct db *db, struct backfill_mark *mark, bool *ou
     return 0;
 }
 
+static void next_stage(struct backfill_mark *mark)
+{
+    mark->stage++;
+    mark->listed = 0;
+    mark->organization[0] = '\0';
+    if (mark->stage == BACKFILL_TYPES)
+        mark->complete_ms = clock_wall_ms();
+}
+
 int backfill_mark_advance(struct db *db, struct backfill_mark *mark, struct err *err)
 {
     bool found = false;
     int rc = 0;
 
     mark->after[0] = '\0';
-    if (mark->stage != BACKFILL_MEMBERSHIPS) {
-        mark->stage++;
-        mark->listed = 0;
-        mark->organization[0] = '\0';
-    }
+    if (mark->stage != BACKFILL_MEMBERSHIPS)
+        next_stage(mark);
     if (mark->stage == BACKFILL_MEMBERSHIPS)
         rc = next_organization(db, mark, &found, err);
-    if (rc < 0 || mark->stage != BACKFILL_MEMBERSHIPS || found)
-        return rc;
-    mark->stage++;
-    mark->listed = 0;
-    mark->organization[0] = '\0';
-    return 0;
+    if (rc == 0 && mark->stage == BACKFILL_MEMBERSHIPS && !found)
+        next_stage(mark);
+    return rc;
 }
 
 int backfill_mark_count(struct db *db, const struct backfill_mark *mark, int64_t *out_total,

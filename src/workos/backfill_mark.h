@@ -52,6 +52,7 @@ enum { BACKFILL_MARGIN_MS = 10 * 60 * 1000 };
 
 struct backfill_mark {
     int64_t started_ms;             /* 0: there is no unfinished run */
+    int64_t complete_ms;            /* when all types were listed */
     int stage;                      /* the type that is being listed; BACKFILL_TYPES: all are */
     int64_t listed;                 /* objects of that type */
     bool is_pruning;                /* what is seen has been written down from the beginning */

@@ -71,12 +71,14 @@ static void advance(struct db *db, struct backfill_mark *mark, int stage, const 
     assert_int_equal(mark->stage, stage);
     assert_string_equal(mark->organization, organization);
     assert_string_equal(mark->after, "");
+    assert_int_equal(mark->complete_ms != 0, stage == BACKFILL_TYPES);
 }
 
 static void mark__comes_back_as_it_was_written(void **state)
 {
     struct db *db = open_db();
     struct backfill_mark mark = {.started_ms = 1764000000000,
+                                 .complete_ms = 1764000000001,
                                  .stage = BACKFILL_MEMBERSHIPS,
                                  .listed = 7,
                                  .is_pruning = true,
@@ -95,6 +97,7 @@ static void mark__comes_back_as_it_was_written(void **state)
     assert_int_equal(backfill_mark_write(db, &mark, &err), 0);
     assert_int_equal(backfill_mark_read(db, &read, &err), 0);
     assert_int_equal(read.started_ms, mark.started_ms);
+    assert_int_equal(read.complete_ms, mark.complete_ms);
     assert_int_equal(read.stage, mark.stage);
     assert_int_equal(read.listed, mark.listed);
     assert_true(read.is_pruning);
