@@ -191,6 +191,10 @@ local function obstacles(t)
             :format(row[1], row[2], row[1]:upper(), quote(row[2]))
       end
    end
+   for _, row in ipairs(native.rows("SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> 0", t.name)) do
+      found[#found + 1] = ("its column %s is computed, and would be lost: with the server stopped, drop that column first and add it again afterwards")
+         :format(row[1])
+   end
    local highest = native.rows(('SELECT max("_id") FROM %s'):format(quote(t.name)))[1][1]
    if highest and highest >= 1 << 53 then
       found[#found + 1] = ('it has a row with _id %d, and 2^53 is the end of them: give it another one, with UPDATE %s SET "_id" = …')
@@ -212,12 +216,9 @@ local function doubts(t)
    local sql = native.rows("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", t.name)[1][1]:upper()
    for _, word in ipairs { "COLLATE", "CHECK", "REFERENCES", "GENERATED", "UNIQUE" } do
       if sql:find("[^%w_]" .. word .. "[^%w_]") then
-         return ("a column that was added by hand has a %s, which would be lost: make that column anew, too")
+         return ("a column that was added by hand has a %s, which would be lost: with the server stopped, drop that column first and add it again afterwards")
             :format(word)
       end
-   end
-   if native.rows("SELECT 1 FROM pragma_table_xinfo(?) WHERE hidden <> 0", t.name)[1] then
-      return "it has a column that is computed, which was added by hand and would be lost"
    end
    for _, row in ipairs(native.rows("SELECT name FROM sqlite_schema WHERE type = 'view'")) do
       local ok, problem = pcall(native.rows, ("SELECT 1 FROM %s LIMIT 0"):format(quote(row[1])))

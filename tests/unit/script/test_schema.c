@@ -696,7 +696,8 @@ static void schema__table_of_an_older_authkitd_is_kept_when_in_doubt(void **stat
         const char *made_by_hand, *wanted;
     } cases[] = {
         {"CREATE VIEW broken AS SELECT gone FROM nowhere", "the view broken can't be read ("},
-        {"ALTER TABLE a ADD COLUMN y TEXT AS (upper(x))", "a column that is computed"},
+        {"ALTER TABLE a ADD COLUMN y TEXT AS (upper(x))",
+         "its column y is computed, and would be lost"},
         {"ALTER TABLE a ADD COLUMN y TEXT COLLATE NOCASE", "has a COLLATE, which would be lost"},
         {"ALTER TABLE a ADD COLUMN y TEXT CHECK (y <> '')", "has a CHECK, which would be lost"},
     };
@@ -717,6 +718,23 @@ static void schema__table_of_an_older_authkitd_is_kept_when_in_doubt(void **stat
         bench_close(&b);
         assert_int_equal(unlink("test.db"), 0);
     }
+}
+
+/* It was made anew without the column, and without a word. */
+static void schema__rebuild_that_would_lose_a_computed_column_is_refused(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { x = 'text' } }");
+    exec(&b, "ALTER TABLE a ADD COLUMN y TEXT AS (upper(x)); INSERT INTO a (_creation_time, x) "
+             "VALUES (1, 'x')");
+    refuses(&b, "a = { columns = { x = 'text?' } }",
+            "table a must be made anew for this change, but its column y is computed, and would be "
+            "lost");
+    assert_string_equal(bench_value(&b, "SELECT y FROM a"), "X");
+    bench_close(&b);
 }
 
 static void schema__failed_one_changes_nothing(void **state)
@@ -766,6 +784,7 @@ int main(void)
         IN_TEMP_DIR(schema__table_of_an_older_authkitd_is_made_anew),
         IN_TEMP_DIR(schema__table_of_an_older_authkitd_is_kept_where_something_depends_on_it),
         IN_TEMP_DIR(schema__table_of_an_older_authkitd_is_kept_when_in_doubt),
+        IN_TEMP_DIR(schema__rebuild_that_would_lose_a_computed_column_is_refused),
         IN_TEMP_DIR(schema__failed_one_changes_nothing),
     };
 
