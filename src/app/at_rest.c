@@ -40,6 +40,8 @@ int at_rest_open(struct at_rest **out, const struct config *config, struct err *
     rc = lock_acquire(&at_rest->lock, config->db, err);
     if (rc == 0)
         rc = database_open_writer(&at_rest->db, config->db, err);
+    if (rc == 0) /* it may have been made just now */
+        rc = lock_database(at_rest->lock, config->db, err);
     service_fill(&opts, config, at_rest->db, at_rest->note_path);
     if (rc == 0)
         rc = workos_open(&at_rest->workos, &opts, err);

@@ -256,8 +256,7 @@ static int connections_allowed(void)
         return MAX_CONNECTIONS;
     kept = files.rlim_cur / 2 < FILES_KEPT ? files.rlim_cur / 2 : FILES_KEPT;
     log_warn("there may be fewer connections than usual, for want of file descriptors: raise the "
-             "hard limit "
-             "(ulimit -n, LimitNOFILE=)",
+             "hard limit (ulimit -n, LimitNOFILE=)",
              log_int("descriptors", (int64_t)files.rlim_cur),
              log_int("connections", (int64_t)(files.rlim_cur - kept)),
              log_int("usual", MAX_CONNECTIONS));
