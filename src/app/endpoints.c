@@ -187,11 +187,11 @@ static void answer_webhook(enum webhook_result result, enum signature_status sig
     }
 }
 
-static void begin_webhook(struct http_later *later)
+static void begin_webhook(struct http_later *later, bool is_waited_for)
 {
     struct late *late = (struct late *)later;
 
-    webhook_begin(late->webhook, tell_late, late);
+    webhook_begin(late->webhook, is_waited_for, tell_late, late);
 }
 
 static void finish_webhook(struct http_later *later, struct http_response *response)
@@ -259,11 +259,11 @@ static void answer_action(enum action_result result, enum signature_status signa
     }
 }
 
-static void begin_action(struct http_later *later)
+static void begin_action(struct http_later *later, bool is_waited_for)
 {
     struct late *late = (struct late *)later;
 
-    action_begin(late->action, tell_late, late);
+    action_begin(late->action, is_waited_for, tell_late, late);
 }
 
 static void finish_action(struct http_later *later, struct http_response *response)

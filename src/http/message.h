@@ -59,14 +59,15 @@ struct http_response {
  * stays until finish returns. Then
  *
  *     begin    is called on the same thread, once nobody else has the request: hand it on to whoever
- *              makes the answer. That one calls http_answer(later) (server.h), once.
+ *              makes the answer. That one calls http_answer(later) (server.h), once. Where the thread is
+ *              going to wait for the answer (is_waited_for), it may as well make it.
  *     finish   is called on any HTTP thread after that: fill the response, and release what later is
  *              part of.
  *
  * It belongs to the callback until it returns, then to the server. The answer should be a small one.
  */
 struct http_later {
-    void (*begin)(struct http_later *later);
+    void (*begin)(struct http_later *later, bool is_waited_for);
     void (*finish)(struct http_later *later, struct http_response *response);
 
     /* the server's own */

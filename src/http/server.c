@@ -641,8 +641,8 @@ static void wait_for_answer(struct http_server *server, struct http_later *later
 
     sem_init(&done, 0, 0);
     later->waiter = &done;
-    later->begin(later);
-    crew_wait_begin(&server->crew);
+    crew_wait_begin(&server->crew); /* begin may make the answer: that counts as waiting for it */
+    later->begin(later, true);
     while (sem_wait(&done) < 0)
         ; /* a signal */
     crew_wait_end(&server->crew);
@@ -662,7 +662,7 @@ static void begin_later(struct http_server *server)
         wait_for_answer(server, later);
     } else {
         worker.conn = NULL;
-        later->begin(later);
+        later->begin(later, false);
     }
 }
 

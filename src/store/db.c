@@ -824,6 +824,11 @@ int db_checkpoint_due(struct db *db, struct err *err)
     return rc == ERR_BUSY ? 0 : rc;
 }
 
+bool db_wants_checkpoint(const struct db *db)
+{
+    return db->must_scrub || db->wal_pages >= db->wal_due_pages;
+}
+
 int64_t db_wal_pages(const struct db *db)
 {
     return db->wal_pages;

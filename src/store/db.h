@@ -130,6 +130,9 @@ void db_scrub_wal(struct db *db);
  * since a crash may have left some. */
 int64_t db_wal_pages(const struct db *db);
 
+/* Whether db_checkpoint_due has something to do, now or when a while has passed. */
+bool db_wants_checkpoint(const struct db *db);
+
 /* Give cached pages back to the system; they are read again when needed. */
 void db_shrink(struct db *db);
 

@@ -37,11 +37,12 @@ struct kept_block {
     struct kept_block *next;
 };
 
-static _Thread_local struct {
+struct memory_store {
     struct kept_block *first[KEPT_SIZES]; /* by head.size / STEP */
     unsigned char count[KEPT_SIZES];
-    bool is_on;
-} kept;
+};
+
+static _Thread_local struct memory_store *store; /* the calling thread's; NULL: none */
 
 static bool may_have(int64_t bytes)
 {
@@ -63,14 +64,14 @@ static int round_up(int size)
     return (size + STEP - 1) & ~(STEP - 1);
 }
 
-static struct head *take_kept(int64_t size)
+static struct head *take_kept(struct memory_store *from, int64_t size)
 {
-    struct kept_block *block = size <= KEPT_MAX ? kept.first[size / STEP] : NULL;
+    struct kept_block *block = from && size <= KEPT_MAX ? from->first[size / STEP] : NULL;
 
     if (!block)
         return NULL;
-    kept.first[size / STEP] = block->next;
-    kept.count[size / STEP]--;
+    from->first[size / STEP] = block->next;
+    from->count[size / STEP]--;
     return &block->head;
 }
 
@@ -88,11 +89,11 @@ static bool keep(struct head *head)
     struct kept_block *block = (struct kept_block *)head;
     int64_t i = head->size / STEP;
 
-    if (!kept.is_on || head->size > KEPT_MAX || kept.count[i] == KEPT_OF_A_SIZE)
+    if (!store || head->size > KEPT_MAX || store->count[i] == KEPT_OF_A_SIZE)
         return false;
-    block->next = kept.first[i];
-    kept.first[i] = block;
-    kept.count[i]++;
+    block->next = store->first[i];
+    store->first[i] = block;
+    store->count[i]++;
     return true;
 }
 
@@ -103,7 +104,7 @@ static void *get(int asked)
 
     if (!may_have(size))
         return NULL;
-    head = take_kept(size);
+    head = take_kept(store, size);
     if (!head)
         head = new_block(size);
     if (!head)
@@ -165,14 +166,31 @@ void memory_install(void)
     sqlite3_config(SQLITE_CONFIG_MALLOC, &methods);
 }
 
-void memory_keep(bool on)
+struct memory_store *memory_store_new(void)
+{
+    return calloc(1, sizeof(struct memory_store));
+}
+
+void memory_store_empty(struct memory_store *emptied)
 {
     struct head *head;
 
     for (int64_t size = 0; size <= KEPT_MAX; size += STEP)
-        while ((head = take_kept(size)))
+        while ((head = take_kept(emptied, size)))
             free(head);
-    kept.is_on = on;
+}
+
+void memory_store_free(struct memory_store *freed)
+{
+    if (!freed)
+        return;
+    memory_store_empty(freed);
+    free(freed);
+}
+
+void memory_use_store(struct memory_store *used)
+{
+    store = used;
 }
 
 void memory_limit(size_t bytes)

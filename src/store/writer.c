@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
+ * What a batch goes through, whoever holds the writer:
+ *
  *   STOPPED --start--> IDLE --take--> RUNNING --jobs done--> COMMITTING --+
  *                       ^ ^             |  ^ |                 |          |
  *                       | |             +--+ |                 |          |
@@ -8,7 +10,7 @@
  *                       +---------- report -------------------------------+
  *
  *   STOPPED    -> IDLE         writer_start
- *   IDLE       -> RUNNING      wait_for_jobs, begin
+ *   IDLE       -> RUNNING      wait_for_jobs or stand_in, begin
  *   RUNNING    -> RUNNING      drop_culprit: one job ended the transaction, or can't be undone
  *                              alone; the others begin again
  *   RUNNING    -> COMMITTING   run_batch
@@ -24,6 +26,19 @@
  *
  * A job is in exactly one list: urgent or normal (waiting), rush or todo (taken), ran (run, not
  * reported), or none while it runs.
+ *
+ * One thread at a time holds the writer, and with it all that is the holder's:
+ *
+ *                  submit, or too long quiet               stand_in
+ *     HELD_BY_THREAD <-------------------- HELD_BY_NOBODY ----------> HELD_BY_GUEST
+ *           |  ^                             ^       ^                   |    |
+ *           |  |                             |       +-- stop_standing_in     |
+ *           |  |                             |                                |
+ *           +--|---- sleep_until_called -----+                                |
+ *              +---------- stop_standing_in: something is left to do ---------+
+ *
+ * While a guest holds it the thread sleeps. What comes meanwhile joins the guest's batch, or is left to the
+ * thread; so are checkpoints, and the end after ERR_FATAL.
  */
 #include "store/writer.h"
 
@@ -38,16 +53,25 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-enum { IDLE_MS = 1000 }; /* that long without jobs, and the WAL is emptied */
+enum {
+    IDLE_MS = 1000, /* that long without jobs, and the WAL is emptied */
+    ALONE_MIN = 8,  /* so many jobs in a row that were alone, and whoever has the next may run it */
+};
 
 const struct metric_scale writer_batch_scale = {
     .bounds = {1, 2, 4, 8, 16, 32, 64, 128, 256}, .count = 9, .unit = 1};
 
-/* A token for clang: what is marked with it is called on the writer's thread only. */
+/* A token for clang: what is marked with it is called by the writer's thread only, its own or a guest. */
 struct THREAD_ROLE("writer thread") writer_role {
     char unused;
 };
 extern struct writer_role writer_thread;
+
+enum holder {
+    HELD_BY_NOBODY, /* the thread sleeps */
+    HELD_BY_THREAD, /* or it has been called */
+    HELD_BY_GUEST,  /* by one that submits; the thread sleeps */
+};
 
 struct job_list {
     struct writer_job *first, **end;
@@ -61,7 +85,8 @@ struct writer {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     struct job_list urgent, normal; /* guarded by lock */
-    bool asleep;                    /* guarded by lock: the thread waits for wake */
+    enum holder holder;             /* guarded by lock */
+    bool has_alarm;                 /* guarded by lock: the thread that sleeps wakes up by itself */
     bool stopping;                  /* guarded by lock */
     bool failed;                    /* guarded by lock */
     atomic_bool has_urgent;         /* urgent isn't empty; a hint that is read without the lock */
@@ -69,17 +94,21 @@ struct writer {
     _Atomic int64_t full_since_ms;  /* writer_state's; set by the writer thread */
     struct writer_counts counts;
 
-    /* The writer thread's own, from here on. */
+    /* The holder's own, from here on; with the lock and no holder, anybody's to read. */
     struct db *db;
+    struct memory_store *store; /* of SQLite's blocks */
     struct stmt *begin, *commit, *rollback, *savepoint, *release, *undo;
     struct job_list rush, todo, ran;
     size_t runs;        /* jobs run in the open transaction */
     bool is_batch_over; /* a job that ends its batch is among them */
     bool has_written;   /* one of them has */
     int64_t batch_began_ns;
-    int64_t commit_ns;    /* how long a COMMIT that wrote takes, of late */
-    int64_t next_room_ms; /* make_room does nothing before */
-    struct err err;       /* of the job or statement at hand */
+    int64_t commit_ns;      /* how long a COMMIT that wrote takes, of late */
+    int64_t next_room_ms;   /* make_room does nothing before */
+    int64_t quiet_since_ms; /* when a batch last began, or the WAL was to be emptied */
+    unsigned alone;         /* so many batches in a row had one job, and nothing waited behind it */
+    int guest_rc;           /* of the last guest's batch: the thread is to look after it */
+    struct err err;         /* of the job or statement at hand */
 };
 
 /* What writer_run waits with. */
@@ -88,6 +117,9 @@ struct writer_call {
     int rc;
     struct err *err; /* the caller's; may be NULL */
 };
+
+/* The writer that the calling thread holds. */
+static _Thread_local const struct writer *held;
 
 /* ------------------------------------------------------------------- lists */
 
@@ -148,10 +180,40 @@ static int check_open(const struct writer *w, struct err *err)
     return 0;
 }
 
+/* The lock is held, by one that holds the writer; or nobody does. */
+static bool has_jobs(const struct writer *w)
+{
+    return w->urgent.first || w->normal.first || w->rush.first || w->todo.first;
+}
+
+/*
+ * To stand in saves two changes of threads, which cost one who comes alone more than all the rest but the
+ * disk. But where others come meanwhile the writer changes hands all the time, and that costs more: then it
+ * is better for the thread to go on. The lock is held.
+ */
+static bool may_stand_in(const struct writer *w)
+{
+    return w->holder == HELD_BY_NOBODY && w->alone >= ALONE_MIN && !has_jobs(w);
+}
+
+/* The lock is held. True: the thread is to be woken. */
+static bool enqueue(struct writer *w, struct writer_job *job)
+{
+    list_push(job->urgent ? &w->urgent : &w->normal, job);
+    atomic_store_explicit(job->urgent ? &w->has_urgent : &w->has_normal, true,
+                          memory_order_relaxed);
+    if (w->holder != HELD_BY_NOBODY)
+        return false;
+    w->holder = HELD_BY_THREAD; /* one wake-up is enough */
+    return true;
+}
+
+static void stand_in(struct writer *w, struct writer_job *job);
+
 int writer_submit(struct writer *writer, struct writer_job *job, struct err *err)
 {
-    struct job_list *queue = job->urgent ? &writer->urgent : &writer->normal;
-    bool wake = false;
+    const struct job_list *queue = job->urgent ? &writer->urgent : &writer->normal;
+    bool stands_in = false, wake = false;
     int rc;
 
     job->rc = 0;
@@ -161,15 +223,17 @@ int writer_submit(struct writer *writer, struct writer_job *job, struct err *err
     if (rc == 0 && queue->count >= writer->opts.max_queue)
         rc = err_set(err, ERR_BUSY, "the database has too many jobs waiting (%zu)", queue->count);
     if (rc == 0) {
-        list_push(queue, job);
-        atomic_store_explicit(job->urgent ? &writer->has_urgent : &writer->has_normal, true,
-                              memory_order_relaxed);
-        wake = writer->asleep;
-        writer->asleep = false; /* one wake-up is enough */
+        stands_in = job->is_waited_for && may_stand_in(writer);
+        if (stands_in)
+            writer->holder = HELD_BY_GUEST;
+        else
+            wake = enqueue(writer, job);
     }
     pthread_mutex_unlock(&writer->lock);
     if (wake)
         pthread_cond_signal(&writer->wake);
+    if (stands_in)
+        stand_in(writer, job);
     return rc;
 }
 
@@ -186,18 +250,19 @@ int writer_run(struct writer *writer, struct writer_job *job, struct err *err)
     struct writer_call call = {.err = err};
     int rc;
 
-    assert(!pthread_equal(pthread_self(), writer->thread));
+    assert(held != writer);
     sem_init(&call.done, 0, 0);
     job->call = &call;
     job->done = finish_call;
+    job->is_waited_for = true;
+    thread_wait_begin();
     rc = writer_submit(writer, job, err);
     if (rc == 0) {
-        thread_wait_begin();
         while (sem_wait(&call.done) < 0 && errno == EINTR)
             ;
-        thread_wait_end();
         rc = call.rc;
     }
+    thread_wait_end();
     sem_destroy(&call.done);
     return rc;
 }
@@ -480,6 +545,13 @@ static int commit(struct writer *w, struct err *err) ON_THREAD(writer_thread)
     return 0;
 }
 
+/* As far as one can see without the lock. */
+static bool has_waiting(const struct writer *w)
+{
+    return atomic_load_explicit(&w->has_urgent, memory_order_relaxed) ||
+           atomic_load_explicit(&w->has_normal, memory_order_relaxed);
+}
+
 /* Returns 0 when the batch was committed; else it has been lost. */
 static int run_batch(struct writer *w) ON_THREAD(writer_thread)
 {
@@ -487,6 +559,7 @@ static int run_batch(struct writer *w) ON_THREAD(writer_thread)
     int rc;
 
     w->batch_began_ns = clock_mono_ns();
+    w->quiet_since_ms = w->batch_began_ns / 1000000;
     rc = begin(w);
     if (rc < 0) {
         why = w->err;
@@ -498,28 +571,57 @@ static int run_batch(struct writer *w) ON_THREAD(writer_thread)
     rc = commit(w, &why);
     if (rc < 0)
         return lose_batch(w, &why);
+    w->alone = w->runs == 1 && !has_waiting(w) ? w->alone + 1 : 0;
     report_batch(w);
     return 0;
 }
 
 /* -------------------------------------------------------------- the thread */
 
-static void enter_writer_thread(void) ENTERS_THREAD(writer_thread)
+/* From here on the calling thread is the writer's. */
+static void hold(struct writer *w) ENTERS_THREAD(writer_thread)
 {
+    held = w;
+    memory_use_store(w->store);
 }
 
-/* Called and left with the lock held. True when the time was up before anybody woke us. */
-static bool sleep_until(struct writer *w, const struct timespec *until) ON_THREAD(writer_thread)
+static void let_go(void)
 {
-    int rc = 0;
+    memory_use_store(NULL);
+    held = NULL;
+}
 
-    w->asleep = true;
-    while (w->asleep && rc != ETIMEDOUT)
-        rc = until ? pthread_cond_clockwait(&w->wake, &w->lock, CLOCK_MONOTONIC, until)
-                   : pthread_cond_wait(&w->wake, &w->lock);
-    rc = w->asleep ? ETIMEDOUT : 0;
-    w->asleep = false;
-    return rc == ETIMEDOUT;
+/* Until nobody has written for long enough; 0: that is so. */
+static int64_t quiet_in_ms(const struct writer *w)
+{
+    int64_t left_ms = w->quiet_since_ms + IDLE_MS - clock_mono_ms();
+
+    return left_ms > 0 ? left_ms : 0;
+}
+
+/*
+ * Called and left with the lock held, by the thread. False: it was called. True: it has woken up by itself, since
+ * nobody has written for a while, and there is something in the WAL.
+ */
+static bool sleep_until_called(struct writer *w) ON_THREAD(writer_thread)
+{
+    bool is_quiet = false;
+
+    w->holder = HELD_BY_NOBODY;
+    while (w->holder != HELD_BY_THREAD) {
+        w->has_alarm = w->holder == HELD_BY_NOBODY && db_wal_pages(w->db) > 0;
+        if (w->has_alarm) {
+            struct timespec until = thread_after_ms(quiet_in_ms(w));
+
+            pthread_cond_clockwait(&w->wake, &w->lock, CLOCK_MONOTONIC, &until);
+            is_quiet = w->holder == HELD_BY_NOBODY && quiet_in_ms(w) == 0;
+        } else {
+            pthread_cond_wait(&w->wake, &w->lock); /* a guest sees that there is no alarm */
+        }
+        if (is_quiet)
+            w->holder = HELD_BY_THREAD;
+    }
+    return is_quiet;
 }
 
 /*
@@ -530,35 +632,12 @@ static int tidy_up(struct writer *w) ON_THREAD(writer_thread)
 {
     int rc = db_checkpoint(w->db, &w->err);
 
+    w->quiet_since_ms = clock_mono_ms();
     if (rc == 0) {
-        memory_keep(true); /* what was kept goes */
+        memory_store_empty(w->store);
         db_shrink(w->db);
     }
     return rc == ERR_FATAL ? rc : 0;
-}
-
-/* Returns 1 with jobs in rush and todo, 0 when there will be none, or ERR_FATAL. */
-static int wait_for_jobs(struct writer *w) ON_THREAD(writer_thread)
-{
-    int rc = 0;
-
-    pthread_mutex_lock(&w->lock);
-    while (rc == 0 && !w->urgent.first && !w->normal.first && !w->todo.first && !w->rush.first &&
-           !w->stopping) {
-        struct timespec until = thread_after_ms(IDLE_MS);
-
-        if (!sleep_until(w, db_wal_pages(w->db) > 0 ? &until : NULL))
-            continue;
-        pthread_mutex_unlock(&w->lock);
-        rc = tidy_up(w);
-        pthread_mutex_lock(&w->lock);
-    }
-    pthread_mutex_unlock(&w->lock);
-    take_normal(w);
-    take_urgent(w);
-    if (rc < 0)
-        return rc;
-    return w->todo.first || w->rush.first;
 }
 
 /*
@@ -575,6 +654,72 @@ static int make_room(struct writer *w) ON_THREAD(writer_thread)
     w->next_room_ms = now_ms + IDLE_MS;
     rc = db_checkpoint(w->db, &w->err);
     return rc == ERR_FATAL ? rc : 0;
+}
+
+/* What there is to do behind a batch, its answers being out. */
+static int look_after(struct writer *w, int rc) ON_THREAD(writer_thread)
+{
+    if (rc == 0)
+        return db_checkpoint_due(w->db, &w->err);
+    if (rc == ERR_FULL)
+        return make_room(w);
+    return rc;
+}
+
+/* Returns 1 with jobs in rush and todo, 0 when there will be none, or ERR_FATAL. */
+static int wait_for_jobs(struct writer *w) ON_THREAD(writer_thread)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&w->lock);
+    while (rc != ERR_FATAL && !has_jobs(w) && !w->stopping) {
+        bool is_quiet = sleep_until_called(w);
+
+        pthread_mutex_unlock(&w->lock);
+        rc = is_quiet ? tidy_up(w) : look_after(w, w->guest_rc);
+        w->guest_rc = 0;
+        pthread_mutex_lock(&w->lock);
+    }
+    pthread_mutex_unlock(&w->lock);
+    if (rc == ERR_FATAL)
+        return rc;
+    take_normal(w);
+    take_urgent(w);
+    return w->todo.first || w->rush.first;
+}
+
+/* Is there anything for the thread to do? The lock is held. */
+static bool has_left_something(const struct writer *w)
+{
+    bool has_alarm = w->has_alarm || db_wal_pages(w->db) == 0;
+
+    return w->guest_rc != 0 || has_jobs(w) || w->stopping || db_wants_checkpoint(w->db) ||
+           !has_alarm;
+}
+
+static void stop_standing_in(struct writer *w, int rc)
+{
+    bool call;
+
+    let_go();
+    pthread_mutex_lock(&w->lock);
+    w->guest_rc = rc;
+    call = has_left_something(w);
+    w->holder = call ? HELD_BY_THREAD : HELD_BY_NOBODY;
+    pthread_mutex_unlock(&w->lock);
+    if (call)
+        pthread_cond_signal(&w->wake);
+}
+
+/* The calling thread holds the writer, and runs a batch that begins with the job. */
+static void stand_in(struct writer *w, struct writer_job *job)
+{
+    int rc;
+
+    hold(w);
+    list_push(job->urgent ? &w->rush : &w->todo, job);
+    rc = run_batch(w); /* the job is its owner's again */
+    stop_standing_in(w, rc);
 }
 
 static void fail_writer(struct writer *w) ON_THREAD(writer_thread)
@@ -598,20 +743,15 @@ static void *writer_main(void *arg)
     struct writer *w = arg;
     int rc;
 
-    enter_writer_thread();
-    memory_keep(true);
+    hold(w);
     while ((rc = wait_for_jobs(w)) > 0) {
-        rc = run_batch(w);
-        if (rc == 0)
-            rc = db_checkpoint_due(w->db, &w->err);
-        else if (rc == ERR_FULL)
-            rc = make_room(w);
+        rc = look_after(w, run_batch(w));
         if (rc == ERR_FATAL)
             break;
     }
     if (rc == ERR_FATAL)
         fail_writer(w);
-    memory_keep(false);
+    let_go();
     return NULL;
 }
 
@@ -664,6 +804,7 @@ static void free_writer(struct writer *w)
     stmt_free(w->savepoint);
     stmt_free(w->release);
     stmt_free(w->undo);
+    memory_store_free(w->store);
     pthread_cond_destroy(&w->wake);
     pthread_mutex_destroy(&w->lock);
     free(w);
@@ -675,8 +816,12 @@ int writer_start(struct writer **out, const struct writer_opts *opts, struct err
     int rc;
 
     assert(opts->max_queue > 0 && opts->max_batch > 0);
-    if (!w)
+    if (w)
+        w->store = memory_store_new();
+    if (!w || !w->store) {
+        free(w);
         return err_set(err, ERR_NOMEM, "cannot start the database's writer: out of memory");
+    }
     w->opts = *opts;
     w->db = opts->db;
     list_init(&w->urgent);
@@ -684,6 +829,8 @@ int writer_start(struct writer **out, const struct writer_opts *opts, struct err
     list_init(&w->rush);
     list_init(&w->todo);
     list_init(&w->ran);
+    w->holder = HELD_BY_THREAD; /* until it sleeps */
+    w->quiet_since_ms = clock_mono_ms();
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->wake, NULL);
     rc = prepare(w, err);
@@ -703,7 +850,7 @@ void writer_stop(struct writer *writer)
         return;
     pthread_mutex_lock(&writer->lock);
     writer->stopping = true;
-    writer->asleep = false;
+    writer->holder = HELD_BY_THREAD;
     pthread_mutex_unlock(&writer->lock);
     pthread_cond_signal(&writer->wake);
     pthread_join(writer->thread, NULL);

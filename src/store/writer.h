@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * writer - the one thread that writes.
+ * writer - where all that writes goes through, one after the other.
  *
- * Every change to the database is a job given to this thread. It takes what is queued, runs the jobs in
+ * Every change to the database is a job given to the writer's thread. It takes what is queued, runs the jobs in
  * one transaction, each in a savepoint of its own (unless it does without), commits once, and then reports
  * each job's result. A result of 0 therefore means: on disk. While a commit waits for the disk the next
  * batch gathers by itself. What is queued while a batch runs still joins it, at most max_batch jobs in all,
@@ -19,10 +19,16 @@
  * The writer also keeps the WAL small: it checkpoints after a batch, once the answers are out, when
  * some megabytes have gathered, and empties the WAL when nobody has come for a second.
  *
- * Threads    writer_submit: any, also from job->done. writer_run: any but the writer's own.
+ * Where jobs come one at a time, a thread that comes with one and waits for it (job->is_waited_for,
+ * writer_run) may be the writer's for one batch: it runs the job itself, and nobody is woken. For the job there
+ * is no difference. So "the writer's thread", here and elsewhere, is whichever holds the writer just then:
+ * one at a time, and each sees what the one before it has done. What is of a thread (a lock that is
+ * held, _Thread_local) doesn't outlast a job.
+ *
+ * Threads    writer_submit: any, also from job->done. writer_run: any but the writer's.
  *            writer_start, _stop: main, with nobody in writer_submit or _run any more.
- *            writer_counts, _get_state: any. job->run, job->done, on_fatal, on_full: the writer thread
- *            only.
+ *            writer_counts, _get_state: any. job->run, job->done, on_full: the writer's thread only;
+ *            on_fatal: its own.
  * Ownership  writer_submit borrows the job until job->done is called, exactly once for each job
  *            that was accepted (writer_submit returned 0). done may free the job.
  * Errors     What a job wrote whose run fails is undone, alone; its neighbours still commit. So is
@@ -37,7 +43,8 @@
  *            that job is reported with its error, and the others of the batch are run again.
  *            After ERR_FATAL the writer takes no more jobs (ERR_CLOSED), reports those that wait
  *            with ERR_FATAL, and then calls opts.on_fatal once.
- * Limits     A full queue answers ERR_BUSY at once; submitting never blocks. There are two queues:
+ * Limits     A full queue answers ERR_BUSY at once; submitting blocks for a job that is waited
+ *            for only. There are two queues:
  *            a flood of normal jobs turns no urgent one away.
  * Not here   SQL and schema, events: a job is a function and its argument.
  */
@@ -62,6 +69,10 @@ struct writer_job {
     void (*done)(struct writer_job *job, int rc, const struct err *err);
 
     bool urgent;
+
+    /* Whoever submits it has nothing else to do until done is called: it may run there and then, and done be
+     * called before writer_submit returns. */
+    bool is_waited_for;
 
     /* No savepoint is made for it, which spares a copy of every page that it changes. For jobs that
      * hardly ever fail once they have written: one that does has all that the batch wrote undone,

@@ -152,12 +152,13 @@ static void finish_action(struct writer_job *job, int rc, const struct err *err)
     action->done(action->arg); /* the action may be gone from here on */
 }
 
-void action_begin(struct action *action, void (*done)(void *arg), void *arg)
+void action_begin(struct action *action, bool is_waited_for, void (*done)(void *arg), void *arg)
 {
     struct err err;
     int rc;
 
     action->job.done = finish_action;
+    action->job.is_waited_for = is_waited_for;
     action->done = done;
     action->arg = arg;
     rc = writer_submit(action->workos->writer, &action->job, &err);

@@ -47,8 +47,8 @@ enum action_result action_open(struct action **out, struct workos *workos,
                                const char *signature_header, const char *body, size_t body_len,
                                enum signature_status *out_signature, struct err *err) MUST_CHECK;
 
-/* done is called once, on the writer's thread or before this returns; it may close the action. */
-void action_begin(struct action *action, void (*done)(void *arg), void *arg);
+/* As webhook_begin (webhook.h); done may close the action. */
+void action_begin(struct action *action, bool is_waited_for, void (*done)(void *arg), void *arg);
 
 /* After done: the outcome. */
 enum action_result action_close(struct action *action, struct buf *response, struct err *err);

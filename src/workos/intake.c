@@ -256,8 +256,9 @@ static void start(struct intake *intake, int64_t arrived_ms, void (*done)(void *
     submit(intake);
 }
 
-void intake_begin(struct intake *intake, void (*done)(void *arg), void *arg)
+void intake_begin(struct intake *intake, bool is_waited_for, void (*done)(void *arg), void *arg)
 {
+    intake->job.is_waited_for = is_waited_for;
     atomic_fetch_add_explicit(&intake->workos->events_waiting, 1, memory_order_relaxed);
     start(intake, clock_mono_ms(), done, arg);
 }

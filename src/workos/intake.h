@@ -21,7 +21,8 @@
  * Step 3 is left out for the "….created" of an object that backfill has brought before, and for the
  * "….deleted" of one that it has pruned (backfill.h): its function has run for it then.
  *
- * Threads    any, several at once; intake_run_all blocks until the commit, intake_begin doesn't.
+ * Threads    any, several at once; intake_run_all blocks until the commit, intake_begin only as far as
+ *            is_waited_for lets it.
  * Ownership  an intake is the caller's; it borrows the body until intake_release.
  * Errors     intake_read: ERR_INVALID: it is no event, err says why; ERR_NOMEM. intake_outcome: those
  *            of the writer; it isn't stored then.
@@ -77,8 +78,9 @@ int intake_read(struct intake *intake, struct workos *workos, const char *body, 
 void intake_release(struct intake *intake);
 
 /* On its way. done is called once: on the writer's thread after the commit, or before this returns
- * when the writer doesn't take it. It may release the intake. */
-void intake_begin(struct intake *intake, void (*done)(void *arg), void *arg);
+ * when the writer doesn't take it. It may release the intake. is_waited_for: the caller has nothing else to do
+ * until then, and may be that thread. */
+void intake_begin(struct intake *intake, bool is_waited_for, void (*done)(void *arg), void *arg);
 
 /* After done: how it went, which is logged and counted here. */
 int intake_outcome(const struct intake *intake, struct err *err) MUST_CHECK;

@@ -49,8 +49,7 @@ struct watchdog {
 
     struct watchdog_watch *watches; /* guarded by lock: what runs beside the writer */
 
-    bool has_signal_stack; /* the writer's thread has one; writer only */
-    pthread_t writer;
+    _Atomic(pthread_t) writer; /* the thread that entered last */
     struct sigaction old_actions[sizeof(fatal_signals) / sizeof(fatal_signals[0])];
 };
 
@@ -167,7 +166,9 @@ int watchdog_clear_note(const char *path, struct err *err)
 static bool concerns_writer(const struct watchdog *watchdog, int signal_number,
                             const siginfo_t *info)
 {
-    return pthread_equal(pthread_self(), watchdog->writer) ||
+    pthread_t writer = atomic_load_explicit(&watchdog->writer, memory_order_relaxed);
+
+    return pthread_equal(pthread_self(), writer) ||
            (signal_number == SIGABRT && info->si_code != SI_TKILL);
 }
 
@@ -213,21 +214,51 @@ static void release_signals(struct watchdog *watchdog)
     atomic_store(&signal_watchdog, NULL);
 }
 
-/*
- * So that even a stack that ran over leaves a note. Writer thread; the stack is the process's. A thread
- * that has one keeps it: AddressSanitizer gives one to every thread, and takes it back at its end.
- */
-static void give_signal_stack(struct watchdog *watchdog)
-{
-    static char stack[SIGNAL_STACK_BYTES];
-    const stack_t alternative = {.ss_sp = stack, .ss_size = sizeof(stack)};
-    stack_t found;
+static pthread_key_t signal_stack_key;
 
-    watchdog->writer = pthread_self();
-    watchdog->has_signal_stack = true;
-    if (watchdog->opts.catch_signals && sigaltstack(NULL, &found) == 0 &&
-        (found.ss_flags & SS_DISABLE))
-        sigaltstack(&alternative, NULL);
+/* At the end of a thread. */
+static void take_signal_stack(void *stack)
+{
+    const stack_t none = {.ss_flags = SS_DISABLE};
+
+    sigaltstack(&none, NULL);
+    free(stack);
+}
+
+static void make_signal_stack_key(void)
+{
+    if (pthread_key_create(&signal_stack_key, take_signal_stack) != 0)
+        abort(); /* there are a thousand, and we use a few */
+}
+
+/*
+ * So that even a stack that ran over leaves a note. A thread that has one keeps it: AddressSanitizer gives one
+ * to every thread, and takes it back at its end. Without memory there is none.
+ */
+static void give_signal_stack(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    stack_t stack = {.ss_size = SIGNAL_STACK_BYTES}, found;
+
+    pthread_once(&once, make_signal_stack_key);
+    if (sigaltstack(NULL, &found) < 0 || !(found.ss_flags & SS_DISABLE))
+        return;
+    stack.ss_sp = malloc(stack.ss_size);
+    if (stack.ss_sp && pthread_setspecific(signal_stack_key, stack.ss_sp) == 0)
+        sigaltstack(&stack, NULL);
+    else
+        free(stack.ss_sp);
+}
+
+/* The writer's thread may be another one than at the last call. */
+static void note_writer(struct watchdog *watchdog)
+{
+    static _Thread_local bool has_signal_stack;
+
+    atomic_store_explicit(&watchdog->writer, pthread_self(), memory_order_relaxed);
+    if (watchdog->opts.catch_signals && !has_signal_stack)
+        give_signal_stack();
+    has_signal_stack |= watchdog->opts.catch_signals;
 }
 
 /* ---------------------------------------------------------------------------------- the thread */
@@ -370,8 +401,7 @@ void watchdog_enter(struct watchdog *watchdog, enum watchdog_kind kind, const ch
 {
     if (!watchdog)
         return;
-    if (!watchdog->has_signal_stack)
-        give_signal_stack(watchdog);
+    note_writer(watchdog);
     pthread_mutex_lock(&watchdog->lock);
     watchdog->kind = kind;
     snprintf(watchdog->type, sizeof(watchdog->type), "%s", type);

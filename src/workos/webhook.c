@@ -96,9 +96,9 @@ enum webhook_result webhook_open(struct webhook **out, struct workos *workos,
     return read_event(out, workos, body, body_len, err);
 }
 
-void webhook_begin(struct webhook *webhook, void (*done)(void *arg), void *arg)
+void webhook_begin(struct webhook *webhook, bool is_waited_for, void (*done)(void *arg), void *arg)
 {
-    intake_begin(&webhook->intake, done, arg);
+    intake_begin(&webhook->intake, is_waited_for, done, arg);
 }
 
 enum webhook_result webhook_close(struct webhook *webhook, struct err *err)

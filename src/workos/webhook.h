@@ -43,8 +43,9 @@ enum webhook_result webhook_open(struct webhook **out, struct workos *workos,
                                  const char *signature_header, const char *body, size_t body_len,
                                  enum signature_status *out_signature, struct err *err) MUST_CHECK;
 
-/* done is called once, on the writer's thread or before this returns; it may close the webhook. */
-void webhook_begin(struct webhook *webhook, void (*done)(void *arg), void *arg);
+/* done is called once, on the writer's thread or before this returns; it may close the webhook.
+ * is_waited_for: as of intake_begin (intake.h). */
+void webhook_begin(struct webhook *webhook, bool is_waited_for, void (*done)(void *arg), void *arg);
 
 /* After done: the outcome. */
 enum webhook_result webhook_close(struct webhook *webhook, struct err *err);

@@ -256,7 +256,7 @@ static struct webhook *begin(const struct signed_body *event, sem_t *done)
     if (webhook_open(&webhook, workos, event->header, event->body, event->len, &status, &err) !=
         WEBHOOK_PENDING)
         abort();
-    webhook_begin(webhook, receive_done, done);
+    webhook_begin(webhook, false, receive_done, done);
     return webhook;
 }
 

@@ -455,23 +455,27 @@ static void gate__body_that_does_not_come_makes_room(void **state)
     opts.body_budget_bytes = 15;
     opts.request_timeout_ms = 60000;
     wire_start(&wire, opts);
-    silent = wire_connect(&wire);
-    wire_send(silent, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n01234");
     do {
-        other = wire_connect(&wire);
-        wire_send(other, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456789");
-        assert_true(wire_receive(other, &answer));
-        if (answer.status != 503) /* while somebody reads from it it doesn't wait yet */
-            assert_int_equal(answer.status, 200);
-        close(other);
-    } while (!is_answered(silent));
-    expect_answer(silent, 408);
+        silent = wire_connect(&wire);
+        wire_send(silent, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n01234");
+        do {
+            other = wire_connect(&wire);
+            wire_send(other, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456789");
+            assert_true(wire_receive(other, &answer));
+            if (answer.status != 503) /* while somebody reads from it it doesn't wait yet */
+                assert_int_equal(answer.status, 200);
+            close(other);
+        } while (!is_answered(silent));
+        assert_true(wire_receive(silent, &answer));
+        close(silent);
+    } while (answer.status ==
+             503); /* the other was read first, and there was no room for this one */
+    assert_int_equal(answer.status, 408);
     while (wire_ask(&wire,
                     "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n012345678901234",
                     &answer, NULL) == 503)
         ; /* all of it is free again, in a moment */
     assert_int_equal(answer.status, 200);
-    close(silent);
     wire_stop(&wire);
 }
 

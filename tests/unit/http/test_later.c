@@ -66,6 +66,25 @@ static void later__one_alone_is_answered(void **state)
     }
 }
 
+/* One client after the other, and one that sends its requests on one connection: the worker has nothing else to
+ * do, and makes the answer itself. */
+static void later__answer_may_be_made_where_it_is_begun(void **state)
+{
+    int fd;
+
+    (void)state;
+    wire.is_prompt = true;
+    for (int i = 0; i < 3; i++) {
+        fd = ask_later("its own", "1.1", "");
+        expect_body(fd, "its own");
+        for (int j = 0; j < 20; j++) {
+            wire_send(fd, "POST /later HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nagain");
+            expect_body(fd, "again");
+        }
+        close(fd);
+    }
+}
+
 /* Two threads: if each of these had one to itself, the third wouldn't begin. */
 static void later__requests_that_wait_take_no_worker(void **state)
 {
@@ -188,6 +207,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(later__one_alone_is_answered, start, stop),
+        cmocka_unit_test_setup_teardown(later__answer_may_be_made_where_it_is_begun, start, stop),
         cmocka_unit_test_setup_teardown(later__requests_that_wait_take_no_worker, start, stop),
         cmocka_unit_test_setup_teardown(later__next_request_stands_behind_untouched, start, stop),
         cmocka_unit_test_setup_teardown(later__connections_that_end_take_no_other_with_them, start,

@@ -42,6 +42,7 @@ struct wire {
     sem_t release; /* /block ends when this is posted */
 
     /* /later: those whose answer isn't there yet, the last one first */
+    bool is_prompt; /* nobody's, they are made in begin */
     pthread_mutex_t lock;
     struct wire_late *late;
 };
@@ -71,11 +72,16 @@ static inline void wire_describe(const struct http_request *request, struct buf 
     buf_printf(out, "|%zu|%s", request->body_len, request->remote_addr);
 }
 
-static inline void wire_begin_late(struct http_later *later)
+static inline void wire_begin_late(struct http_later *later, bool is_waited_for)
 {
     struct wire_late *late = (struct wire_late *)later;
     struct wire *w = late->wire;
 
+    (void)is_waited_for;
+    if (w->is_prompt) {
+        http_answer(later);
+        return;
+    }
     pthread_mutex_lock(&w->lock);
     late->next = w->late;
     w->late = late;
@@ -185,6 +191,7 @@ static inline void wire_start(struct wire *w, struct http_server_opts opts)
     sem_init(&w->release, 0, 0);
     pthread_mutex_init(&w->lock, NULL);
     w->late = NULL;
+    w->is_prompt = false;
     opts.handle = wire_handle;
     opts.arg = w;
     if (http_server_start(&w->server, &opts, &err) < 0)

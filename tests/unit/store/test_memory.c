@@ -108,14 +108,16 @@ static void memory__counts_from_the_start(void **state)
     db_close(db);
 }
 
-/* What a thread keeps serves its next statements, counts as little as if it had been freed, and is
+/* What a store keeps serves the next statements, counts as little as if it had been freed, and is
  * nobody's harm when another thread got or frees it. */
 static void memory__kept_blocks_are_had_again(void **state)
 {
     struct db *db = open_db(); /* its blocks are from before */
+    struct memory_store *store = memory_store_new();
 
     (void)state;
-    memory_keep(true);
+    assert_non_null(store);
+    memory_use_store(store);
     for (int i = 0; i < 50; i++) {
         memory_limit(8 * MIB);
         assert_int_equal(db_exec(db,
@@ -129,10 +131,11 @@ static void memory__kept_blocks_are_had_again(void **state)
     memory_limit(8 * MIB);
     fails_for_memory(db, giant_union);
     memory_limit(0);
-    memory_keep(true); /* as an idle writer does */
+    memory_store_empty(store); /* as an idle writer does */
     assert_int_equal(db_exec(db, "INSERT INTO t (name) VALUES ('a')", NULL), 0);
-    memory_keep(false);
+    memory_use_store(NULL);
     assert_int_equal(db_exec(db, "INSERT INTO t (name) VALUES ('a')", NULL), 0);
+    memory_store_free(store);
     db_close(db);
 }
 

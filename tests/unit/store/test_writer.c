@@ -34,9 +34,11 @@ struct test_job {
     int spins_ms;               /* time to use up */
     sem_t *entered, *may_go_on; /* posted and waited for in run, when set */
     struct writer_job *submits; /* from done */
+    bool scrubs;
     struct bench *bench;
 
     int runs;
+    pthread_t ran_on;
     int rc;
     int after_rc;
     char text[ERR_TEXT_MAX];
@@ -85,6 +87,7 @@ static int run_test_job(struct writer_job *job, struct db *db, struct err *err)
 
     write_down(t->bench, "run", t->name);
     t->runs++;
+    t->ran_on = pthread_self();
     if (t->entered)
         sem_post(t->entered);
     if (t->may_go_on)
@@ -96,6 +99,8 @@ static int run_test_job(struct writer_job *job, struct db *db, struct err *err)
     if (t->sql)
         rc = t->leaves_standing ? step_once(db, t->sql, err) : db_exec(db, t->sql, err);
     db_set_interrupt(db, NULL, NULL);
+    if (t->scrubs)
+        db_scrub_wal(db);
     if (t->sql_after) {
         t->after_rc = db_exec(db, t->sql_after, NULL);
         rc = 0; /* a job that doesn't look at what happened */
@@ -1056,6 +1061,263 @@ static void writer__locked_file_is_busy(void **state)
     stop(&b);
 }
 
+/* ---------------------------------------------------------------- standing in */
+
+static struct test_job *waited_for(struct test_job *t)
+{
+    t->job.is_waited_for = true;
+    return t;
+}
+
+static bool ran_here(const struct test_job *t)
+{
+    return t->runs == 1 && pthread_equal(t->ran_on, pthread_self());
+}
+
+/*
+ * Jobs one after the other, until the thread sleeps, and whoever comes next with one may run it. (A thread is
+ * done with its job before it is done with the writer, and one that was called may be late.)
+ */
+static void come_alone(struct bench *b)
+{
+    for (int in_a_row = 0; in_a_row < 3;) {
+        struct test_job *job = waited_for(JOB(b, .sql = "SELECT 1"));
+
+        submit(job);
+        assert_int_equal(result(job), 0);
+        in_a_row = ran_here(job) ? in_a_row + 1 : 0;
+        if (in_a_row == 0)
+            poll(NULL, 0, 1);
+    }
+}
+
+/* Nothing is said of how: what is submitted and waited for is on disk, and done, when writer_submit returns. */
+static void writer__one_alone_runs_its_job_itself(void **state)
+{
+    struct bench b;
+    struct test_job *job, *other;
+    struct err err;
+
+    (void)state;
+    start(&b, plain);
+    come_alone(&b);
+    b.diary[0] = '\0';
+    job = waited_for(JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')"));
+    submit(job);
+    assert_true(ran_here(job));
+    assert_string_equal(b.diary, "run:a done:a");
+    assert_int_equal(result(job), 0);
+    assert_int_equal(count("name = 'a'"), 1);
+
+    job = JOB(&b, .sql = "INSERT INTO t (name) VALUES ('b')");
+    assert_int_equal(writer_run(b.writer, &job->job, &err), 0);
+    assert_true(ran_here(job));
+    assert_int_equal(count("1"), 2);
+
+    other = JOB(&b, .name = "c");
+    assert_int_equal(do_job(other), 0);
+    assert_false(ran_here(other));
+    stop(&b);
+}
+
+static void writer__errors_of_ones_own_job_are_as_ever(void **state)
+{
+    struct bench b;
+    struct test_job *job;
+    struct err err;
+
+    (void)state;
+    start(&b, plain);
+    come_alone(&b);
+    job = waited_for(
+        JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')", .fails = ERR_SCRIPT));
+    submit(job);
+    assert_true(ran_here(job));
+    assert_int_equal(result(job), ERR_SCRIPT);
+    assert_string_equal(job->text, "a failed");
+    job = waited_for(JOB(&b, .sql = "ROLLBACK"));
+    submit(job);
+    assert_true(ran_here(job));
+    assert_int_equal(result(job), ERR_INVALID);
+    job = JOB(&b, .sql = "x");
+    assert_int_equal(writer_run(b.writer, &job->job, &err), ERR_INVALID);
+    assert_true(ran_here(job));
+    assert_int_equal(count("1"), 0);
+    stop(&b);
+}
+
+static void writer__job_of_ones_own_may_submit(void **state)
+{
+    struct bench b;
+    struct test_job *first, *second;
+
+    (void)state;
+    start(&b, plain);
+    come_alone(&b);
+    b.diary[0] = '\0';
+    second = waited_for(JOB(&b, .name = "b", .sql = "INSERT INTO t (name) VALUES ('b')"));
+    first = waited_for(JOB(&b, .name = "a", .submits = &second->job));
+    submit(first);
+    assert_true(ran_here(first));
+    assert_int_equal(result(second), 0);
+    assert_false(ran_here(second)); /* it isn't run within the other's done */
+    assert_string_equal(b.diary, "run:a done:a run:b done:b");
+    assert_int_equal(count("1"), 1);
+    stop(&b);
+}
+
+static void *submit_elsewhere(void *job)
+{
+    submit(job);
+    return NULL;
+}
+
+/* Whoever comes while one runs its own job waits for the writer as ever; and so does, for a while, who
+ * comes next, since the writer would change hands all the time. */
+static void writer__others_come_while_one_runs_its_own_job(void **state)
+{
+    struct bench b;
+    struct test_job *own, *others[3], *next;
+    sem_t entered, may_go_on;
+    pthread_t thread;
+
+    (void)state;
+    start(&b, plain);
+    come_alone(&b);
+    b.diary[0] = '\0';
+    sem_init(&entered, 0, 0);
+    sem_init(&may_go_on, 0, 0);
+    own = waited_for(JOB(&b, .name = "own", .entered = &entered, .may_go_on = &may_go_on,
+                         .sql = "INSERT INTO t (name) VALUES ('own')"));
+    own->job.ends_batch = true;
+    others[0] = JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')");
+    others[1] = waited_for(JOB(&b, .name = "b", .sql = "INSERT INTO t (name) VALUES ('b')"));
+    others[2] = JOB(&b, .job.urgent = true, .name = "u");
+    assert_int_equal(pthread_create(&thread, NULL, submit_elsewhere, own), 0);
+    sem_wait(&entered);
+    for (int i = 0; i < 3; i++)
+        submit(others[i]);
+    assert_string_equal(b.diary, "run:own");
+    sem_post(&may_go_on);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(result(others[i]), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(result(own), 0);
+    assert_false(ran_here(others[1]));
+    assert_string_equal(b.diary, "run:own done:own run:u done:u run:a run:b done:a done:b");
+    assert_int_equal(count("1"), 3);
+
+    next = waited_for(JOB(&b, .name = "next"));
+    submit(next);
+    assert_int_equal(result(next), 0);
+    assert_false(ran_here(next));
+    stop(&b);
+}
+
+static void writer__full_disk_heals_for_one_alone(void **state)
+{
+    struct bench b;
+    struct test_job *job;
+
+    (void)state;
+    start(&b, plain);
+    come_alone(&b);
+    atomic_store(&fault_wal_writes, 0);
+    job = waited_for(JOB(&b, .sql = "INSERT INTO t (b) VALUES (zeroblob(100000))"));
+    submit(job);
+    assert_true(ran_here(job));
+    assert_int_equal(result(job), ERR_FULL);
+    assert_string_equal(b.rooms, "full");
+    atomic_store(&fault_wal_writes, -1);
+    assert_int_equal(do_job(job), 0);
+    assert_string_equal(b.rooms, "full room");
+    assert_int_equal(count("1"), 1);
+    stop(&b);
+}
+
+/* The thread ends, and says so, whoever has met the failure. */
+static void writer__failed_fsync_of_ones_own_job_is_fatal(void **state)
+{
+    struct bench b;
+    struct test_job *job, *next;
+    struct err err;
+
+    (void)state;
+    start(&b, plain);
+    come_alone(&b);
+    atomic_store(&fault_syncs, 0);
+    job = waited_for(JOB(&b, .name = "a", .sql = "INSERT INTO t (name) VALUES ('a')"));
+    submit(job);
+    assert_true(ran_here(job));
+    assert_int_equal(result(job), ERR_FATAL);
+    sem_wait(&b.fatal);
+    assert_int_equal(b.fatals, 1);
+    assert_string_equal(b.fatal_text, job->text);
+    next = waited_for(JOB(&b, .name = "b"));
+    assert_int_equal(writer_submit(b.writer, &next->job, &err), ERR_CLOSED);
+    stop(&b);
+}
+
+static void expect_empty_wal(void)
+{
+    int64_t deadline = clock_mono_ms() + 20000;
+
+    while (file_size("a.db-wal") > 0 && clock_mono_ms() < deadline)
+        poll(NULL, 0, 20);
+    assert_int_equal(file_size("a.db-wal"), 0);
+}
+
+/* What one writes itself goes the way of all that is written: the thread looks after it. */
+static void writer__wal_of_ones_own_jobs_is_kept_small(void **state)
+{
+    struct bench b;
+    struct test_job *job;
+
+    (void)state;
+    start(&b, plain);
+    come_alone(&b);
+    expect_empty_wal(); /* so that the thread, which sleeps again, wouldn't wake up by itself */
+    for (int i = 0; i < 3; i++) {
+        come_alone(&b);
+        job = waited_for(JOB(&b, .sql = "INSERT INTO t (b) VALUES ('x')"));
+        submit(job);
+        assert_true(ran_here(job));
+    }
+    assert_true(file_size("a.db-wal") > 0);
+    expect_empty_wal();
+
+    for (int i = 0; i < 40; i++) { /* 80 MB, of which the WAL has some megabytes at a time */
+        job = waited_for(JOB(&b, .sql = "INSERT INTO t (b) VALUES (zeroblob(2000000))"));
+        submit(job);
+        assert_int_equal(result(job), 0);
+    }
+    assert_true(file_size("a.db-wal") < 40000000);
+    stop(&b);
+}
+
+static void writer__what_one_erases_leaves_the_wal(void **state)
+{
+    struct bench b;
+    struct test_job *job;
+    int64_t deadline = clock_mono_ms() + 20000;
+
+    (void)state;
+    start(&b, plain);
+    come_alone(&b);
+    expect_empty_wal();
+    come_alone(&b);
+    job = waited_for(JOB(&b, .sql = "INSERT INTO t (name) VALUES ('secret')", .scrubs = true));
+    submit(job);
+    assert_true(ran_here(job));
+    while (file_size("a.db-wal") > 0 &&
+           clock_mono_ms() < deadline) { /* others keep it from being idle */
+        do_job(JOB(&b, .sql = "SELECT 1"));
+        poll(NULL, 0, 20);
+    }
+    assert_int_equal(file_size("a.db-wal"), 0);
+    stop(&b);
+}
+
 /* -------------------------------------------------------------------- others */
 
 static void writer__idle_empties_the_wal(void **state)
@@ -1163,6 +1425,14 @@ int main(void)
         IN_TEMP_DIR(writer__failed_fsync_is_fatal),
         IN_TEMP_DIR(writer__failed_checkpoint_is_fatal_but_the_job_is_committed),
         IN_TEMP_DIR(writer__locked_file_is_busy),
+        IN_TEMP_DIR(writer__one_alone_runs_its_job_itself),
+        IN_TEMP_DIR(writer__errors_of_ones_own_job_are_as_ever),
+        IN_TEMP_DIR(writer__job_of_ones_own_may_submit),
+        IN_TEMP_DIR(writer__others_come_while_one_runs_its_own_job),
+        IN_TEMP_DIR(writer__full_disk_heals_for_one_alone),
+        IN_TEMP_DIR(writer__failed_fsync_of_ones_own_job_is_fatal),
+        IN_TEMP_DIR(writer__wal_of_ones_own_jobs_is_kept_small),
+        IN_TEMP_DIR(writer__what_one_erases_leaves_the_wal),
         IN_TEMP_DIR(writer__idle_empties_the_wal),
         IN_TEMP_DIR(writer__serves_many_threads),
     };

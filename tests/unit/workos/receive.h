@@ -29,7 +29,7 @@ static inline enum webhook_result receive_webhook(struct workos *workos, const c
     if (result != WEBHOOK_PENDING)
         return result;
     sem_init(&done, 0, 0);
-    webhook_begin(webhook, receive_done, &done);
+    webhook_begin(webhook, true, receive_done, &done);
     while (sem_wait(&done) < 0)
         ;
     sem_destroy(&done);
@@ -48,7 +48,7 @@ receive_action(struct workos *workos, const char *header, const char *body, size
     if (result != ACTION_PENDING)
         return result;
     sem_init(&done, 0, 0);
-    action_begin(action, receive_done, &done);
+    action_begin(action, true, receive_done, &done);
     while (sem_wait(&done) < 0)
         ;
     sem_destroy(&done);

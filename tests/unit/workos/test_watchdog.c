@@ -344,6 +344,12 @@ static void *overflow_in_event(void *arg)
     return NULL;
 }
 
+static void *enter_event(void *arg)
+{
+    watchdog_enter(arg, WATCHDOG_EVENT, "user.created", "event_1");
+    return NULL;
+}
+
 static void overflow_on_a_thread(struct watchdog *watchdog)
 {
     pthread_t thread;
@@ -358,6 +364,34 @@ static void watchdog__stack_that_ran_over_leaves_a_note(void **state)
     if (HAS_SHADOW_STACK)
         skip();
     assert_ended_by(run_child(&patient, overflow_on_a_thread), SIGSEGV);
+    assert_string_equal(read_note().id, "event_1");
+}
+
+static void *run_quick_event(void *arg)
+{
+    watchdog_enter(arg, WATCHDOG_EVENT, "user.created", "event_0");
+    watchdog_leave(arg);
+    return NULL;
+}
+
+static void overflow_on_the_second_thread(struct watchdog *watchdog)
+{
+    pthread_t thread;
+
+    run_quick_event(watchdog);
+    for (int i = 0; i < 3; i++)
+        if (pthread_create(&thread, NULL, run_quick_event, watchdog) == 0)
+            pthread_join(thread, NULL);
+    overflow_on_a_thread(watchdog);
+}
+
+/* Any thread may be the writer's, one after the other. */
+static void watchdog__stack_of_another_writer_that_ran_over_leaves_a_note(void **state)
+{
+    (void)state;
+    if (HAS_SHADOW_STACK)
+        skip();
+    assert_ended_by(run_child(&patient, overflow_on_the_second_thread), SIGSEGV);
     assert_string_equal(read_note().id, "event_1");
 }
 
@@ -387,6 +421,17 @@ static void run_beside_event(struct watchdog *watchdog, void *(*run)(void *arg))
     watchdog_enter(watchdog, WATCHDOG_EVENT, "user.created", "event_1");
     if (pthread_create(&thread, NULL, run, NULL) == 0)
         pthread_join(thread, NULL);
+}
+
+/* One that was the writer's thread before, and isn't now. */
+static void crash_of_a_former_writer(struct watchdog *watchdog)
+{
+    pthread_t thread;
+
+    run_quick_event(watchdog);
+    if (pthread_create(&thread, NULL, enter_event, watchdog) == 0)
+        pthread_join(thread, NULL);
+    fault();
 }
 
 static void crash_of_another_thread(struct watchdog *watchdog)
@@ -438,6 +483,8 @@ static void watchdog__what_is_no_functions_fault_accuses_none(void **state)
 {
     (void)state;
     assert_ended_by(run_child(&patient, crash_of_another_thread), SIGSEGV);
+    assert_false(read_note().found);
+    assert_ended_by(run_child(&patient, crash_of_a_former_writer), SIGSEGV);
     assert_false(read_note().found);
     assert_ended_by(run_child(&patient, abort_of_another_thread), SIGABRT);
     assert_false(read_note().found);
@@ -535,6 +582,7 @@ int main(void)
         IN_TEMP_DIR(watchdog__without_a_note_aborts_all_the_same),
         IN_TEMP_DIR(watchdog__crash_in_a_function_leaves_a_note),
         IN_TEMP_DIR(watchdog__stack_that_ran_over_leaves_a_note),
+        IN_TEMP_DIR(watchdog__stack_of_another_writer_that_ran_over_leaves_a_note),
         IN_TEMP_DIR(watchdog__abort_in_a_function_leaves_a_note),
         IN_TEMP_DIR(watchdog__abort_that_is_sent_ends_the_process),
         IN_TEMP_DIR(watchdog__what_is_no_functions_fault_accuses_none),
