@@ -171,6 +171,16 @@ bool crew_has_waiting(const struct crew *crew)
 
 /* -------------------------------------------------------------------------------------- a worker */
 
+bool crew_is_short(struct crew *crew)
+{
+    bool is_short;
+
+    pthread_mutex_lock(&crew->lock);
+    is_short = has_work(crew) && crew->opts.most - crew->away - 1 - crew->stuck < crew->opts.usual;
+    pthread_mutex_unlock(&crew->lock);
+    return is_short;
+}
+
 /* Without the lock. */
 static void tell_waits(struct crew *crew)
 {
@@ -339,6 +349,7 @@ void crew_go(struct crew *crew)
 void crew_wait_begin(struct crew *crew)
 {
     pthread_mutex_lock(&crew->lock);
+    crew->away++;
     rest(crew);
     /* It will be back soon: while one looks, no other is woken in its place. */
     if (!has_work(crew) && crew->looking == 0 && may_look(crew))
@@ -350,6 +361,7 @@ void crew_wait_begin(struct crew *crew)
 void crew_wait_end(struct crew *crew)
 {
     pthread_mutex_lock(&crew->lock);
+    crew->away--;
     begin_running(crew);
     pthread_mutex_unlock(&crew->lock);
 }

@@ -86,6 +86,7 @@ struct crew {
     int called;   /* workers that haven't come yet */
     int inside;   /* those that came, and haven't gone */
     int looking;  /* workers that wait in look */
+    int away;     /* workers that wait for something else */
     bool nudged;  /* one of them is about to return */
     bool glances; /* one that runs looks, too, and doesn't wait */
     bool more;    /* the last look wasn't at everything */
@@ -110,6 +111,10 @@ void crew_nudge_again(struct crew *crew);
 
 /* Does anything wait for a worker? A moment later it may be otherwise. */
 bool crew_has_waiting(const struct crew *crew);
+
+/* Something does, and were the calling worker to wait for something else now, fewer than `usual` would be left for
+ * it. */
+bool crew_is_short(struct crew *crew);
 
 /* The worker that was called is there, and is kept until there is something for it. False: it goes, since
  * nothing comes any more, or it is the only one left for another call. */

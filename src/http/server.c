@@ -29,8 +29,9 @@
 enum {
     STAY_MS = 4,  /* how long a worker waits for the next request of its connection */
     STALL_MS = 5, /* how long those that run may keep all others waiting, before one more runs */
-    PATIENCE_MS = 500,  /* how long an answer may take to send while others wait for a worker */
-    WAIT_SLICE_MS = 50, /* how often it is looked whether they do */
+    PATIENCE_MS =
+        500, /* how long an answer may take to send while too few workers are left for others */
+    WAIT_SLICE_MS = 50,        /* how often it is looked whether they do */
     ONE_WRITE_MAX = 64 * 1024, /* header and body up to this are sent in one piece */
     HEADERS_MAX_BYTES = 16 * 1024,
     LARGE_MIN_BYTES = 256 * 1024, /* answers above this are counted in the budget */
@@ -125,15 +126,15 @@ static void look_at_progress(struct patience *p, int fd)
     p->idle_ms = 0;
 }
 
-/* False when the client has had its time: all of it, or what a slow one gets while others wait, or one that
- * takes nothing while there is no room for others' answers. */
+/* False when the client has had its time: all of it, or what a slow one gets while too few workers are left for
+ * others, or one that takes nothing while there is no room for others' answers. */
 static bool wait_for_client(struct patience *p, int fd, short events)
 {
     struct pollfd pollfd = {.fd = fd, .events = events};
 
     for (;;) {
         int64_t now = clock_mono_ms();
-        bool others = crew_has_waiting(&p->server->crew) || atomic_load(&p->server->draining);
+        bool others = crew_is_short(&p->server->crew) || atomic_load(&p->server->draining);
         bool crowded = now < atomic_load(&p->server->crowded_until_ms);
         int64_t left = p->deadline_ms - now, waited;
         int n;

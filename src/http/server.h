@@ -38,7 +38,7 @@
  *            memory or announced (above it those that have waited longest for their rest make room,
  *            408, or else it is a 503), and each connection may hold 20 KiB of
  *            headers besides. A client that doesn't read its answer keeps a worker for
- *            request_timeout_ms, but for half a second only while others wait for one. When all
+ *            request_timeout_ms, but for half a second only while others wait and few workers are left. When all
  *            workers are busy, whole requests for urgent_path go first (plain HTTP only: over TLS
  *            it takes a worker to see what a request is for).
  *            Answers above 256 KiB that are being sent have answer_budget_bytes together (those that

@@ -270,6 +270,31 @@ static void crew__one_that_waits_makes_room_for_another(void **state)
     crew_go(&crew);
 }
 
+/* Whoever waits for a client that is slow may go on with it, until too few are left for the others. */
+static void crew__is_short_when_few_are_left(void **state)
+{
+    struct crew_work work;
+
+    (void)state;
+    add(1);
+    assert_true(crew_come(&crew, &work));
+    assert_false(crew_is_short(&crew)); /* nobody waits */
+    for (int waiting = 0; waiting < MOST - USUAL; waiting++) {
+        add(1);
+        assert_false(crew_is_short(&crew));
+        crew_wait_begin(&crew);
+        assert_true(crew_come(&crew, &work));
+    }
+    assert_false(crew_is_short(&crew));
+    add(1);
+    assert_true(crew_is_short(&crew));
+    for (int waiting = 0; waiting < MOST - USUAL; waiting++)
+        crew_wait_end(&crew);
+    assert_false(crew_is_short(&crew));
+    for (int inside = MOST - USUAL + 1; inside > 0; inside--)
+        crew_go(&crew);
+}
+
 /* All that run are with long calls: one more after another, as many as there may be. */
 static void crew__stall_brings_more(void **state)
 {
@@ -844,6 +869,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(crew__answers_go_first_and_in_order, start, stop),
         cmocka_unit_test_setup_teardown(crew__answer_under_way_is_no_quiet, start, stop),
         cmocka_unit_test_setup_teardown(crew__one_that_waits_makes_room_for_another, start, stop),
+        cmocka_unit_test_setup_teardown(crew__is_short_when_few_are_left, start, stop),
         cmocka_unit_test_setup_teardown(crew__whoever_has_come_stays_at_hand, start_open, stop),
         cmocka_unit_test_setup_teardown(crew__idle_workers_are_parked_and_woken, start_open, stop),
         cmocka_unit_test_setup_teardown(crew__nobody_parks_who_is_the_only_one_to_come, start_two,

@@ -691,6 +691,74 @@ static void gate__who_reads_slowly_is_kept_however_crowded(void **state)
     wire_stop(&wire);
 }
 
+static atomic_bool is_flooded;
+
+static void *flood(void *arg)
+{
+    static const char get[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    int fd = wire_connect(&wire);
+    char bytes[4096];
+
+    (void)arg;
+    while (atomic_load(&is_flooded) && send(fd, get, sizeof(get) - 1, MSG_NOSIGNAL) > 0 &&
+           recv(fd, bytes, sizeof(bytes), 0) > 0)
+        ;
+    close(fd);
+    return NULL;
+}
+
+/* What a client that takes 1 MiB a second got of a large answer, while others ask without end. */
+static size_t read_slowly_in_a_flood(int slow)
+{
+    enum { COUNT = 12 };
+    pthread_t threads[COUNT];
+    size_t got = 0;
+
+    atomic_store(&is_flooded, true);
+    for (int i = 0; i < COUNT; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, flood, NULL), 0);
+    for (int i = 0; i < 40; i++) {
+        usleep(50 * 1000);
+        got += take(slow, 50 * 1024);
+    }
+    atomic_store(&is_flooded, false);
+    for (int i = 0; i < COUNT; i++)
+        pthread_join(threads[i], NULL);
+    return got + take(slow, 2 * WIRE_HUGE);
+}
+
+/* Symptom: a download was cut off after half a second whenever the server was busy, though most of the workers
+ * had nothing to do. */
+static void gate__who_reads_slowly_is_kept_while_there_are_workers(void **state)
+{
+    struct http_server_opts opts = wire_opts();
+    int slow;
+
+    (void)state;
+    opts.request_timeout_ms = 60 * 1000;
+    opts.threads = 8;
+    wire_start(&wire, opts);
+    slow = begin_huge();
+    assert_true(read_slowly_in_a_flood(slow) > WIRE_HUGE);
+    close(slow);
+    wire_stop(&wire);
+}
+
+static void gate__who_reads_slowly_is_cut_off_when_the_others_need_its_worker(void **state)
+{
+    struct http_server_opts opts = wire_opts();
+    int slow;
+
+    (void)state;
+    opts.request_timeout_ms = 60 * 1000;
+    opts.threads = 2;
+    wire_start(&wire, opts);
+    slow = begin_huge();
+    assert_true(read_slowly_in_a_flood(slow) < WIRE_HUGE);
+    close(slow);
+    wire_stop(&wire);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -714,6 +782,8 @@ int main(void)
         cmocka_unit_test(gate__nobody_connects_after_a_drain),
         cmocka_unit_test(gate__large_answers_have_a_budget),
         cmocka_unit_test(gate__who_takes_nothing_makes_room_for_large_answers),
+        cmocka_unit_test(gate__who_reads_slowly_is_kept_while_there_are_workers),
+        cmocka_unit_test(gate__who_reads_slowly_is_cut_off_when_the_others_need_its_worker),
         cmocka_unit_test(gate__who_reads_slowly_is_kept_however_crowded),
     };
 
