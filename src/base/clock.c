@@ -20,18 +20,39 @@ int64_t clock_mono_ns(void)
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-void clock_format_ms(int64_t wall_ms, char out[CLOCK_TEXT_MAX])
+/* In UTC. Returns the milliseconds beyond the second. */
+static int split(int64_t wall_ms, struct tm *out)
 {
     time_t seconds = (time_t)(wall_ms / 1000);
     int ms = (int)(wall_ms % 1000);
-    struct tm tm;
-    size_t len;
 
     if (ms < 0) {
         ms += 1000;
         seconds--;
     }
-    gmtime_r(&seconds, &tm);
+    gmtime_r(&seconds, out);
+    return ms;
+}
+
+void clock_format_http(int64_t wall_ms, char out[CLOCK_HTTP_MAX])
+{
+    static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                       "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    struct tm tm;
+
+    split(wall_ms, &tm);
+    /* Not strftime, whose names are the locale's. */
+    snprintf(out, CLOCK_HTTP_MAX, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday],
+             tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+void clock_format_ms(int64_t wall_ms, char out[CLOCK_TEXT_MAX])
+{
+    struct tm tm;
+    int ms = split(wall_ms, &tm);
+    size_t len;
+
     len = strftime(out, CLOCK_TEXT_MAX, "%Y-%m-%dT%H:%M:%S", &tm);
     snprintf(out + len, CLOCK_TEXT_MAX - len, ".%03dZ", ms);
 }

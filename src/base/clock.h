@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CLOCK_TEXT_MAX = 32 };
+enum { CLOCK_TEXT_MAX = 32, CLOCK_HTTP_MAX = 64 };
 
 int64_t clock_wall_ms(void);
 int64_t clock_mono_ns(void);
@@ -25,6 +25,9 @@ static inline int64_t clock_mono_ms(void)
 
 /* "2026-01-12T20:17:47.677Z" (UTC) into out. */
 void clock_format_ms(int64_t wall_ms, char out[CLOCK_TEXT_MAX]);
+
+/* "Mon, 12 Jan 2026 20:17:47 GMT" into out: as HTTP's Date has it (RFC 9110, section 5.6.7). */
+void clock_format_http(int64_t wall_ms, char out[CLOCK_HTTP_MAX]);
 
 /*
  * An instant as text, leniently: date and time joined by 'T' or a space, seconds with up to nine

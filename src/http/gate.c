@@ -272,15 +272,19 @@ static void wait_again(struct gate *g, struct slot *s, bool begun)
 
 static void say_too_slow(struct gate *g, struct slot *s)
 {
-    char text[512];
-    int len = snprintf(text, sizeof(text),
-                       "HTTP/1.1 408 Request Timeout\r\n"
-                       "Content-Type: application/json\r\n"
-                       "Content-Length: %zu\r\n"
-                       "Connection: close\r\n"
-                       "Cache-Control: no-store\r\n"
-                       "X-Content-Type-Options: nosniff\r\n\r\n%s",
-                       sizeof(too_slow) - 1, too_slow);
+    char text[512], date[CLOCK_HTTP_MAX];
+    int len;
+
+    clock_format_http(clock_wall_ms(), date);
+    len = snprintf(text, sizeof(text),
+                   "HTTP/1.1 408 Request Timeout\r\n"
+                   "Date: %s\r\n"
+                   "Content-Type: application/json\r\n"
+                   "Content-Length: %zu\r\n"
+                   "Connection: close\r\n"
+                   "Cache-Control: no-store\r\n"
+                   "X-Content-Type-Options: nosniff\r\n\r\n%s",
+                   date, sizeof(too_slow) - 1, too_slow);
 
     if (!g->opts.tls && send(s->conn.fd, text, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
         if (g->opts.statuses)

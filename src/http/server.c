@@ -79,6 +79,8 @@ static _Thread_local struct worker {
     enum gate_fate fate;
     const struct gate_conn *last; /* the one that was answered before; only to be compared */
     bool runs;                    /* it is counted in the crew */
+    int64_t date_s;               /* whose text date is */
+    char date[CLOCK_HTTP_MAX];
     struct buf out;
 } worker;
 
@@ -209,11 +211,26 @@ static void put_connection(struct buf *out, int keep_s)
     buf_puts(out, "\r\n");
 }
 
+static void put_date(struct buf *out)
+{
+    int64_t now_ms = clock_wall_ms();
+
+    if (now_ms / 1000 != worker.date_s) {
+        worker.date_s = now_ms / 1000;
+        clock_format_http(now_ms, worker.date);
+    }
+    buf_puts(out, "Date: ");
+    buf_puts(out, worker.date);
+    buf_puts(out, "\r\n");
+}
+
 /* Of every answer: no printf. */
 static void put_head(struct buf *out, const struct http_server *server,
                      const struct http_response *r, bool keep)
 {
     put_status(out, r->status);
+    if (!http_response_has_header(r, "Date"))
+        put_date(out);
     put_body_headers(out, r);
     if (keep)
         put_connection(out, server->opts.idle_timeout_ms / 1000);

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -119,6 +120,30 @@ static void clock__formats(void **state)
     }
 }
 
+/* The example of RFC 9110, and a day of each month and of each kind. */
+static void clock__formats_for_http(void **state)
+{
+    char text[CLOCK_HTTP_MAX];
+    int64_t ms;
+
+    (void)state;
+    clock_format_http(784111777000, text);
+    assert_string_equal(text, "Sun, 06 Nov 1994 08:49:37 GMT");
+    clock_format_http(-1, text);
+    assert_string_equal(text, "Wed, 31 Dec 1969 23:59:59 GMT");
+    for (int day = 0; day < 800; day++) {
+        char expected[CLOCK_HTTP_MAX];
+        time_t seconds = 1767225600 + (time_t)day * (86400 + 61);
+        struct tm tm;
+
+        ms = (int64_t)seconds * 1000 + 999;
+        clock_format_http(ms, text);
+        gmtime_r(&seconds, &tm);
+        strftime(expected, sizeof(expected), "%a, %d %b %Y %H:%M:%S GMT", &tm); /* locale "C" */
+        assert_string_equal(text, expected);
+    }
+}
+
 static void clock__goes_forward(void **state)
 {
     int64_t before = clock_mono_ns();
@@ -136,6 +161,7 @@ int main(void)
         cmocka_unit_test(clock__refuses),
         cmocka_unit_test(clock__reads_no_further_than_the_text),
         cmocka_unit_test(clock__formats),
+        cmocka_unit_test(clock__formats_for_http),
         cmocka_unit_test(clock__goes_forward),
     };
 
