@@ -21,7 +21,16 @@ import {
 } from './lib/backfill.js';
 import { startEmulator } from './lib/emulator.js';
 import { faults, startFakeApi } from './lib/fake_api.js';
-import { describe, inParallel, load, patience, sleep, test, until } from './lib/harness.js';
+import {
+    describe,
+    describeLogic,
+    inParallel,
+    load,
+    patience,
+    sleep,
+    test,
+    until,
+} from './lib/harness.js';
 import { newServer, startServer } from './lib/server.js';
 import { newUser, userCreated, userDeleted, userUpdated } from './lib/workos.js';
 
@@ -262,7 +271,7 @@ describe('a backfill beside webhooks', () => {
     });
 });
 
-describe('what a backfill refuses', () => {
+describeLogic('what a backfill refuses', () => {
     test('a second one at the same time', async (t) => {
         const api = await startFakeApi(t);
         fill(api, { users: 300 });
@@ -386,7 +395,7 @@ describe('many users', () => {
     });
 });
 
-describe("a backfill from WorkOS's emulator", () => {
+describeLogic("a backfill from WorkOS's emulator", () => {
     test('users, organizations, members and invitations made through the SDK', async (t) => {
         const server = newServer(t, { handlers: COUNTING });
         const emulator = await startEmulator(t);

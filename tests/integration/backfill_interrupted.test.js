@@ -24,7 +24,17 @@ import {
 } from './lib/backfill.js';
 import { changeRows } from './lib/database.js';
 import { faults, startFakeApi } from './lib/fake_api.js';
-import { adopt, describe, load, randomness, sleep, test, until } from './lib/harness.js';
+import {
+    adopt,
+    describe,
+    describeLogic,
+    load,
+    randomness,
+    sleep,
+    test,
+    testLogic,
+    until,
+} from './lib/harness.js';
 import { binary, cleanEnvironment, newServer, startServer } from './lib/server.js';
 import { newEvent, userCreated, userDeleted, userUpdated } from './lib/workos.js';
 
@@ -104,7 +114,7 @@ describe('an interrupted backfill', () => {
             assertNothingLeft(server);
         });
 
-    test('that was cut off at its start tells that it may have begun, and goes on', async (t) => {
+    testLogic('that was cut off at its start tells that it may have begun, and goes on', async (t) => {
         const api = await startFakeApi(t);
         const server = await startServer(t, { handlers: COUNTING, env: envOf(api) });
         const deaf = net.createServer((socket) => socket.once('data', () => socket.destroy()));
@@ -121,7 +131,7 @@ describe('an interrupted backfill', () => {
         assert.match(output, /authkitd backfill goes on where this one has come to/);
     });
 
-    test('goes on from its last page, not from the beginning', async (t) => {
+    testLogic('goes on from its last page, not from the beginning', async (t) => {
         const api = await startFakeApi(t);
         const users = fill(api, { users: 400, organizations: 2 });
         const server = newServer(t, { handlers: COUNTING });
@@ -168,7 +178,7 @@ describe('an interrupted backfill', () => {
             },
         ],
     ])
-        test(`is begun anew when it began ${what}`, async (t) => {
+        testLogic(`is begun anew when it began ${what}`, async (t) => {
             const api = await startFakeApi(t);
             const users = fill(api, { users: 220, organizations: 2 });
             const server = newServer(t, { handlers: COUNTING });
@@ -189,7 +199,7 @@ describe('an interrupted backfill', () => {
             assertNothingLeft(server);
         });
 
-    test("begins its list anew when WorkOS doesn't know the cursor any more", async (t) => {
+    testLogic("begins its list anew when WorkOS doesn't know the cursor any more", async (t) => {
         const api = await startFakeApi(t);
         const users = fill(api, { users: 400 });
         const server = newServer(t, { handlers: COUNTING });
@@ -243,7 +253,7 @@ describe('an interrupted backfill', () => {
         assert.match(output, /goes on where this one has come to/);
     });
 
-    test('WorkOS is away: it keeps trying, says so, and gives up in the end', async (t) => {
+    testLogic('WorkOS is away: it keeps trying, says so, and gives up in the end', async (t) => {
         const api = await startFakeApi(t);
         fill(api, { users: 300 });
         const server = newServer(t, { handlers: COUNTING });
@@ -278,7 +288,7 @@ describe('an interrupted backfill', () => {
     });
 });
 
-describe('backfill --prune', () => {
+describeLogic('backfill --prune', () => {
     /** Everything is here; then some of it goes at WorkOS, and no webhook tells. */
     async function startStale(t, { handlers = COUNTING } = {}) {
         const api = await startFakeApi(t);

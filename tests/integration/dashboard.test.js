@@ -204,8 +204,12 @@ describe('the dashboard is told', () => {
 
     test('of the script: its functions, and how the last load went', async (t) => {
         const ask = asker(t, server);
+        const begun = Date.now();
         assert.equal((await server.reload(HANDLERS)).outcome, 'loaded');
-        const script = await ask.json('/api/script');
+        const script = await until('the load', async () => {
+            const now = await ask.json('/api/script');
+            return now.loaded_at >= begun && now;
+        });
         assert.equal(script.file, server.handlersFile);
         assert.deepEqual(script.events, ['session.created', 'user.created', 'user.updated']);
         assert.deepEqual(script.actions, ['user_registration']);

@@ -7,7 +7,7 @@ import { describe, inParallel, load, randomness, test } from './lib/harness.js';
 import { sharedServer } from './lib/server.js';
 import { newEvent, newId, userCreated } from './lib/workos.js';
 
-const COUNT = load(10_000, 1_000);
+const COUNT = load(5_000, 1_000);
 const CONNECTIONS = 64;
 
 describe(`${COUNT} events over ${CONNECTIONS} connections`, () => {

@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict';
 
-import { describe, inParallel, load, patience, test, until } from './lib/harness.js';
+import { describe, describeLogic, inParallel, load, patience, test, until } from './lib/harness.js';
 import { runCommand, startServer, writeFile } from './lib/server.js';
 import {
     isoTime,
@@ -363,7 +363,7 @@ describe('many failed events', () => {
     });
 });
 
-describe('an event that fails 20 times', () => {
+describeLogic('an event that fails 20 times', () => {
     /** It has failed 19 times, and its time has come: what a running server meets after hours. */
     async function makeFailOnceMore(server, event) {
         const changed = server.change(
@@ -433,7 +433,7 @@ describe('an event that fails 20 times', () => {
     });
 });
 
-describe('a failed event whose function the new script does not have any more', () => {
+describeLogic('a failed event whose function the new script does not have any more', () => {
     test('is dead and says so; nothing is lost, and it runs when the function is back', async (t) => {
         const server = await startServer(t, { handlers: BROKEN });
         const object = newObject();
@@ -458,7 +458,7 @@ describe('a failed event whose function the new script does not have any more', 
     });
 });
 
-describe("a deleted user's events", () => {
+describeLogic("a deleted user's events", () => {
     const noUpdates = script(
         'if event.event ~= "user.created" then error("no: " .. event.data.email) end',
     );

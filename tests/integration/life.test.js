@@ -7,7 +7,18 @@ import fs from 'node:fs';
 import path from 'node:path';
 import tls from 'node:tls';
 
-import { atEnd, describe, inParallel, load, patience, sleep, test, until } from './lib/harness.js';
+import {
+    atEnd,
+    describe,
+    describeLogic,
+    inParallel,
+    load,
+    patience,
+    sleep,
+    test,
+    testLogic,
+    until,
+} from './lib/harness.js';
 import { Server, newFolder, newServer, runCommand, startServer } from './lib/server.js';
 import { Client, RawConnection } from './lib/http.js';
 import { WEBHOOK_SECRET, userCreated } from './lib/workos.js';
@@ -149,7 +160,7 @@ describe('a database that is deleted, or replaced, while it is in use', () => {
             ['deleted', (file) => fs.rmSync(file)],
             ['replaced', (file) => (fs.renameSync(file, `${file}.old`), fs.writeFileSync(file, ''))],
         ])
-            test(`${name}, its ${suffix}: the same, and what was acknowledged is there`, async (t) => {
+            testLogic(`${name}, its ${suffix}: the same, and what was acknowledged is there`, async (t) => {
                 const server = await startServer(t);
                 await server.deliver(userCreated());
                 lose(server.database + suffix);
@@ -198,7 +209,7 @@ describe('health', () => {
     });
 });
 
-describe('the log', () => {
+describeLogic('the log', () => {
     async function traffic(server) {
         await server.deliver(userCreated());
         await server.post(userCreated(), { secret: 'wrong' });
@@ -266,7 +277,7 @@ describe('the log', () => {
     });
 });
 
-describe('files', () => {
+describeLogic('files', () => {
     test('the database is for its owner only, with all that belongs to it; the lock lies beside it', async (t) => {
         const server = await startServer(t);
         await server.deliver(userCreated());
@@ -299,7 +310,7 @@ describe('files', () => {
     });
 });
 
-describe('addresses', () => {
+describeLogic('addresses', () => {
     test('IPv6: [::1]:0', async (t) => {
         const server = await startServer(t, { listen: '[::1]:0' });
         assert.match(server.url, /^http:\/\/\[::1\]:\d+$/);
@@ -437,7 +448,7 @@ describe('TLS', () => {
     });
 
     // Symptom: it was taken in silence, and every caller turned away.
-    test('warns of a certificate that has expired: the log, check and reload', async (t) => {
+    testLogic('warns of a certificate that has expired: the log, check and reload', async (t) => {
         const server = await tlsServer(t);
         const certificate = path.join(server.certificates, 'cert.pem');
         const key = path.join(server.certificates, 'key.pem');
@@ -461,7 +472,7 @@ describe('TLS', () => {
         assert.match(check.stdout, /^warning +the certificate in '.*' expired on /m);
     });
 
-    test('authkitd send says what is missing: https, or --insecure', async (t) => {
+    testLogic('authkitd send says what is missing: https, or --insecure', async (t) => {
         const server = await tlsServer(t);
         const { host } = new URL(server.url);
         const send = (...args) =>
@@ -502,7 +513,7 @@ describe('TLS', () => {
         silent.forEach((connection) => connection.close());
     });
 
-    test('a certificate without its key, or a file that is not there: exit with a word about it', async () => {
+    testLogic('a certificate without its key, or a file that is not there: exit with a word about it', async () => {
         const folder = newFolder();
         makeCertificate(folder, 'x');
         for (const [args, pattern] of [

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { afterEach } from 'node:test';
 
-import { describe, patience, sanitizer, test } from './lib/harness.js';
+import { describe, describeLogic, patience, sanitizer, test } from './lib/harness.js';
 import { sharedServer } from './lib/server.js';
 import { newEvent, newId, registrationAction, userCreated } from './lib/workos.js';
 
@@ -238,7 +238,7 @@ function replaceableServer(options) {
     return server;
 }
 
-describe('an event function', () => {
+describeLogic('an event function', () => {
     const quick = replaceableServer(settings);
     const patient = replaceableServer({
         ...settings,
@@ -298,7 +298,7 @@ describe('an event function', () => {
     });
 });
 
-describe('an action function', () => {
+describeLogic('an action function', () => {
     const quick = replaceableServer(settings);
     // With 200 ms, what takes 2 s in C is for the watchdog: it ends the server.
     const patient = replaceableServer({ ...settings, args: settings.args.with(3, '20000') });
@@ -342,7 +342,7 @@ describe('many accidents at once', () => {
     });
 });
 
-describe('accidents while loading', () => {
+describeLogic('accidents while loading', () => {
     const server = replaceableServer({
         ...settings,
         handlers: 'local authkit = require "authkit"',

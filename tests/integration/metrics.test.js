@@ -11,7 +11,7 @@ import path from 'node:path';
 import { parse as parseYaml } from 'yaml';
 
 import { faults, startFakeApi } from './lib/fake_api.js';
-import { describe, inParallel, load, patience, test, until } from './lib/harness.js';
+import { describe, describeLogic, inParallel, load, patience, test, until } from './lib/harness.js';
 import { readMetrics, scrape } from './lib/prometheus.js';
 import { newFolder, newServer, sharedServer, startServer, writeFile } from './lib/server.js';
 import { newEvent, newUser, registrationAction, userCreated, userUpdated } from './lib/workos.js';
@@ -300,7 +300,7 @@ describe('/metrics', () => {
     });
 });
 
-describe('/metrics without the rest', () => {
+describeLogic('/metrics without the rest', () => {
     test('of what is off there is nothing', async (t) => {
         const server = await startServer(t, {});
         const { families } = await scrape(server);
@@ -505,7 +505,7 @@ describe('the log', () => {
     });
 });
 
-describe('what is made of the metrics', () => {
+describeLogic('what is made of the metrics', () => {
     const server = sharedServer({
         handlers: HANDLERS,
         env: { WORKOS_CLIENT_ID: 'client_1', AUTHKITD_JWKS_URL: 'file:/nowhere' },
@@ -600,7 +600,7 @@ describe('what is made of the metrics', () => {
     });
 });
 
-describe('the parser of this test', () => {
+describeLogic('the parser of this test', () => {
     test('finds what is wrong', () => {
         const head = '# HELP a_total x\n# TYPE a_total counter\n';
 

@@ -6,7 +6,17 @@ import assert from 'node:assert/strict';
 
 import { changeRows } from './lib/database.js';
 import { faults, startFakeApi } from './lib/fake_api.js';
-import { describe, load, patience, randomness, sleep, test, until } from './lib/harness.js';
+import {
+    describe,
+    describeLogic,
+    load,
+    patience,
+    randomness,
+    sleep,
+    test,
+    testLogic,
+    until,
+} from './lib/harness.js';
 import { runCommand, startServer } from './lib/server.js';
 import { newEvent, newUser, userCreated, userUpdated } from './lib/workos.js';
 
@@ -213,7 +223,7 @@ describe('an API that misbehaves', () => {
         ['cut JSON', faults.invalidJson(), 1],
         ['a body that is too short for its length', faults.wrongLength(10), 1],
     ]) {
-        test(`${what}, ${times} times: the reading goes well in the end`, async (t) => {
+        testLogic(`${what}, ${times} times: the reading goes well in the end`, async (t) => {
             const api = await startFakeApi(t);
             const server = await placed(t, api);
 
@@ -241,7 +251,7 @@ describe('an API that misbehaves', () => {
         assert.ok(!server.lines.some(({ text }) => text.includes(api.key)), 'the key is not logged');
     });
 
-    test('an event that cannot be read is logged and left out', async (t) => {
+    testLogic('an event that cannot be read is logged and left out', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api);
 
@@ -257,7 +267,7 @@ describe('an API that misbehaves', () => {
         );
     });
 
-    test('a failing function is no reason to wait: the others run', async (t) => {
+    testLogic('a failing function is no reason to wait: the others run', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api, {
             handlers: HANDLERS.replace(
@@ -272,7 +282,7 @@ describe('an API that misbehaves', () => {
         assert.equal(server.eventRow(good).status, 'done');
     });
 
-    test('a place that it does not know any more: it goes on from before, and says so', async (t) => {
+    testLogic('a place that it does not know any more: it goes on from before, and says so', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api);
         const old = { created_at: new Date(Date.now() - 300_000).toISOString() };
@@ -295,7 +305,7 @@ describe('an API that misbehaves', () => {
         await server.waitForLog("doesn't know the place");
     });
 
-    test('a type that it does not know: the others are read all the same', async (t) => {
+    testLogic('a type that it does not know: the others are read all the same', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api, {
             handlers: HANDLERS.replace('["session.created"] = note', '["user.creatd"] = note'),
@@ -314,7 +324,7 @@ describe('an API that misbehaves', () => {
     });
 
     // Symptom: each reading said that WorkOS didn't know the place any more, which it did.
-    test('a type that it does not know: what it has answered for before is read, and the place not blamed', async (t) => {
+    testLogic('a type that it does not know: what it has answered for before is read, and the place not blamed', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api);
         const first = api.emit('session.created', { object: 'session', id: 'session_1' });
@@ -355,7 +365,7 @@ describe('an API that misbehaves', () => {
         { refused: 'two 400s, one of them for the place', status: 400, times: 2 },
         { refused: 'two 404s', status: 404, times: 2 },
     ])
-        test(`${refused}: loses nothing`, async (t) => {
+        testLogic(`${refused}: loses nothing`, async (t) => {
             const ago = (minutes) => ({ created_at: new Date(Date.now() - minutes * 60_000).toISOString() });
             const api = await startFakeApi(t);
             const server = await placed(t, api);
@@ -384,7 +394,7 @@ describe('an API that misbehaves', () => {
             );
         });
 
-    test('a cursor of its own that it refuses: an error, and no going round in circles', async (t) => {
+    testLogic('a cursor of its own that it refuses: an error, and no going round in circles', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api);
         const before = api.requests.length;
@@ -399,7 +409,7 @@ describe('an API that misbehaves', () => {
         assert.equal(server.count('workos_events'), 150);
     });
 
-    test('the same page again and again: an error, soon', async (t) => {
+    testLogic('the same page again and again: an error, soon', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api);
         const event = { object: 'event', ...api.users.add({}, { silent: true }) };
@@ -412,7 +422,7 @@ describe('an API that misbehaves', () => {
         assert.match(report.error.message, /doesn't get on/);
     });
 
-    test('a page of which nothing can be read is passed over', async (t) => {
+    testLogic('a page of which nothing can be read is passed over', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api);
 
@@ -428,7 +438,7 @@ describe('an API that misbehaves', () => {
         assert.ok(!told[0].text.includes('user.updated'), told[0].text);
     });
 
-    test('newest first: an error, and the place stays', async (t) => {
+    testLogic('newest first: an error, and the place stays', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api);
         const page = (events) => ({
@@ -448,7 +458,7 @@ describe('an API that misbehaves', () => {
     });
 
     // Symptom: the whole reading failed, as not being oldest first.
-    test('an event that does not say when it was made stands where it stands', async (t) => {
+    testLogic('an event that does not say when it was made stands where it stands', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api);
         const [a, b] = [api.users.add({}, { silent: true }), api.users.add({}, { silent: true })];
@@ -577,7 +587,7 @@ describe('--ordered', () => {
         assert.equal(server.count('workos_events'), 1);
     });
 
-    test('a webhook of a type that nobody wants asks for nothing', async (t) => {
+    testLogic('a webhook of a type that nobody wants asks for nothing', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api, { args });
         const before = api.requests.length;
@@ -601,7 +611,7 @@ describe('--ordered', () => {
         assert.equal(server.count('workos_events'), 0);
     });
 
-    test('an event from before the first start, which the poller will not fetch, is taken in', async (t) => {
+    testLogic('an event from before the first start, which the poller will not fetch, is taken in', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api, { args });
         const created_at = new Date(Date.now() - 600_000).toISOString();
@@ -612,7 +622,7 @@ describe('--ordered', () => {
         assert.equal(seen(server).length, 1);
     });
 
-    test('an event of a type that WorkOS refuses to be asked for is taken in', async (t) => {
+    testLogic('an event of a type that WorkOS refuses to be asked for is taken in', async (t) => {
         const api = await startFakeApi(t);
 
         api.fail(/session\.created/, faults.status(422, { message: 'Validation failed' }), 1000);
@@ -656,7 +666,7 @@ describe('--ordered', () => {
     });
 
     // Symptom: until the first reading after each start the types of functions alone ran from their webhooks.
-    test('after a start, with WorkOS away, the order is WorkOS’s all the same', async (t) => {
+    testLogic('after a start, with WorkOS away, the order is WorkOS’s all the same', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api, { args });
 
@@ -733,7 +743,7 @@ describe('--ordered', () => {
         await until('no warning', async () => (await warnings(server)) === '');
     });
 
-    test('while it can’t be read, what is expected waits, for longer, too', async (t) => {
+    testLogic('while it can’t be read, what is expected waits, for longer, too', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api, { args });
         const first = api.users.add();
@@ -755,7 +765,7 @@ describe('--ordered', () => {
     });
 
     // Symptom: it was answered 200 and lost, since nothing behind the place is read.
-    test('one behind the place, for a function that has just come, is taken in', async (t) => {
+    testLogic('one behind the place, for a function that has just come, is taken in', async (t) => {
         const ago = (seconds) => ({ created_at: new Date(Date.now() - seconds * 1000).toISOString() });
         const api = await startFakeApi(t);
         const handlers = HANDLERS.replace('["session.created"] = note,', '');
@@ -775,7 +785,7 @@ describe('--ordered', () => {
         await until('the session', () => seen(server).length === 2);
     });
 
-    test('what is expected has no secrets, and goes with its user', async (t) => {
+    testLogic('what is expected has no secrets, and goes with its user', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api, { args });
         const user = newUser();
@@ -797,7 +807,7 @@ describe('--ordered', () => {
         assert.equal(server.count('workos_users'), 0);
     });
 
-    test('authkitd retry takes one in that is expected', async (t) => {
+    testLogic('authkitd retry takes one in that is expected', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api, { args });
         const [retried, other] = [userCreated(), userCreated()];
@@ -810,7 +820,7 @@ describe('--ordered', () => {
         assert.equal(server.eventRow(other).status, 'expected');
     });
 
-    test('without --ordered from now on: what was expected is taken in at the start', async (t) => {
+    testLogic('without --ordered from now on: what was expected is taken in at the start', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api, { args });
         const event = userCreated();
@@ -823,7 +833,7 @@ describe('--ordered', () => {
         assert.equal(server.eventRow(event).status, 'done');
     });
 
-    test('a clock that was ahead at the first start hides nothing from then on', async (t) => {
+    testLogic('a clock that was ahead at the first start hides nothing from then on', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api, { args });
 
@@ -835,7 +845,7 @@ describe('--ordered', () => {
         await until('the event', () => seen(server).length === 1);
     });
 
-    test('needs a key: wrong usage', async () => {
+    testLogic('needs a key: wrong usage', async () => {
         const outcome = await runCommand(['serve', '--ordered'], {
             env: { WORKOS_WEBHOOK_SECRET: 'x' },
         });
@@ -844,7 +854,7 @@ describe('--ordered', () => {
     });
 });
 
-describe('authkitd reconcile', () => {
+describeLogic('authkitd reconcile', () => {
     test('asks the running server', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api);

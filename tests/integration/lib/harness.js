@@ -22,6 +22,16 @@ export const describe = (name, fn) => nodeDescribe(name, { timeout: timeout * 2 
 export const describeTogether = (name, fn) =>
     nodeDescribe(name, { timeout: timeout * 2, concurrency: true }, fn);
 
+/**
+ * Logic: no threads cross in it that don't in other tests, too, so that ThreadSanitizer, which makes it slow, has
+ * nothing to find. AddressSanitizer sees it.
+ */
+export const testLogic = sanitizer === 'tsan' ? nodeTest.skip : test;
+export const describeLogic = sanitizer === 'tsan' ? nodeDescribe.skip : describe;
+
+/** What is tested is that it takes no time from others: only a build that is as fast as the users' can tell. */
+export const testInRelease = sanitizer ? nodeTest.skip : test;
+
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 const endings = new WeakMap();
