@@ -33,8 +33,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* The build for ThreadSanitizer, where each of them makes the start longer, has fewer. */
+#ifndef AUTHKITD_THREADS
+#define AUTHKITD_THREADS 128
+#endif
+
 enum {
-    THREADS = 128,
+    THREADS = AUTHKITD_THREADS,
     ADMIN_THREADS = 4,
     MAX_CONNECTIONS = 4096,
     MAX_ADMIN_CONNECTIONS = 64,

@@ -21,7 +21,7 @@ atomic_long fault_one_write = -1;
 atomic_long fault_shm_locks = -1;
 atomic_long fault_syncs = -1;
 atomic_int fault_sync_ms;
-void (*fault_before_page)(void);
+fault_hook *_Atomic fault_before_page;
 
 /* ------------------------------------------------------------ the disk's memory */
 
@@ -421,9 +421,10 @@ static int fail_write(void)
 static int fault_write(sqlite3_file *f, const void *bytes, int len, sqlite3_int64 at)
 {
     struct fault_file *file = (struct fault_file *)f;
+    fault_hook *hook = atomic_load(&fault_before_page);
 
-    if (fault_before_page && !file->is_wal)
-        fault_before_page();
+    if (hook && !file->is_wal)
+        hook();
     if (!count_down(&fault_one_write)) {
         atomic_store(&fault_one_write, -1);
         return fail_write();
@@ -631,7 +632,7 @@ void fault_none(void)
     atomic_store(&fault_write_errno, EIO);
     atomic_store(&fault_wal_writes, -1);
     atomic_store(&fault_one_write, -1);
-    fault_before_page = NULL;
+    atomic_store(&fault_before_page, NULL);
     atomic_store(&fault_shm_locks, -1);
     atomic_store(&fault_syncs, -1);
     atomic_store(&fault_sync_ms, 0);

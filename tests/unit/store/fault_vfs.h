@@ -44,8 +44,9 @@ struct fault_plan {
     uint64_t seed;      /* decides what survives */
 };
 
-/* Called before each write to any file but a WAL, until it is set to NULL. Not while threads write. */
-extern void (*fault_before_page)(void);
+/* Called before each write to any file but a WAL, until it is set to NULL. */
+typedef void fault_hook(void);
+extern fault_hook *_Atomic fault_before_page;
 
 void fault_vfs_install(void);
 void fault_none(void); /* resets the counters, and fault_before_page */
