@@ -33,13 +33,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The build for ThreadSanitizer, where each of them makes the start longer, has fewer. */
-#ifndef AUTHKITD_THREADS
-#define AUTHKITD_THREADS 128
-#endif
-
 enum {
-    THREADS = AUTHKITD_THREADS,
+    THREADS = 128,
     ADMIN_THREADS = 4,
     MAX_CONNECTIONS = 4096,
     MAX_ADMIN_CONNECTIONS = 64,

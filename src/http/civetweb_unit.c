@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 
 /* Stack of a worker: Lua and SQLite run on it. */
-#define USE_STACK_SIZE (1024 * 1024)
+#define USE_STACK_SIZE (2 * 1024 * 1024)
 
 /*
  * civetweb's stop flag is atomic with this, but for one look at it where it is set, which does no harm:

@@ -28,7 +28,7 @@
  *            callbacks: any of the workers, several at once, and the first of them before
  *            http_server_start has returned. They may block; no lock is held: who
  *            does so for long says it (base/thread.h), else others may wait some milliseconds longer than they
- *            need to. Their stacks have 1 MiB.
+ *            need to. Their stacks have 2 MiB.
  * Ownership  opts is copied; tls_ctx, urgent_path and arg must outlive the server, address need
  *            not.
  * Errors     a port that is taken or a bad address is ERR_IO and names the address.

@@ -105,10 +105,12 @@ struct writer {
     int64_t batch_began_ns;
     int64_t commit_ns;      /* how long a COMMIT that wrote takes, of late */
     int64_t next_room_ms;   /* make_room does nothing before */
-    int64_t quiet_since_ms; /* when a batch last began, or the WAL was to be emptied */
+    int64_t quiet_since_ms; /* when something was last written, or the WAL was to be emptied */
     unsigned alone;         /* so many batches in a row had one job, and nothing waited behind it */
-    int guest_rc;           /* of the last guest's batch: the thread is to look after it */
-    struct err err;         /* of the job or statement at hand */
+    const struct writer_job *guest_job; /* the guest's own, until it is reported */
+    bool is_guest_done;                 /* it is: the guest is to be let go */
+    int guest_rc;   /* of the last guest's batch: the thread is to look after it */
+    struct err err; /* of the job or statement at hand */
 };
 
 /* What writer_run waits with. */
@@ -269,15 +271,20 @@ int writer_run(struct writer *writer, struct writer_job *job, struct err *err)
 
 /* --------------------------------------------------------------- reporting */
 
-static void report(struct writer_job *job, int rc, const struct err *err) ON_THREAD(writer_thread)
+static void report(struct writer *w, struct writer_job *job, int rc, const struct err *err)
+    ON_THREAD(writer_thread)
 {
     free(job->err);
     job->err = NULL;
+    if (job == w->guest_job) {
+        w->guest_job = NULL;
+        w->is_guest_done = true;
+    }
     job->done(job, rc, err);
 }
 
 /* With its own result. */
-static void report_result(struct writer_job *job) ON_THREAD(writer_thread)
+static void report_result(struct writer *w, struct writer_job *job) ON_THREAD(writer_thread)
 {
     static const struct err none = {0};
     struct err *own = job->err;
@@ -287,16 +294,17 @@ static void report_result(struct writer_job *job) ON_THREAD(writer_thread)
     job->err = NULL;
     if (rc < 0 && !own)
         err_set(&unknown, rc, "the job failed, and there was no memory to say how");
-    report(job, rc, rc == 0 ? &none : own ? own : &unknown);
+    report(w, job, rc, rc == 0 ? &none : own ? own : &unknown);
     free(own);
 }
 
-static void report_all(struct job_list *list, const struct err *err) ON_THREAD(writer_thread)
+static void report_all(struct writer *w, struct job_list *list, const struct err *err)
+    ON_THREAD(writer_thread)
 {
     struct writer_job *job;
 
     while ((job = list_pop(list)))
-        report(job, err->code, err);
+        report(w, job, err->code, err);
 }
 
 static void report_batch(struct writer *w) ON_THREAD(writer_thread)
@@ -304,7 +312,7 @@ static void report_batch(struct writer *w) ON_THREAD(writer_thread)
     struct writer_job *job;
 
     while ((job = list_pop(&w->ran)))
-        report_result(job);
+        report_result(w, job);
 }
 
 /* ----------------------------------------------------------------- a batch */
@@ -377,10 +385,10 @@ static int lose_batch(struct writer *w, struct err *why) ON_THREAD(writer_thread
     rollback(w, why);
     if (why->code == ERR_FULL)
         note_full(w, true);
-    report_all(&w->ran, why);
+    report_all(w, &w->ran, why);
     if (w->runs == 0 || (why->code != ERR_FULL && why->code != ERR_NOMEM))
-        report_all(&w->rush, why);
-    report_all(&w->todo, why);
+        report_all(w, &w->rush, why);
+    report_all(w, &w->todo, why);
     return why->code;
 }
 
@@ -406,7 +414,7 @@ static int drop_culprit(struct writer *w, struct writer_job *job) ON_THREAD(writ
         list_push(&w->ran, job);
         return lose_batch(w, &why);
     }
-    report(job, why.code, &why);
+    report(w, job, why.code, &why);
     for (struct writer_job *other = w->ran.first; other; other = other->next) {
         free(other->err);
         other->err = NULL;
@@ -430,7 +438,7 @@ static void keep_result(struct writer *w, struct writer_job *job, int rc, bool c
             err_set(job->err, rc, "%s", w->err.text);
     }
     if (job->urgent && (rc < 0 || !changed))
-        report_result(job);
+        report_result(w, job);
     else
         list_push(&w->ran, job);
 }
@@ -482,10 +490,13 @@ static int run_job(struct writer *w, struct writer_job *job) ON_THREAD(writer_th
     return 0;
 }
 
-/* Always room for one job, so that every batch gets on. */
+/*
+ * Always room for one job, so that every batch gets on. But a guest whose own job is reported (it has changed
+ * nothing) runs no other's: somebody waits for what it has to do next.
+ */
 static bool has_room(const struct writer *w) ON_THREAD(writer_thread)
 {
-    if (w->is_batch_over)
+    if (w->is_batch_over || w->is_guest_done)
         return false;
     return w->runs == 0 ||
            (w->runs < w->opts.max_batch &&
@@ -539,7 +550,10 @@ static int commit(struct writer *w, struct err *err) ON_THREAD(writer_thread)
         return rc;
     metric_observe(&w->counts.batches, &writer_batch_scale, w->runs);
     if (w->has_written) {
-        note_commit_time(w, clock_mono_ns() - began_ns);
+        int64_t now_ns = clock_mono_ns();
+
+        note_commit_time(w, now_ns - began_ns);
+        w->quiet_since_ms = now_ns / 1000000;
         note_full(w, false);
     }
     return 0;
@@ -559,7 +573,6 @@ static int run_batch(struct writer *w) ON_THREAD(writer_thread)
     int rc;
 
     w->batch_began_ns = clock_mono_ns();
-    w->quiet_since_ms = w->batch_began_ns / 1000000;
     rc = begin(w);
     if (rc < 0) {
         why = w->err;
@@ -591,7 +604,7 @@ static void let_go(void)
     held = NULL;
 }
 
-/* Until nobody has written for long enough; 0: that is so. */
+/* Until nothing was written for long enough; 0: that is so. */
 static int64_t quiet_in_ms(const struct writer *w)
 {
     int64_t left_ms = w->quiet_since_ms + IDLE_MS - clock_mono_ms();
@@ -601,7 +614,7 @@ static int64_t quiet_in_ms(const struct writer *w)
 
 /*
  * Called and left with the lock held, by the thread. False: it was called. True: it has woken up by itself, since
- * nobody has written for a while, and there is something in the WAL.
+ * nothing was written for a while, and there is something in the WAL.
  */
 static bool sleep_until_called(struct writer *w) ON_THREAD(writer_thread)
 {
@@ -675,6 +688,8 @@ static int wait_for_jobs(struct writer *w) ON_THREAD(writer_thread)
     while (rc != ERR_FATAL && !has_jobs(w) && !w->stopping) {
         bool is_quiet = sleep_until_called(w);
 
+        if (has_jobs(w) && w->guest_rc == 0)
+            break; /* whatever else there is to do is done behind them */
         pthread_mutex_unlock(&w->lock);
         rc = is_quiet ? tidy_up(w) : look_after(w, w->guest_rc);
         w->guest_rc = 0;
@@ -717,8 +732,11 @@ static void stand_in(struct writer *w, struct writer_job *job)
     int rc;
 
     hold(w);
+    w->guest_job = job;
     list_push(job->urgent ? &w->rush : &w->todo, job);
-    rc = run_batch(w); /* the job is its owner's again */
+    rc = run_batch(w); /* the job is its owner's again, or left to the thread */
+    w->guest_job = NULL;
+    w->is_guest_done = false;
     stop_standing_in(w, rc);
 }
 
@@ -732,8 +750,8 @@ static void fail_writer(struct writer *w) ON_THREAD(writer_thread)
     list_append(&w->rush, &w->urgent);
     list_append(&w->todo, &w->normal);
     pthread_mutex_unlock(&w->lock);
-    report_all(&w->rush, &why);
-    report_all(&w->todo, &why);
+    report_all(w, &w->rush, &why);
+    report_all(w, &w->todo, &why);
     if (w->opts.on_fatal)
         w->opts.on_fatal(w->opts.arg, &why);
 }

@@ -17,7 +17,7 @@
  * doesn't hold up the answers of many.
  *
  * The writer also keeps the WAL small: it checkpoints after a batch, once the answers are out, when
- * some megabytes have gathered, and empties the WAL when nobody has come for a second.
+ * some megabytes have gathered, and empties the WAL when nothing was written for a second.
  *
  * Where jobs come one at a time, a thread that comes with one and waits for it (job->is_waited_for,
  * writer_run) may be the writer's for one batch: it runs the job itself, and nobody is woken. For the job there
@@ -71,7 +71,7 @@ struct writer_job {
     bool urgent;
 
     /* Whoever submits it has nothing else to do until done is called: it may run there and then, and done be
-     * called before writer_submit returns. */
+     * called before writer_submit returns (which isn't over when done is). */
     bool is_waited_for;
 
     /* No savepoint is made for it, which spares a copy of every page that it changes. For jobs that

@@ -29,7 +29,7 @@ struct workos {
     struct watchdog *watchdog; /* NULL: nobody watches */
     struct upkeep *upkeep;
     struct poller *poller; /* NULL: nobody polls; set before the listeners start */
-    /* for the writer: webhooks, which no thread waits for, and calls, each with a thread that does */
+    /* for the writer: webhooks, for which no thread need wait, and calls, each with a thread that does */
     atomic_size_t events_waiting, calls_waiting;
     struct workos_counts counts;
     struct repeats repeats; /* of what functions do wrong */

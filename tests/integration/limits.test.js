@@ -342,6 +342,67 @@ describe('many accidents at once', () => {
     });
 });
 
+// As deep as Lua lets a function call C, and there the longest expression that SQLite takes: what that needs of
+// a stack. Which thread's it is depends on what else comes, so it is done often.
+const DEEP = `
+local authkit = require "authkit"
+local ways = {
+  gsub = function(down) string.gsub("x", "x", down) end,
+  sort = function(down) table.sort({ 1, 2 }, function(a, b) down() return a < b end) end,
+  format = function(down)
+    string.format("%s", setmetatable({}, { __tostring = function() down() return "" end }))
+  end,
+}
+local function nest(way, depth, f)
+  if depth == 0 then return f() end
+  local done = false
+  ways[way](function()
+    if not done then nest(way, depth - 1, f) end
+    done = true
+  end)
+end
+local function deepest(ctx, way)
+  local sql = "SELECT _id" .. ("+_id"):rep(980) .. " FROM t WHERE _id" .. (" OR _id"):rep(980)
+  for depth = 200, 1, -1 do
+    if pcall(nest, way, depth, function() ctx.db.sql(sql) end) then return depth end
+  end
+end
+local function all(ctx)
+  local depths = {}
+  for way in pairs(ways) do depths[way] = deepest(ctx, way) end
+  return depths
+end
+authkit.schema { t = { columns = { depths = "json" } } }
+authkit.events { ["test.run"] = function(ctx) ctx.db.insert("t", { depths = all(ctx) }) end }
+authkit.routes { ["GET /deep"] = all, ["POST /deep"] = all }
+`;
+
+describeLogic('functions that nest as deep as they can', () => {
+    const server = replaceableServer({ handlers: DEEP, args: ['--handler-timeout', '10000'] });
+    const assertDeep = (depths) => {
+        for (const way of ['gsub', 'sort', 'format'])
+            assert.ok(depths[way] > 50, `${way}: ${depths[way]}`);
+    };
+    const ask = async (method) =>
+        (
+            await fetch(`${server.url}/deep`, {
+                method,
+                body: method === 'POST' ? '' : undefined,
+            })
+        ).json();
+
+    test('have a stack that is large enough, on every thread', async () => {
+        for (let i = 0; i < 12; i++) {
+            const event = newEvent('test.run', { object: 'test', id: newId('test') });
+            await server.deliver(event);
+            assert.equal(server.eventRow(event).status, 'done', server.eventRow(event).last_error);
+        }
+        for (const { depths } of server.rows('SELECT depths FROM t'))
+            assertDeep(JSON.parse(depths));
+        for (const method of ['GET', 'POST', 'GET', 'POST']) assertDeep(await ask(method));
+    });
+});
+
 describeLogic('accidents while loading', () => {
     const server = replaceableServer({
         ...settings,

@@ -35,10 +35,12 @@ struct test_job {
     sem_t *entered, *may_go_on; /* posted and waited for in run, when set */
     struct writer_job *submits; /* from done */
     bool scrubs;
+    bool measures; /* the WAL, in run */
     struct bench *bench;
 
     int runs;
     pthread_t ran_on;
+    int64_t wal_bytes;
     int rc;
     int after_rc;
     char text[ERR_TEXT_MAX];
@@ -101,6 +103,8 @@ static int run_test_job(struct writer_job *job, struct db *db, struct err *err)
     db_set_interrupt(db, NULL, NULL);
     if (t->scrubs)
         db_scrub_wal(db);
+    if (t->measures)
+        t->wal_bytes = file_size("a.db-wal");
     if (t->sql_after) {
         t->after_rc = db_exec(db, t->sql_after, NULL);
         rc = 0; /* a job that doesn't look at what happened */
@@ -1214,6 +1218,64 @@ static void writer__others_come_while_one_runs_its_own_job(void **state)
     stop(&b);
 }
 
+static void ends(pthread_t thread)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 20;
+    assert_int_equal(pthread_timedjoin_np(thread, NULL, &until), 0);
+}
+
+/* own, which is reported before its batch ends, while another job waits: it isn't for who had own. */
+static void leaves_others_alone(struct test_job *own, int wanted)
+{
+    struct bench *b = own->bench;
+    struct test_job *other;
+    sem_t entered, may_go_on, may_end;
+    pthread_t thread;
+
+    come_alone(b);
+    sem_init(&entered, 0, 0);
+    sem_init(&may_go_on, 0, 0);
+    sem_init(&may_end, 0, 0);
+    own->entered = &entered;
+    own->may_go_on = &may_go_on;
+    other = JOB(b, .sql = "INSERT INTO t (name) VALUES ('other')", .may_go_on = &may_end);
+    assert_int_equal(pthread_create(&thread, NULL, submit_elsewhere, waited_for(own)), 0);
+    sem_wait(&entered);
+    submit(other);
+    sem_post(&may_go_on);
+    ends(thread);
+    assert_int_equal(result(own), wanted);
+    assert_true(pthread_equal(own->ran_on, thread));
+    sem_post(&may_end);
+    assert_int_equal(result(other), 0);
+    assert_false(pthread_equal(other->ran_on, thread));
+    assert_int_equal(count("name = 'other'"), 1);
+}
+
+/* Symptom: an action that wrote nothing, and came alone, waited for the webhooks behind it. */
+static void writer__who_is_done_runs_no_others_jobs(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    start(&b, plain);
+    leaves_others_alone(JOB(&b, .job.urgent = true, .sql = "SELECT 1"), 0);
+    stop(&b);
+}
+
+static void writer__who_ended_the_transaction_runs_no_others_jobs(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    start(&b, plain);
+    leaves_others_alone(JOB(&b, .sql = "ROLLBACK"), ERR_INVALID);
+    stop(&b);
+}
+
 static void writer__full_disk_heals_for_one_alone(void **state)
 {
     struct bench b;
@@ -1315,6 +1377,68 @@ static void writer__what_one_erases_leaves_the_wal(void **state)
         poll(NULL, 0, 20);
     }
     assert_int_equal(file_size("a.db-wal"), 0);
+    stop(&b);
+}
+
+/*
+ * Symptom: what was to leave the WAL, with a reader in the way, was tried again as soon as somebody came, who
+ * waited for it.
+ */
+static void writer__who_wakes_the_thread_goes_first(void **state)
+{
+    struct bench b;
+    struct db *reader = NULL;
+    bool was_emptied = true;
+    int64_t wal_bytes = 0;
+
+    (void)state;
+    start(&b, plain);
+    while (was_emptied) { /* as it may be meanwhile, by the thread that wakes up */
+        struct test_job *job = JOB(&b, .job.urgent = true, .measures = true);
+
+        assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (b) VALUES ('a')")), 0);
+        assert_int_equal(db_open(&reader, "a.db", DB_READER, NULL), 0);
+        assert_int_equal(db_exec(reader, "BEGIN; SELECT count(*) FROM t", NULL), 0);
+        assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (b) VALUES ('b')", .scrubs = true)),
+                         0);
+        poll(NULL, 0, 1300); /* it is tried once a second */
+        db_close(reader);
+        was_emptied = file_size("a.db-wal") == 0;
+        assert_int_equal(do_job(job), 0);
+        wal_bytes = job->wal_bytes;
+    }
+    assert_true(wal_bytes > 0);
+    expect_empty_wal();
+    stop(&b);
+}
+
+static atomic_int pages_copied;
+
+static void count_copied_page(void)
+{
+    atomic_fetch_add(&pages_copied, 1);
+}
+
+/* Symptom: behind each job that took longer than a second the WAL was emptied. One that is idle in between, as
+ * on a machine that stood still, doesn't count. */
+static void writer__slow_jobs_in_a_row_are_not_idleness(void **state)
+{
+    struct bench b;
+    bool is_emptied = true;
+
+    (void)state;
+    start(&b, plain);
+    assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (b) VALUES ('a')")), 0);
+    for (int tries = 0; is_emptied && tries < 3; tries++) {
+        atomic_store(&pages_copied, 0);
+        atomic_store(&fault_before_page, count_copied_page);
+        assert_int_equal(do_job(JOB(&b, .sql = "INSERT INTO t (b) VALUES ('b')", .spins_ms = 1100)),
+                         0);
+        poll(NULL, 0, 100);
+        is_emptied = atomic_load(&pages_copied) > 0;
+        atomic_store(&fault_before_page, NULL);
+    }
+    assert_false(is_emptied);
     stop(&b);
 }
 
@@ -1429,6 +1553,10 @@ int main(void)
         IN_TEMP_DIR(writer__errors_of_ones_own_job_are_as_ever),
         IN_TEMP_DIR(writer__job_of_ones_own_may_submit),
         IN_TEMP_DIR(writer__others_come_while_one_runs_its_own_job),
+        IN_TEMP_DIR(writer__who_is_done_runs_no_others_jobs),
+        IN_TEMP_DIR(writer__who_ended_the_transaction_runs_no_others_jobs),
+        IN_TEMP_DIR(writer__who_wakes_the_thread_goes_first),
+        IN_TEMP_DIR(writer__slow_jobs_in_a_row_are_not_idleness),
         IN_TEMP_DIR(writer__full_disk_heals_for_one_alone),
         IN_TEMP_DIR(writer__failed_fsync_of_ones_own_job_is_fatal),
         IN_TEMP_DIR(writer__wal_of_ones_own_jobs_is_kept_small),
