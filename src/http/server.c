@@ -29,9 +29,8 @@
 enum {
     STAY_MS = 4,  /* how long a worker waits for the next request of its connection */
     STALL_MS = 5, /* how long those that run may keep all others waiting, before one more runs */
-    PATIENCE_MS =
-        500, /* how long an answer may take to send while too few workers are left for others */
-    WAIT_SLICE_MS = 50,        /* how often it is looked whether they do */
+    PATIENCE_MS = 500,  /* how long an answer may take to send while others are short of workers */
+    WAIT_SLICE_MS = 50, /* how often it is looked whether they are */
     ONE_WRITE_MAX = 64 * 1024, /* header and body up to this are sent in one piece */
     HEADERS_MAX_BYTES = 16 * 1024,
     LARGE_MIN_BYTES = 256 * 1024, /* answers above this are counted in the budget */

@@ -17,7 +17,8 @@
  *            A block may be freed by another thread than the one that got it: only what happens
  *            between memory_limit and its end counts, so that does no harm.
  * Ownership  a store is the caller's, and what is kept there the store's.
- * Errors     memory_store_new returns NULL without memory. Else none: SQLite says SQLITE_NOMEM, and memory_was_refused tells whose doing it was.
+ * Errors     memory_store_new returns NULL without memory. Else none: SQLite says SQLITE_NOMEM, and
+ *            memory_was_refused tells whose doing it was.
  */
 #ifndef STORE_MEMORY_H
 #define STORE_MEMORY_H
