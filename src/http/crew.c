@@ -105,12 +105,6 @@ static bool may_look(const struct crew *crew)
            count_unstuck(crew) + crew->looking + crew->called < crew->opts.usual;
 }
 
-static void note_waiting(struct crew *crew)
-{
-    atomic_fetch_add_explicit(&crew->waiting, 1, memory_order_relaxed);
-    call_if_few(crew);
-}
-
 static struct http_later *take_answer(struct crew *crew)
 {
     struct http_later *later = crew->answers;
@@ -130,7 +124,6 @@ static bool take(struct crew *crew, struct crew_work *out)
         out->conn = waiting_take(&crew->requests);
     if (!out->answer && !out->conn)
         return false;
-    atomic_fetch_sub_explicit(&crew->waiting, 1, memory_order_relaxed);
     crew->taken++;
     return true;
 }
@@ -141,7 +134,7 @@ void crew_add_request(struct crew *crew, struct gate_conn *conn)
 {
     pthread_mutex_lock(&crew->lock);
     waiting_push(&crew->requests, conn);
-    note_waiting(crew);
+    call_if_few(crew);
     pthread_mutex_unlock(&crew->lock);
 }
 
@@ -152,7 +145,7 @@ void crew_add_answer(struct crew *crew, struct http_later *later)
     *crew->answers_end = later;
     crew->answers_end = &later->next;
     crew->pending--;
-    note_waiting(crew);
+    call_if_few(crew);
     pthread_mutex_unlock(&crew->lock);
 }
 
@@ -162,11 +155,6 @@ void crew_nudge_again(struct crew *crew)
     if (crew->nudged || (crew->closed && crew->looking > 0))
         crew->opts.nudge(crew->opts.arg);
     pthread_mutex_unlock(&crew->lock);
-}
-
-bool crew_has_waiting(const struct crew *crew)
-{
-    return atomic_load_explicit(&crew->waiting, memory_order_relaxed) > 0;
 }
 
 /* -------------------------------------------------------------------------------------- a worker */
@@ -215,7 +203,6 @@ static void note_found(struct crew *crew, struct gate_conn *conn, bool more)
     for (; conn; conn = next) {
         next = conn->next;
         waiting_push(&crew->requests, conn);
-        atomic_fetch_add_explicit(&crew->waiting, 1, memory_order_relaxed);
     }
 }
 

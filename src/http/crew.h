@@ -29,9 +29,9 @@
  *
  * Answers go before requests: whoever gets one makes room.
  *
- * Threads    crew_start, _close, _stop: main; _open: main, or a worker. crew_add_*, _nudge_again,
- *            _has_waiting: any. The others: a worker, of this crew alone. opts.call and .nudge: any of
- *            these; .look and .waits: a worker, without a lock.
+ * Threads    crew_start, _close, _stop: main; _open: main, or a worker. crew_add_*, _nudge_again: any. The
+ *            others: a worker, of this crew alone. opts.call and .nudge: any of these; .look and .waits: a
+ *            worker, without a lock.
  * Ownership  a connection or an answer belongs to the crew from add, or look, until a worker has it.
  * Limits     all connections have room. `call` is called at most `most` times more often than
  *            crew_come.
@@ -45,7 +45,6 @@
 #include "http/waiting.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -72,7 +71,6 @@ struct crew_parked;
 
 struct crew {
     struct crew_opts opts;
-    atomic_size_t waiting; /* requests and answers that wait for a worker */
     pthread_t pacer;
     bool pacer_runs;
 
@@ -109,11 +107,8 @@ void crew_add_answer(struct crew *crew, struct http_later *later);
 /* A nudge was taken by one that didn't wait: it is given again, if it still means somebody. */
 void crew_nudge_again(struct crew *crew);
 
-/* Does anything wait for a worker? A moment later it may be otherwise. */
-bool crew_has_waiting(const struct crew *crew);
-
-/* Something does, and were the calling worker to wait for something else now, fewer than `usual` would be left for
- * it. */
+/* Something waits for a worker, and were the calling one to wait for something else now, fewer than `usual` would
+ * be left for it. */
 bool crew_is_short(struct crew *crew);
 
 /* The worker that was called is there, and is kept until there is something for it. False: it goes, since

@@ -638,7 +638,7 @@ static bool sleep_until_called(struct writer *w) ON_THREAD(writer_thread)
 }
 
 /*
- * Nobody came for a while: empty the WAL, which may hold what was erased from the file, and give
+ * Nothing was written for a while: empty the WAL, which may hold what was erased from the file, and give
  * memory back. A reader in the way, or a full disk: again a while later.
  */
 static int tidy_up(struct writer *w) ON_THREAD(writer_thread)

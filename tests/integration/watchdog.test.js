@@ -124,6 +124,20 @@ describe('a function that hangs', () => {
         assert.equal(runsOf(server, hangs), 1);
     });
 
+    // Then it is the thread that has read the event which hangs, and not the writer's own.
+    test('on delivery, after many that came alone: the same', async (t) => {
+        const server = await startServer(t, { handlers: HANGING, args: ARGS });
+        const hangs = newRun('hang');
+        for (let i = 0; i < 20; i++) await server.deliver(newRun());
+        await sendToTheEnd(server, server.post(hangs));
+        await server.start();
+        const warning = server.lines.find((line) => /took the last process down/.test(line.msg));
+        assert.equal(warning.id, hangs.id);
+        await server.deliver(hangs);
+        assert.equal(statusOf(server, hangs), 'dead');
+        assert.equal(server.count('runs'), 20);
+    });
+
     test('is remembered when the event comes again only after another restart', async (t) => {
         const server = await startServer(t, { handlers: HANGING, args: ARGS });
         const hangs = newRun('hang');
