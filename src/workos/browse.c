@@ -469,7 +469,8 @@ static int put_last(struct db *db, struct buf *out, struct err *err)
 
 int browse_counts(struct db *db, struct buf *out, struct err *err)
 {
-    static const enum event_status counted[] = {EVENT_FAILED, EVENT_WAITING, EVENT_DEAD};
+    static const enum event_status counted[] = {EVENT_FAILED, EVENT_WAITING, EVENT_DEAD,
+                                                EVENT_EXPECTED};
     struct stmt *stmt = NULL;
     int rc = stmt_new(&stmt, db,
                       "SELECT count(*) FROM (SELECT 1 FROM workos_events"

@@ -65,7 +65,7 @@ int browse_events(struct db *db, const struct browse_events *ask, struct buf *ou
 /* {"event":{…}}, with its payload as a text, and "payload_bytes". */
 int browse_event(struct db *db, const char *id, struct buf *out, struct err *err) MUST_CHECK;
 
-/* {"failed":…,"waiting":…,"dead":…,"last_seq":…,"last_received_at":…}; a count goes to
+/* {"failed":…,"waiting":…,"dead":…,"expected":…,"last_seq":…,"last_received_at":…}; a count goes to
  * BROWSE_COUNT_MAX, where it means "so many or more". The last two are 0 when nothing has come yet. */
 int browse_counts(struct db *db, struct buf *out, struct err *err) MUST_CHECK;
 

@@ -579,6 +579,12 @@ test('the overview says in words what is wrong', async (t) => {
     assert.equal((await server.reload('not Lua')).outcome, 'refused');
     await until('two warnings', async () => (await page.locator('.notice').count()) === 2);
     assert.match((await page.locator('.notice').allTextContents()).join(), /dead.*|handlers\.lua/);
+    assert.equal(await page.locator('.tile.expected').count(), 0);
+    server.change("UPDATE workos_events SET status = 'expected' WHERE id = ?", event.id);
+    await page.getByRole('link', { name: 'Expected 1' }).click();
+    await heading(page, 'Events').waitFor();
+    await page.locator('.pill.expected').waitFor();
+    await section(page, 'Overview').click();
     await page.route('**/readyz', (route) =>
         route.fulfill({
             status: 503,

@@ -38,12 +38,12 @@ const without = (metric, words) => () =>
           ? words
           : `This server doesn’t tell (${metric}).`;
 
-function tile(name, count, max, status, help) {
+function tile(name, count, max, status, help, page = 'problems') {
     return el(
         'a',
         {
             class: `tile ${count > 0 ? status : ''}`,
-            href: `#/problems?status=${status}`,
+            href: `#/${page}?status=${status}`,
             title: help,
         },
         el('span', { class: 'tile-name' }, name),
@@ -67,6 +67,16 @@ const tiles = ({ events, count_max }) => [
         'Behind an earlier event of the same object',
     ),
     tile('Dead', events.dead, count_max, 'dead', 'Given up; they run when you retry them'),
+    // No problem, but with --ordered the one place where it is to be seen that the Events API lags behind.
+    events.expected > 0 &&
+        tile(
+            'Expected',
+            events.expected,
+            count_max,
+            'expected',
+            'Their webhook came; the Events API is to bring them in their turn',
+            'events',
+        ),
 ];
 
 function health(overview, sample, ready) {
@@ -219,7 +229,12 @@ export function overviewView(_parameters, shared) {
             );
             renew(
                 parts.tiles,
-                [overview.events.failed, overview.events.waiting, overview.events.dead],
+                [
+                    overview.events.failed,
+                    overview.events.waiting,
+                    overview.events.dead,
+                    overview.events.expected,
+                ],
                 () => tiles(overview),
             );
             renew(parts.missing, overview.endpoints, () => missing(overview));
