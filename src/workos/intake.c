@@ -85,6 +85,22 @@ static bool is_user_there(const struct event *event, enum mirror_found found)
     return found == MIRROR_PRESENT && text_starts_with(event->type, "user.");
 }
 
+/* Its function has still to run, and what is stored of it is less than what came. */
+static void remember(const struct intake *intake)
+{
+    if (intake->kept != &intake->event && intake->status != EVENT_DONE &&
+        intake->status != EVENT_DEAD)
+        bodies_keep(intake->workos->bodies, &intake->event);
+}
+
+/* Of one that was expected, and has come. */
+static void forget(const struct intake *intake)
+{
+    if (intake->kept != &intake->event && !intake->duplicate &&
+        (intake->status == EVENT_DONE || intake->status == EVENT_DEAD))
+        bodies_drop(intake->workos->bodies, intake->event.id);
+}
+
 static int take_in(struct intake *intake, struct err *err)
 {
     struct workos *workos = intake->workos;
@@ -108,6 +124,7 @@ static int take_in(struct intake *intake, struct err *err)
     if (rc == 0 && handled && record.status == EVENT_DONE)
         rc = handle_event(&intake->attempt, &record.status, err);
     intake->status = record.status;
+    remember(intake);
     if (rc < 0 || is_user_there(intake->kept, found))
         return rc;
     return handle_erasure(workos, intake->kept, err);
@@ -122,6 +139,8 @@ static int keep(struct intake *intake, struct err *err)
 
     intake->duplicate = intake->attempt.seq == 0;
     intake->status = record.status;
+    if (rc == 0 && !intake->duplicate)
+        remember(intake);
     return rc;
 }
 
@@ -233,6 +252,8 @@ static void finish_run(struct writer_job *job, int rc, const struct err *err)
         intake->is_second_run = true;
         submit(intake);
     } else {
+        if (rc == 0)
+            forget(intake);
         note_end(intake, rc, err);
     }
 }

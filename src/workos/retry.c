@@ -81,13 +81,30 @@ static int run_function(struct retry_job *retry, int64_t attempts, enum event_st
     return handle_event(&retry->attempt, out_status, err);
 }
 
+/* The event as it came, where that is still known; else as it was stored. */
+static int read_event(struct retry_job *retry, struct err *err)
+{
+    int rc = event_read(&retry->event, buf_text(&retry->payload), retry->payload.len, err);
+    const char *body;
+    size_t len;
+
+    if (rc < 0 || !(body = bodies_find(retry->workos->bodies, retry->event.id, &len)))
+        return rc;
+    event_release(&retry->event);
+    buf_reset(&retry->payload);
+    buf_put(&retry->payload, body, len);
+    if (!buf_ok(&retry->payload))
+        return err_set(err, ERR_NOMEM, "no memory for an event's body");
+    return event_read(&retry->event, buf_text(&retry->payload), len, err);
+}
+
 /* Read the event, and if its turn has come run its function. */
 static int take_turn(struct retry_job *retry, int64_t attempts, enum event_status *out_status,
                      struct err *err)
 {
     struct workos *workos = retry->workos;
     bool held;
-    int rc = event_read(&retry->event, buf_text(&retry->payload), retry->payload.len, err);
+    int rc = read_event(retry, err);
 
     *out_status = EVENT_DEAD;
     if (rc == ERR_INVALID) /* it was an event when it came: somebody changed the file */
@@ -119,13 +136,13 @@ static int settle(struct retry_job *retry, enum event_status status, struct err 
 }
 
 /*
- * It was expected, and nothing has brought it: it arrives now, with what was kept of it. Its function has its
+ * It was expected, and nothing has brought it: it arrives now, with what is known of it. Its function has its
  * turn afterwards, as a job of its own.
  */
 static int let_arrive(struct retry_job *retry, struct db *db, struct err *err)
 {
     struct intake intake;
-    int rc = event_read(&retry->event, buf_text(&retry->payload), retry->payload.len, err);
+    int rc = read_event(retry, err);
 
     if (rc == 0)
         rc =
@@ -194,6 +211,8 @@ static void finish_retry(struct writer_job *job, int rc, const struct err *err)
     retry->rc = rc;
     if (rc < 0)
         retry->err = *err;
+    else if (retry->has_outcome && (retry->status == EVENT_DONE || retry->status == EVENT_DEAD))
+        bodies_drop(retry->workos->bodies, retry->event.id);
     sem_post(&retry->group->done);
 }
 

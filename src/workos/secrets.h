@@ -3,7 +3,7 @@
  * secrets - what must not be kept of an event.
  *
  * Some objects carry what lets its holder in: the token of an invitation, a code for signing in. The
- * script's function may see them when the event arrives; the database never does. Which members
+ * script's function may see them, from what came or from memory (bodies.h); the database never does. Which members
  * they are stands in one table (secrets.c); whatever stands there is null in what is kept, and all
  * other bytes are as they came. So are the emails of those whom a flag's rule is for, and the name of who did
  * what the event tells (context.actor): no erasure would find them in an event that is not of that user.

@@ -120,10 +120,13 @@ int workos_open(struct workos **out, const struct workos_opts *opts, struct err 
     if (!workos)
         return err_set(err, ERR_NOMEM, "no memory for the service");
     workos->opts = *opts;
+    workos->bodies = bodies_new();
     metric_table_init(&workos->counts.events);
     metric_table_init(&workos->counts.actions);
     repeat_init(&workos->repeats);
-    rc = make_keys(&workos->webhook_keys, opts->webhook_secret, "WORKOS_WEBHOOK_SECRET", err);
+    rc = workos->bodies ? 0 : err_set(err, ERR_NOMEM, "no memory for the service");
+    if (rc == 0)
+        rc = make_keys(&workos->webhook_keys, opts->webhook_secret, "WORKOS_WEBHOOK_SECRET", err);
     if (rc == 0)
         rc = make_keys(&workos->action_keys, opts->action_secret, "WORKOS_ACTION_SECRET", err);
     if (rc == 0)
@@ -176,6 +179,7 @@ void workos_close(struct workos *workos)
     mirror_release(workos->mirror);
     event_log_close(workos->events);
     suspects_close(workos->suspects);
+    bodies_free(workos->bodies);
     stmt_free(workos->begin_function);
     stmt_free(workos->keep_function);
     stmt_free(workos->undo_function);

@@ -10,6 +10,7 @@
 
 #include "base/repeat.h"
 #include "store/writer.h"
+#include "workos/bodies.h"
 #include "workos/counts.h"
 #include "workos/event_log.h"
 #include "workos/mirror.h"
@@ -40,6 +41,7 @@ struct workos {
     struct mirror *mirror;
     struct event_log *events;
     struct suspects *suspects;
+    struct bodies *bodies;
     struct stmt *begin_function, *keep_function, *undo_function; /* a savepoint of its own */
 };
 

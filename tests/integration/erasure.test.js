@@ -7,7 +7,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 
 import { describe, inParallel, load, randomness, test, until } from './lib/harness.js';
-import { runCommand, startServer } from './lib/server.js';
+import { runCommand, startServer, writeFile } from './lib/server.js';
 import { isoTime, newEvent, newId, newUser, userDeleted, userUpdated } from './lib/workos.js';
 
 const script = (body = '') => `
@@ -267,12 +267,45 @@ end }`;
         assert.equal(statusOf(server, event), 'done');
     });
 
-    test('that fails runs again without them', async (t) => {
+    // Symptom: they were null from the second attempt on, and the function could never do its work.
+    test('that fails runs again with them; they are in memory alone', async (t) => {
         const server = await startServer(t, { handlers: HANDLERS });
         const { event, token } = newInvitation({ bad: true });
         await server.deliver(event);
         assert.equal(statusOf(server, event), 'failed');
+        assert.deepEqual(found(server, [token]), []);
         await server.reload(HANDLERS.replace('if data.bad', 'if false'));
+        await until('it to be done', () => statusOf(server, event) === 'done');
+        assert.equal(
+            server.row('SELECT found FROM runs'),
+            `${backwards(token)} ${backwards(event.data.accept_invitation_url)}`,
+        );
+        await server.stop();
+        assert.deepEqual(found(server, [token]), []);
+    });
+
+    test('that waits behind one that failed has them when its turn comes', async (t) => {
+        const server = await startServer(t, { handlers: HANDLERS });
+        const { event: first } = newInvitation({ bad: true });
+        const { event: second, token } = newInvitation({ id: first.data.id });
+        await server.deliver(first);
+        await server.deliver(second);
+        assert.equal(statusOf(server, second), 'waiting');
+        await server.reload(HANDLERS.replace('if data.bad', 'if false'));
+        await until('it to be done', () => statusOf(server, second) === 'done');
+        assert.equal(
+            server.row('SELECT found FROM runs WHERE event_id = ?', second.id).split(' ')[0],
+            backwards(token),
+        );
+    });
+
+    test('that fails runs again without them when the server was started anew', async (t) => {
+        const server = await startServer(t, { handlers: HANDLERS });
+        const { event, token } = newInvitation({ bad: true });
+        await server.deliver(event);
+        await server.kill();
+        writeFile(server.handlersFile, HANDLERS.replace('if data.bad', 'if false'));
+        await server.start();
         await until('it to be done', () => statusOf(server, event) === 'done');
         assert.equal(server.row('SELECT found FROM runs'), 'lin lin');
         await server.stop();

@@ -810,13 +810,16 @@ describe('--ordered', () => {
     testLogic('authkitd retry takes one in that is expected', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api, { args });
-        const [retried, other] = [userCreated(), userCreated()];
+        const [retried, other] = [userCreated({ secret: 'passed on' }), userCreated()];
 
+        await server.reload(HANDLERS.replace('kind = event.event', 'kind = event.data.secret'));
         for (const event of [retried, other]) await server.deliver(event);
         const outcome = await runCommand(['retry', '--db', server.database, retried.id]);
         assert.equal(outcome.code, 0, outcome.output);
         await until('the event', () => seen(server).length === 1);
         assert.equal(server.eventRow(retried).status, 'done');
+        assert.equal(seen(server)[0].kind, 'passed on', 'what is never stored, from memory');
+        assert.equal(JSON.parse(server.eventRow(retried).payload).data.secret, null);
         assert.equal(server.eventRow(other).status, 'expected');
     });
 
