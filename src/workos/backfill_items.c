@@ -63,6 +63,14 @@ static bool is_usable(const struct backfill_page *page, const struct json *json,
            (!object || json_equals(json, object, backfill_kinds[page->type].one));
 }
 
+/* When the object became what it is. An event of something older that comes afterwards is late (event_log.h). */
+static uint32_t find_instant(const struct json *json, uint32_t node)
+{
+    uint32_t updated_at = json_string_member(json, node, "updated_at");
+
+    return updated_at ? updated_at : json_member(json, node, "created_at");
+}
+
 static int read_object(struct backfill_page *page, const struct json *json, uint32_t node,
                        struct err *err)
 {
@@ -80,7 +88,7 @@ static int read_object(struct backfill_page *page, const struct json *json, uint
     buf_printf(&item->body, ",\"event\":\"%screated\",\"data\":", kind->prefix);
     put_raw(&item->body, json, node);
     buf_puts(&item->body, ",\"created_at\":");
-    put_raw(&item->body, json, json_member(json, node, "created_at"));
+    put_raw(&item->body, json, find_instant(json, node));
     buf_putc(&item->body, '}');
     return read_event(page, item, err);
 }

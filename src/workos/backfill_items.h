@@ -5,7 +5,7 @@
  * What a page holds goes in one job for many objects, some milliseconds long: into the mirror, by its
  * rule. An object that is new here, and that the script has a function for, is left to a job of its own
  * afterwards: it is an event then, "user.created" with the id "backfill:<object id>", taken, run and
- * healed like any other (intake.h); so a slow or failing function is nobody else's trouble. Should the object have
+ * healed like any other (intake.h), made when the object was updated last; so a slow or failing function is nobody else's trouble. Should the object have
  * come by a webhook in between, its function isn't run again. What WorkOS no longer has is removed in
  * the same way, as "user.deleted" with the id "prune:<object id>".
  *
