@@ -18,6 +18,9 @@ enum { CLOCK_TEXT_MAX = 32, CLOCK_HTTP_MAX = 64 };
 int64_t clock_wall_ms(void);
 int64_t clock_mono_ns(void);
 
+/* How long the calling thread has had a processor. A system call. */
+int64_t clock_thread_cpu_ns(void);
+
 static inline int64_t clock_mono_ms(void)
 {
     return clock_mono_ns() / 1000000;

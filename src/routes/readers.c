@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "routes/usage.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,6 +13,13 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+
+enum {
+    RETRY_MS = 100, /* of one in line */
+    /* Of two looks at what the process had of the processors, for the second to tell something. */
+    LOOKS_APART_MIN_MS = 15,
+    LOOKS_APART_MAX_MS = 1000,
+};
 
 /* A script that was installed once, for those who still use it. Its own state is never opened. */
 struct edition {
@@ -32,6 +40,7 @@ struct waiter {
 struct readers {
     char *db_path, *wal_path;
     size_t usual;
+    int processors;
     _Atomic int64_t next_look_ms; /* at the log */
 
     /* Who begins a snapshot counts it, then looks for a pause; who makes a pause says so, then looks at
@@ -49,7 +58,10 @@ struct readers {
     bool installing;
     struct reader *idle; /* the one that was used last comes first: its memory is warm */
     size_t idle_count;
-    size_t count;        /* idle, in use, or being made */
+    size_t count;       /* idle, in use, or being made */
+    size_t most;        /* that there may be, as was found when somebody last waited for long */
+    struct usage usage; /* at that time */
+    bool is_most_fixed;
     struct waiter *line; /* who has waited longest comes first */
     size_t waiting;      /* in line */
     size_t woken;        /* of those */
@@ -237,6 +249,26 @@ static bool take_idle(struct readers *readers, size_t limit, struct reader **out
     return true;
 }
 
+/*
+ * Somebody has waited for long: how many places may there be? Called with the lock held. A look long ago tells
+ * nothing of what functions wait for now; it is better to be careful then, until the next.
+ */
+static size_t most_places(struct readers *readers)
+{
+    struct usage last = readers->usage, now;
+
+    if (readers->is_most_fixed || clock_mono_ms() - last.at_ms < LOOKS_APART_MIN_MS)
+        return readers->most;
+    usage_read(&now);
+    readers->usage = now;
+    readers->most = READERS_MAX;
+    if (2 * readers->usual < READERS_MAX &&
+        (now.at_ms - last.at_ms > LOOKS_APART_MAX_MS ||
+         !usage_waits_for_disk(&last, &now, readers->processors)))
+        readers->most = 2 * readers->usual;
+    return readers->most;
+}
+
 static void join_line(struct readers *readers, struct waiter *waiter)
 {
     struct waiter **at = &readers->line;
@@ -293,6 +325,14 @@ static void return_place(struct readers *readers, struct reader *reader)
         wake_one(readers);
 }
 
+/* When one who has waited so long looks whether there may be another place by now. */
+static int64_t next_try_ms(int64_t waited_ms, int64_t most_ms)
+{
+    int64_t next_ms = waited_ms < READERS_GROW_MS ? READERS_GROW_MS : waited_ms + RETRY_MS;
+
+    return next_ms < most_ms ? next_ms : most_ms;
+}
+
 /* In line; the lock is given up meanwhile. */
 static int wait_in_line(struct readers *readers, struct waiter *self, int most_ms,
                         struct reader **out, struct err *err)
@@ -302,8 +342,7 @@ static int wait_in_line(struct readers *readers, struct waiter *self, int most_m
     for (;;) {
         struct timespec until;
 
-        until =
-            thread_after_ms((waited_ms < READERS_GROW_MS ? READERS_GROW_MS : most_ms) - waited_ms);
+        until = thread_after_ms(next_try_ms(waited_ms, most_ms) - waited_ms);
         pthread_cond_clockwait(&self->wake, &readers->lock, CLOCK_MONOTONIC, &until);
         *out = self->given;
         if (*out) {
@@ -311,11 +350,12 @@ static int wait_in_line(struct readers *readers, struct waiter *self, int most_m
             return 0;
         }
         waited_ms = clock_mono_ms() - self->began_ms;
-        if (take_idle(readers, waited_ms >= READERS_GROW_MS ? READERS_MAX : readers->usual, out))
+        if (take_idle(readers, waited_ms >= READERS_GROW_MS ? most_places(readers) : readers->usual,
+                      out))
             break;
         if (waited_ms >= most_ms) {
             leave_line(readers, self);
-            return err_set(err, ERR_BUSY, "all %d places for reading are taken", READERS_MAX);
+            return err_set(err, ERR_BUSY, "all %zu places for reading are taken", readers->count);
         }
         readers->woken -= self->is_woken;
         self->is_woken = false;
@@ -403,7 +443,8 @@ void readers_give_back(struct readers *readers, struct reader *reader)
     bool is_kept;
 
     pthread_mutex_lock(&readers->lock);
-    is_kept = !is_broken && (readers->count <= readers->usual || readers->waiting > 0);
+    is_kept =
+        !is_broken && readers->count <= (readers->waiting > 0 ? readers->most : readers->usual);
     if (is_kept)
         return_place(readers, reader);
     pthread_mutex_unlock(&readers->lock);
@@ -500,7 +541,7 @@ void readers_pause(struct readers *readers)
 int readers_new(struct readers **out, const char *db_path, struct err *err)
 {
     struct readers *readers = calloc(1, sizeof(*readers));
-    size_t usual = (size_t)thread_processors();
+    int processors = thread_processors();
 
     if (!readers || !(readers->db_path = strdup(db_path)) ||
         asprintf(&readers->wal_path, "%s-wal", db_path) < 0) {
@@ -509,12 +550,22 @@ int readers_new(struct readers **out, const char *db_path, struct err *err)
         free(readers);
         return err_set(err, ERR_NOMEM, "no memory for the readers");
     }
-    readers->usual = usual < 2 ? 2 : usual > READERS_MAX ? READERS_MAX : usual;
+    readers->processors = processors;
+    readers->usual = processors < 2             ? 2
+                     : processors > READERS_MAX ? READERS_MAX
+                                                : (size_t)processors;
+    readers->most = readers->usual;
     pthread_mutex_init(&readers->lock, NULL);
     pthread_cond_init(&readers->swapped, NULL);
     pthread_cond_init(&readers->emptied, NULL);
     *out = readers;
     return 0;
+}
+
+void readers_fix_limit(struct readers *readers, size_t most)
+{
+    readers->most = most;
+    readers->is_most_fixed = true;
 }
 
 void readers_free(struct readers *readers)

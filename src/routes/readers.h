@@ -9,7 +9,9 @@
  *
  * There are as many places as processors, made when they are first needed; a thread gets the one it had
  * last, if that is idle. Only when somebody has waited READERS_GROW_MS, since functions are slow, more are
- * made, up to max; those beyond the usual number go when nobody waits for them. Who comes may go before those
+ * made, up to READERS_MAX; those beyond the usual number go when nobody waits for them. Where it is the
+ * processors that they wait for, and not the disk, more places would only mean that all are slower, and the
+ * writer, too: then there are twice as many as processors at most, so that a quick one needn't wait for a slow one. Who comes may go before those
  * who wait, who must wake up first; but not before one who has waited READERS_FAIR_MS. While READERS_CROWD
  * wait, whoever else comes waits only READERS_CROWDED_WAIT_MS: the threads that wait are those that all
  * requests come in with.
@@ -74,6 +76,9 @@ struct reader {
 
 int readers_new(struct readers **out, const char *db_path, struct err *err) MUST_CHECK;
 void readers_free(struct readers *readers); /* every place is back; NULL is fine */
+
+/* As many places at most, whatever is waited for; before anybody takes one. Tests need to know. */
+void readers_fix_limit(struct readers *readers, size_t most);
 
 void readers_installing(struct readers *readers);
 void readers_installed(struct readers *readers, const struct script *script); /* NULL: no swap */

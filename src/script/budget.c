@@ -22,6 +22,35 @@ static void *refuse(struct budget *budget, size_t new_size)
 
 static void on_count(lua_State *L, lua_Debug *ar);
 
+/* The deadline of a call that others run beside has passed: is its time up? Else a later deadline is set. */
+static bool is_time_up(struct budget *budget, int64_t now_ns)
+{
+    int64_t limit_ns = budget->limit_ms * INT64_C(1000000);
+    int64_t had_ns = clock_thread_cpu_ns() - budget->cpu_began_ns;
+
+    if (now_ns < budget->end_ns && had_ns < limit_ns) {
+        budget->deadline_ns = now_ns + limit_ns - had_ns;
+        if (budget->deadline_ns > budget->end_ns)
+            budget->deadline_ns = budget->end_ns;
+        return false;
+    }
+    budget->was_short = had_ns < limit_ns;
+    budget->had_ms = (int)(had_ns / 1000000);
+    return true;
+}
+
+static bool is_out_of_time(struct budget *budget)
+{
+    int64_t now_ns;
+
+    if (!budget->deadline_ns || budget->out_of_time)
+        return budget->out_of_time;
+    now_ns = clock_mono_ns();
+    if (now_ns > budget->deadline_ns)
+        budget->out_of_time = !budget->shares || is_time_up(budget, now_ns);
+    return budget->out_of_time;
+}
+
 /*
  * Functions of C that work on large strings run few instructions of Lua's in much time, but they do
  * ask for memory. When their time is up they get none, and an error follows: "not enough memory".
@@ -30,12 +59,12 @@ static void on_count(lua_State *L, lua_Debug *ar);
  */
 static bool is_too_late(struct budget *budget, size_t new_size)
 {
+    bool was_out_of_time = budget->out_of_time;
+
     if (new_size < BUDGET_LARGE_BYTES || !budget->deadline_ns || budget->out_of_memory)
         return false;
-    if (!budget->out_of_time && clock_mono_ns() > budget->deadline_ns) {
-        budget->out_of_time = true;
+    if (is_out_of_time(budget) && !was_out_of_time)
         lua_sethook(budget->L, on_count, LUA_MASKCOUNT, 1); /* may be called at any time */
-    }
     return budget->out_of_time;
 }
 
@@ -79,14 +108,16 @@ bool budget_interrupts(void *arg)
 {
     struct budget *budget = arg;
 
-    if (budget->deadline_ns && clock_mono_ns() > budget->deadline_ns)
-        budget->out_of_time = true;
+    is_out_of_time(budget);
     return budget_is_used_up(budget);
 }
 
 void budget_describe(const struct budget *budget, char *out, size_t size)
 {
-    if (budget->out_of_time && !budget->out_of_memory)
+    if (budget->out_of_time && !budget->out_of_memory && budget->was_short)
+        snprintf(out, size, "had a processor for only %d of %d ms, and wasn't done", budget->had_ms,
+                 budget->limit_ms * BUDGET_PATIENCE);
+    else if (budget->out_of_time && !budget->out_of_memory)
         snprintf(out, size, "ran longer than %d ms", budget->limit_ms);
     else
         snprintf(out, size, "used more than %zu KiB of memory", budget->limit_bytes / 1024);
@@ -129,9 +160,18 @@ void budget_watch(lua_State *L)
 void budget_start(struct budget *budget, int limit_ms)
 {
     budget->limit_ms = limit_ms;
-    budget->deadline_ns = clock_mono_ns() + (int64_t)limit_ms * 1000000;
+    budget->shares = budget->was_short = false;
+    budget->deadline_ns = budget->end_ns = clock_mono_ns() + limit_ms * INT64_C(1000000);
     budget->refused_bytes = 0;
     budget->has_refused = false;
+}
+
+void budget_start_beside_others(struct budget *budget, int limit_ms)
+{
+    budget_start(budget, limit_ms);
+    budget->shares = true;
+    budget->cpu_began_ns = clock_thread_cpu_ns();
+    budget->end_ns += limit_ms * INT64_C(1000000) * (BUDGET_PATIENCE - 1);
 }
 
 void budget_stop(struct budget *budget)

@@ -4,7 +4,9 @@
  *
  * Memory is counted by the state's allocator, for the life of the state. Time is counted per call
  * by a hook that looks at the clock every BUDGET_HOOK_COUNT instructions, by the allocator when it
- * is asked for BUDGET_LARGE_BYTES or more, and by the database's interrupt callback. When either is
+ * is asked for BUDGET_LARGE_BYTES or more, and by the database's interrupt callback. It is the time that has
+ * passed; of a call that others run beside, it is the time that its thread had a processor, and only
+ * BUDGET_PATIENCE times as much may have passed: who has to share hasn't run for long. When either is
  * used up the hook raises, and goes on raising at every single instruction, so that no pcall,
  * <close> or coroutine of a script can go on; the state must be closed then, not used again.
  *
@@ -29,6 +31,7 @@
 enum {
     BUDGET_HOOK_COUNT = 1000,
     BUDGET_LARGE_BYTES = 32 * 1024,
+    BUDGET_PATIENCE = 3,
 };
 
 struct budget {
@@ -37,8 +40,13 @@ struct budget {
     size_t limit_bytes;
     size_t refused_bytes; /* the last request that was refused, 0 after one that wasn't */
     bool has_refused;     /* memory, since budget_start, if only once */
-    int64_t deadline_ns;  /* monotonic; 0 while no call runs */
-    int limit_ms;         /* of the call that runs, for the message */
+    int64_t deadline_ns;  /* not before is it asked whether time is up; 0 while no call runs */
+    int64_t end_ns;       /* then it is, however little of a processor there was; both monotonic */
+    int64_t cpu_began_ns; /* the thread's, at the start */
+    bool shares;          /* others run beside the call */
+    int limit_ms;
+    bool was_short; /* of a processor: it was ended by end_ns, and had had had_ms */
+    int had_ms;
     bool out_of_memory;
     bool out_of_time;
     struct blocks blocks; /* that the state has freed; budget_forget frees them */
@@ -54,6 +62,7 @@ void budget_forget(struct budget *budget);
 void budget_watch(lua_State *L);
 
 void budget_start(struct budget *budget, int limit_ms);
+void budget_start_beside_others(struct budget *budget, int limit_ms);
 void budget_stop(struct budget *budget);
 
 bool budget_is_used_up(const struct budget *budget);
@@ -65,7 +74,8 @@ bool budget_interrupts(void *budget);
  * [-0, +0, v] */
 void budget_check(lua_State *L);
 
-/* "ran longer than 1000 ms", "used more than 65536 KiB of memory"; the latter also while neither is used
+/* "ran longer than 1000 ms", "had a processor for only 123 of 3000 ms, and wasn't done", "used more than
+ * 65536 KiB of memory"; the last also while neither is used
  * up, for a request that was refused. */
 void budget_describe(const struct budget *budget, char *out, size_t size);
 

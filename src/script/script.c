@@ -440,7 +440,10 @@ static int call_protected(struct script *script, lua_CFunction function, void *a
 
     script->raised = NULL;
     script->refused = false;
-    budget_start(&script->budget, timeout_ms);
+    if (script->read_only)
+        budget_start_beside_others(&script->budget, timeout_ms);
+    else
+        budget_start(&script->budget, timeout_ms); /* everybody waits, or nobody yet */
     lua_pushcfunction(L, on_error);
     lua_pushcfunction(L, function);
     lua_pushlightuserdata(L, arg);

@@ -295,15 +295,37 @@ static void look_at_writer(struct watchdog *watchdog, int64_t passed_ms)
         bite(watchdog, watchdog->kind, watchdog->type, watchdog->id, watchdog->watched_ms);
 }
 
+/* How long a thread, which is there, has had a processor. */
+static int64_t processor_ms(pthread_t thread)
+{
+    struct timespec time = {0};
+    clockid_t clock;
+
+    if (pthread_getcpuclockid(thread, &clock) == 0)
+        clock_gettime(clock, &time);
+    return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
+static void look_at_watch(struct watchdog *watchdog, struct watchdog_watch *watch,
+                          int64_t passed_ms)
+{
+    int64_t had_ms = processor_ms(watch->thread);
+
+    if (!watch->was_seen) {
+        watch->was_seen = true;
+        watch->idle_ms = had_ms;
+        return;
+    }
+    watch->watched_ms += passed_ms;
+    if (is_too_long(watchdog, WATCHDOG_READING, had_ms - watch->idle_ms) ||
+        is_too_long(watchdog, WATCHDOG_READING, watch->watched_ms / WATCHDOG_PATIENCE))
+        bite(watchdog, WATCHDOG_READING, watch->type, "", watch->watched_ms);
+}
+
 static void look_beside_writer(struct watchdog *watchdog, int64_t passed_ms)
 {
-    for (struct watchdog_watch *watch = watchdog->watches; watch; watch = watch->next) {
-        if (watch->was_seen)
-            watch->watched_ms += passed_ms;
-        watch->was_seen = true;
-        if (is_too_long(watchdog, WATCHDOG_READING, watch->watched_ms))
-            bite(watchdog, WATCHDOG_READING, watch->type, "", watch->watched_ms);
-    }
+    for (struct watchdog_watch *watch = watchdog->watches; watch; watch = watch->next)
+        look_at_watch(watchdog, watch, passed_ms);
 }
 
 /*
@@ -425,7 +447,11 @@ void watchdog_begin(struct watchdog *watchdog, struct watchdog_watch *watch, con
         return;
     pthread_mutex_lock(&watchdog->lock);
     *watch = (struct watchdog_watch){
-        .type = type, .next = watchdog->watches, .link = &watchdog->watches};
+        .type = type,
+        .thread = pthread_self(),
+        .next = watchdog->watches,
+        .link = &watchdog->watches,
+    };
     if (watch->next)
         watch->next->link = &watch->next;
     watchdog->watches = watch;

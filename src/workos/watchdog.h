@@ -11,7 +11,8 @@
  *
  * Routes that read run beside the writer, several at once, and say so with a watch of their own. Nobody
  * waits for one of them, but it keeps its place, and a snapshot that the WAL must not be emptied behind:
- * it ends the process, too.
+ * it ends the process, too. As they share the processors, what counts is the time that its thread had one, or
+ * WATCHDOG_PATIENCE times as much by the clock.
  *
  * A crash inside a function (SIGSEGV and the like on the writer's thread, SIGABRT there or from another
  * process) leaves the same note. A kill -9 or a power cut leaves none: they say nothing about the event that
@@ -35,10 +36,16 @@
 
 #include "base/err.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { WATCHDOG_FACTOR = 10, WATCHDOG_NAME_MAX = 256, WATCHDOG_REASON_MAX = 256 };
+enum {
+    WATCHDOG_FACTOR = 10,
+    WATCHDOG_PATIENCE = 3,
+    WATCHDOG_NAME_MAX = 256,
+    WATCHDOG_REASON_MAX = 256
+};
 
 enum watchdog_kind {
     WATCHDOG_EVENT,
@@ -65,12 +72,14 @@ void watchdog_enter(struct watchdog *watchdog, enum watchdog_kind kind, const ch
                     const char *id);
 void watchdog_leave(struct watchdog *watchdog);
 
-/* A function that runs beside the writer. */
+/* A function that runs beside the writer, on the thread that begins the watch. */
 struct watchdog_watch {
     struct watchdog_watch *next, **link;
     const char *type;
+    pthread_t thread;
     bool was_seen;
     int64_t watched_ms;
+    int64_t idle_ms; /* what the thread had had of a processor when it was first seen */
 };
 
 void watchdog_begin(struct watchdog *watchdog, struct watchdog_watch *watch, const char *type);

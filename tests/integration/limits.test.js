@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { afterEach } from 'node:test';
 
 import { describe, describeLogic, patience, sanitizer, test } from './lib/harness.js';
-import { sharedServer } from './lib/server.js';
+import { sharedServer, startServer } from './lib/server.js';
 import { newEvent, newId, registrationAction, userCreated } from './lib/workos.js';
 
 const MEBIBYTE = 1024 * 1024;
@@ -376,6 +376,36 @@ authkit.schema { t = { columns = { depths = "json" } } }
 authkit.events { ["test.run"] = function(ctx) ctx.db.insert("t", { depths = all(ctx) }) end }
 authkit.routes { ["GET /deep"] = all, ["POST /deep"] = all }
 `;
+
+describeLogic('many slow GETs at once', () => {
+    // Symptom: all of them ran at the same time, each with a part of a processor, and all hit the limit: no answer
+    // but 500, with a log that blamed the script.
+    test('are answered one after the other, or told to come again', async (t) => {
+        const server = await startServer(t, {
+            args: ['--handler-timeout', '1000'],
+            handlers: `
+local authkit = require "authkit"
+authkit.routes { ["GET /slow"] = function()
+  local sum = 0
+  for i = 1, 9000000 do sum = sum + i % 7 end
+  return { sum = sum }
+end }`,
+        });
+        const statuses = await Promise.all(
+            Array.from({ length: 24 }, async () => {
+                const response = await fetch(`${server.url}/slow`);
+                await response.arrayBuffer();
+                return response.status;
+            }),
+        );
+        assert.deepEqual(
+            statuses.filter((status) => status !== 200 && status !== 503),
+            [],
+            server.logTail(),
+        );
+        assert.ok(statuses.filter((status) => status === 200).length >= 4, statuses.join());
+    });
+});
 
 describeLogic('functions that nest as deep as they can', () => {
     const server = replaceableServer({ handlers: DEEP, args: ['--handler-timeout', '10000'] });

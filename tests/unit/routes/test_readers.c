@@ -25,6 +25,7 @@ static void start(struct service *s)
     struct err err;
 
     assert_int_equal(readers_new(&pool, "test.db", &err), 0);
+    readers_fix_limit(pool, READERS_MAX);
     start_service_with(s, (struct workos_opts){.installed = installed});
     install_script(s, script_text, 1000);
 }
