@@ -16,6 +16,8 @@
 
 enum {
     RETRY_MS = 100, /* of one in line */
+    STALL_MS = 500,
+    CALM_MS = 2000, /* without a stall: one step back */
     /* Of two looks at what the process had of the processors, for the second to tell something. */
     LOOKS_APART_MIN_MS = 15,
     LOOKS_APART_MAX_MS = 1000,
@@ -62,9 +64,11 @@ struct readers {
     size_t most;        /* that there may be, as was found when somebody last waited for long */
     struct usage usage; /* at that time */
     bool is_most_fixed;
-    struct waiter *line; /* who has waited longest comes first */
-    size_t waiting;      /* in line */
-    size_t woken;        /* of those */
+    int64_t stalled_since_ms; /* somebody waits, and nothing has come back */
+    int64_t changed_ms;       /* most, for that */
+    struct waiter *line;      /* who has waited longest comes first */
+    size_t waiting;           /* in line */
+    size_t woken;             /* of those */
 };
 
 /* ------------------------------------------------------------------------- editions */
@@ -249,6 +253,32 @@ static bool take_idle(struct readers *readers, size_t limit, struct reader **out
     return true;
 }
 
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/*
+ * Where functions wait for processors more places only make all of them slower, and the writer, too. But one that
+ * takes long must not be in the way of all others: when nothing has come back for a while there may be some more.
+ */
+static size_t most_beside_processors(struct readers *readers, int64_t now_ms)
+{
+    size_t least = smaller(2 * readers->usual, READERS_MAX);
+    size_t most = readers->most;
+
+    if (now_ms - readers->usage.at_ms > LOOKS_APART_MAX_MS || most < least || most == READERS_MAX)
+        most = least; /* nobody has waited for a while, or they waited for the disk */
+    if (now_ms - readers->stalled_since_ms >= STALL_MS) {
+        most = smaller(most + readers->usual, READERS_MAX - 1);
+        readers->stalled_since_ms = readers->changed_ms = now_ms;
+    } else if (most > least && now_ms - readers->changed_ms >= CALM_MS) {
+        most = most - readers->usual > least ? most - readers->usual : least;
+        readers->changed_ms = now_ms;
+    }
+    return most;
+}
+
 /*
  * Somebody has waited for long: how many places may there be? Called with the lock held. A look long ago tells
  * nothing of what functions wait for now; it is better to be careful then, until the next.
@@ -256,16 +286,16 @@ static bool take_idle(struct readers *readers, size_t limit, struct reader **out
 static size_t most_places(struct readers *readers)
 {
     struct usage last = readers->usage, now;
+    int64_t passed_ms = clock_mono_ms() - last.at_ms;
 
-    if (readers->is_most_fixed || clock_mono_ms() - last.at_ms < LOOKS_APART_MIN_MS)
+    if (readers->is_most_fixed || passed_ms < LOOKS_APART_MIN_MS)
         return readers->most;
     usage_read(&now);
+    if (passed_ms <= LOOKS_APART_MAX_MS && usage_waits_for_disk(&last, &now, readers->processors))
+        readers->most = READERS_MAX;
+    else
+        readers->most = most_beside_processors(readers, now.at_ms);
     readers->usage = now;
-    readers->most = READERS_MAX;
-    if (2 * readers->usual < READERS_MAX &&
-        (now.at_ms - last.at_ms > LOOKS_APART_MAX_MS ||
-         !usage_waits_for_disk(&last, &now, readers->processors)))
-        readers->most = 2 * readers->usual;
     return readers->most;
 }
 
@@ -276,7 +306,8 @@ static void join_line(struct readers *readers, struct waiter *waiter)
     while (*at)
         at = &(*at)->next;
     *at = waiter;
-    readers->waiting++;
+    if (readers->waiting++ == 0)
+        readers->stalled_since_ms = waiter->began_ms;
 }
 
 static void leave_line(struct readers *readers, struct waiter *waiter)
