@@ -83,15 +83,18 @@ static void check_row(lua_State *L, const struct table *t, int index, const char
                      luaL_typename(L, index));
 }
 
-/* Push "INSERT …" with the columns that are set (_creation_time is always the first). */
-static void push_insert_sql(lua_State *L, const struct table *t, const bool *set)
+/* Push "INSERT …" with the columns that are set (_creation_time is always the first). alias is what stands
+ * behind the table's name. */
+static void push_insert_sql(lua_State *L, const struct table *t, const bool *set, const char *alias)
 {
     luaL_Buffer sql;
 
     luaL_buffinit(L, &sql);
     luaL_addstring(&sql, "INSERT INTO \"");
     luaL_addstring(&sql, t->name);
-    luaL_addstring(&sql, "\" (\"_creation_time\"");
+    luaL_addstring(&sql, "\"");
+    luaL_addstring(&sql, alias);
+    luaL_addstring(&sql, " (\"_creation_time\"");
     for (int i = 0; i < t->count; i++) {
         if (set[i]) {
             luaL_addstring(&sql, ",\"");
@@ -133,7 +136,7 @@ static int l_insert(lua_State *L)
             check_may_miss(L, t, &t->columns[i]);
     stmt = find_kept(L, t, INSERT, set);
     if (!stmt) {
-        push_insert_sql(L, t, set);
+        push_insert_sql(L, t, set, "");
         stmt = keep_statement(L, t, INSERT, set);
     }
     stmt_bind_int(stmt, parameter++, clock_wall_ms());
@@ -286,13 +289,14 @@ static int l_replace(lua_State *L)
     return update_row(L, t, set, "replace");
 }
 
-/* Push "INSERT … ON CONFLICT (keys) DO UPDATE SET … RETURNING _id". */
+/* Push "INSERT … ON CONFLICT (keys) DO UPDATE SET … RETURNING _id". The alias is for a table that is called
+ * excluded: SQLite would take excluded."x" for the row that is there already. No table can be called _row. */
 static void push_upsert_sql(lua_State *L, const struct table *t, const bool *set, const bool *key)
 {
     luaL_Buffer sql;
     bool first = true;
 
-    push_insert_sql(L, t, set);
+    push_insert_sql(L, t, set, " AS \"_row\"");
     luaL_buffinit(L, &sql);
     luaL_addstring(&sql, " ON CONFLICT (");
     for (int i = 0; i < t->count; i++) {

@@ -78,6 +78,22 @@ static void db__default_fills_in(void **state)
            "assert(ctx.db.get('others', ctx.db.insert('others', { s = 'own' })).s == 'own')\n");
 }
 
+/* SQLite took excluded."x" for the row that was there: nothing was updated, and nothing said so. */
+static void db__upsert_updates_a_table_called_excluded(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bench_passes(&b,
+                 "authkit.schema { excluded = { columns = { k = 'text', excluded = 'text' },"
+                 " indexes = { { 'k', unique = true } } } }",
+                 "local id = ctx.db.upsert('excluded', { 'k' }, { k = 'a', excluded = 'old' })\n"
+                 "assert(ctx.db.upsert('excluded', { 'k' }, { k = 'a', excluded = 'new' }) == id)\n"
+                 "assert(ctx.db.get('excluded', id).excluded == 'new')\n");
+    bench_close(&b);
+}
+
 static void db__every_operator(void **state)
 {
     (void)state;
@@ -465,6 +481,7 @@ int main(void)
         IN_TEMP_DIR(db__row_that_is_absent_is_one_nil),
         IN_TEMP_DIR(db__json_columns_keep_their_form),
         IN_TEMP_DIR(db__default_fills_in),
+        IN_TEMP_DIR(db__upsert_updates_a_table_called_excluded),
         IN_TEMP_DIR(db__every_operator),
         IN_TEMP_DIR(db__refused_condition_leaves_the_query_as_it_was),
         IN_TEMP_DIR(db__rows_may_change_while_they_are_gone_through),
