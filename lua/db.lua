@@ -10,6 +10,7 @@ local null = native.null
 
 local types = { text = true, integer = true, real = true, boolean = true, json = true }
 local reserved = { "workos_", "authkitd_", "sqlite_", "_" }
+local table_functions = { json_each = true, json_tree = true } -- SQLite's, besides pragma_…
 
 -- Declarations ------------------------------------------------------------------------------------
 
@@ -34,6 +35,15 @@ local function check_name(what, name)
          raise(("authkit.schema: %s '%s' begins with '%s', which is taken; choose another name")
             :format(what, name, prefix))
       end
+   end
+end
+
+-- A table would hide SQLite's function of the same name, which stands where a table does.
+local function check_table_name(name)
+   check_name("table", name)
+   if name:lower():find("^pragma_") or table_functions[name:lower()] then
+      raise(("authkit.schema: table '%s' has a name that SQLite has taken (pragma_…, json_each and json_tree); choose another one")
+         :format(name))
    end
 end
 
@@ -123,7 +133,7 @@ local function read_index(t, spec)
 end
 
 local function read_table(name, spec)
-   check_name("table", name)
+   check_table_name(name)
    for other in pairs(declared) do
       if other:lower() == name:lower() then
          raise(("authkit.schema: table '%s' is declared twice%s"):format(name,
@@ -168,7 +178,7 @@ end
 
 local function declare(tables)
    for name in next, tables do
-      check_name("table", name)
+      check_table_name(name)
    end
    for _, name in ipairs(sorted_keys(tables)) do
       declared[name] = read_table(name, tables[name])

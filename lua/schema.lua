@@ -167,7 +167,7 @@ end
 
 local function table_columns(name)
    local found, order = {}, {}
-   for _, row in ipairs(native.rows("SELECT name, upper(type), \"notnull\", dflt_value FROM pragma_table_info(?)", name)) do
+   for _, row in ipairs(native.rows("SELECT name, upper(type), \"notnull\", dflt_value FROM temp.pragma_table_info(?)", name)) do
       found[row[1]] = { name = row[1], type = row[2], required = row[3] == 1, default = row[4] }
       order[#order + 1] = row[1]
    end
@@ -178,7 +178,7 @@ end
 -- way: rows that refer to it would be deleted with it, and views would lose it.
 local function obstacles(t)
    local found = {}
-   for _, row in ipairs(native.rows([[SELECT s.name FROM sqlite_schema AS s, pragma_foreign_key_list(s.name) AS f
+   for _, row in ipairs(native.rows([[SELECT s.name FROM sqlite_schema AS s, temp.pragma_foreign_key_list(s.name) AS f
       WHERE s.type = 'table' AND lower(f."table") = lower(?)]], t.name)) do
       found[#found + 1] = ("table %s refers to it (FOREIGN KEY): with the server stopped, drop that reference first")
          :format(row[1])
@@ -191,7 +191,7 @@ local function obstacles(t)
             :format(row[1], row[2], row[1]:upper(), quote(row[2]))
       end
    end
-   for _, row in ipairs(native.rows("SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> 0", t.name)) do
+   for _, row in ipairs(native.rows("SELECT name FROM temp.pragma_table_xinfo(?) WHERE hidden <> 0", t.name)) do
       found[#found + 1] = ("its column %s is computed, and would be lost: with the server stopped, drop that column first and add it again afterwards")
          :format(row[1])
    end
@@ -312,11 +312,11 @@ end
 local function found_indexes(t)
    local found = {}
    for _, row in ipairs(native.rows([[SELECT s.name, s.tbl_name, l."unique", l.partial
-      FROM sqlite_schema AS s, pragma_index_list(s.tbl_name) AS l ON l.name = s.name
+      FROM sqlite_schema AS s, temp.pragma_index_list(s.tbl_name) AS l ON l.name = s.name
       WHERE s.type = 'index' AND s.name LIKE 'authkitd:%'
       AND (s.tbl_name = ?1 OR substr(s.name, 1, length(?1) + 10) = 'authkitd:' || ?1 || ':') ORDER BY s.name]], t.name)) do
       local index = { name = row[1], table_name = row[2], unique = row[3] == 1, partial = row[4] == 1, columns = {} }
-      for i, column in ipairs(native.rows("SELECT name FROM pragma_index_info(?) ORDER BY seqno", index.name)) do
+      for i, column in ipairs(native.rows("SELECT name FROM temp.pragma_index_info(?) ORDER BY seqno", index.name)) do
          index.columns[i] = column[1] or "an expression"
       end
       index.list = table.concat(index.columns, ", ")

@@ -570,9 +570,10 @@ int db_open(struct db **out, const char *path, enum db_mode mode, struct err *er
     rc = set_up(db, err);
     if (rc == 0) /* reads the header and the schema: says whether it is a database at all */
         rc = db_exec(db, "SELECT 1 FROM sqlite_schema LIMIT 1", err);
-    if (rc ==
-        0) /* makes these two known: to a guarded statement it would look like a CREATE TABLE */
-        rc = db_exec(db, "SELECT 1 FROM json_each('[]'), json_tree('[]')", err);
+    /* Makes these two known: to a guarded statement it would look like a CREATE TABLE. No table of the
+     * database is in temp, so none can hide them. */
+    if (rc == 0)
+        rc = db_exec(db, "SELECT 1 FROM temp.json_each('[]'), temp.json_tree('[]')", err);
     if (rc < 0) {
         rc = word_unusable(db, path, err);
         goto out;

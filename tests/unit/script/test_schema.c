@@ -76,6 +76,10 @@ static void schema__wrong_declarations_are_refused(void **state)
         {"authkitd_x = { columns = {} }", "begins with 'authkitd_'"},
         {"sqlite_x = { columns = {} }", "begins with 'sqlite_'"},
         {"_x = { columns = {} }", "begins with '_'"},
+        {"json_each = { columns = {} }", "table 'json_each' has a name that SQLite has taken"},
+        {"JSON_Tree = { columns = {} }", "table 'JSON_Tree' has a name that SQLite has taken"},
+        {"Pragma_table_info = { columns = {} }",
+         "table 'Pragma_table_info' has a name that SQLite has taken"},
         {"a = { columns = { _id = 'text' } }", "column '_id' begins with '_'"},
         {"a = { columns = { 'text' } }", "column '1' must be letters"},
         {"a = { columns = { x = 'varchar' } }", "column a.x: type 'varchar' is not known"},
@@ -409,6 +413,23 @@ static void schema__foreign_table_is_refused(void **state)
     exec(&b, "CREATE TABLE a (x TEXT)");
     refuses(&b, "a = { columns = { x = 'text' } }", "wasn't made by authkitd");
     refuses(&b, "A = { columns = { x = 'text' } }", "table A is called 'a' in the database");
+    bench_close(&b);
+}
+
+/* From then on check and reload failed: no such column, or not a function. */
+static void schema__tables_called_as_functions_hide_nothing(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { x = 'text' }, indexes = { { 'x' } } }");
+    exec(&b, "CREATE TABLE pragma_table_info (x); CREATE TABLE pragma_table_xinfo (x);"
+             "CREATE TABLE pragma_index_list (x); CREATE TABLE pragma_index_info (x);"
+             "CREATE TABLE pragma_foreign_key_list (x)");
+    bring(&b, "a = { columns = { x = 'text?' }, indexes = { { 'x' } } }");
+    bench_ok(&b);
+    assert_non_null(strstr(b.report, "rebuild table a"));
     bench_close(&b);
 }
 
@@ -769,6 +790,7 @@ int main(void)
         IN_TEMP_DIR(schema__index_of_a_renamed_table_is_made_anew),
         IN_TEMP_DIR(schema__undeclared_is_kept),
         IN_TEMP_DIR(schema__foreign_table_is_refused),
+        IN_TEMP_DIR(schema__tables_called_as_functions_hide_nothing),
         IN_TEMP_DIR(schema__table_in_another_case_is_refused),
         IN_TEMP_DIR(schema__column_in_another_case_is_refused),
         IN_TEMP_DIR(schema__sql_words_are_names_like_others),

@@ -174,6 +174,19 @@ static void db__corrupt_schema_is_refused(void **state)
     assert_open_fails("a.db", DB_READER, ERR_FATAL, "malformed");
 }
 
+/* Such a table hid the function, and the database couldn't be opened any more. */
+static void db__table_called_as_a_function_hides_nothing(void **state)
+{
+    struct db *db = NULL;
+
+    (void)state;
+    assert_int_equal(db_open(&db, "a.db", DB_WRITER, NULL), 0);
+    exec(db, "CREATE TABLE json_each (x); CREATE TABLE json_tree (x)");
+    db_close(db);
+    assert_int_equal(db_open(&db, "a.db", DB_WRITER, NULL), 0);
+    db_close(db);
+}
+
 static void db__unwritable_places_are_refused(void **state)
 {
     uid_t user = geteuid();
@@ -1083,6 +1096,7 @@ int main(void)
         IN_TEMP_DIR(db__special_names_are_refused),
         IN_TEMP_DIR(db__other_files_are_refused),
         IN_TEMP_DIR(db__corrupt_schema_is_refused),
+        IN_TEMP_DIR(db__table_called_as_a_function_hides_nothing),
         IN_TEMP_DIR(db__unwritable_places_are_refused),
         IN_TEMP_DIR(db__link_to_nowhere_is_no_absent_file),
         IN_TEMP_DIR(db__close_takes_everything_along),
