@@ -132,6 +132,14 @@ local function read_index(t, spec)
    }
 end
 
+-- A default is what an insert could give. The handle is for that alone: its name is in the errors.
+local function check_defaults(t)
+   local handle = native.table("authkit.schema: wrong default: " .. t.name, true, t.columns)
+   for _, column in ipairs(t.columns) do
+      native.check(handle, column.name, column.default)
+   end
+end
+
 local function read_table(name, spec)
    check_table_name(name)
    for other in pairs(declared) do
@@ -166,6 +174,7 @@ local function read_table(name, spec)
       t.columns[i] = read_column(name, column, spec.columns[column])
       t.by_name[column] = t.columns[i]
    end
+   check_defaults(t)
    if spec.indexes ~= nil and type(spec.indexes) ~= "table" then
       raise(("authkit.schema: indexes of %s must be a list, such as { { \"user_id\" } }"):format(name))
    end

@@ -25,31 +25,23 @@ local function literal(value)
    return tostring(value)
 end
 
--- The default as SQL, or nil and what is wrong with it (nothing, when there is no default).
+-- The default as SQL, or nil. It fits its column: declaring it has seen to that.
 local function default_literal(column)
    local value = column.default
    if value == nil then
       return nil
-   end
-   local is_infinite = math.type(value) == "float" and (value ~= value or value == math.huge or value == -math.huge)
-   if is_infinite or (type(value) == "string" and (value:find("\0", 1, true) or not utf8.len(value))) then
-      return nil, ("%s: its default can't be written in SQL; give a finite number, or a text that is UTF-8 without NUL")
-         :format(column.where)
-   end
-   if column.type == "json" then
+   elseif column.type == "json" then
       return literal(native.json_encode(value))
-   end
-   local kind = math.type(value) or type(value)
-   local fits = { text = "string", integer = "integer", boolean = "boolean" }
-   if column.type == "real" and (kind == "integer" or kind == "float") then
+   elseif column.type == "real" then
       return literal(value + 0.0)
-   elseif fits[column.type] ~= kind then
-      return nil, ("%s: the default is a %s, and the column is %s"):format(column.where, kind, column.type)
+   elseif column.type == "integer" then
+      return literal(math.tointeger(value))
    end
    return literal(value)
 end
 
-local function column_sql(column, default)
+local function column_sql(column)
+   local default = default_literal(column)
    return ("%s %s%s%s"):format(quote(column.name), spelled[column.type],
       column.nullable and "" or " NOT NULL", default and " DEFAULT " .. default or "")
 end
@@ -99,11 +91,7 @@ end
 local function create_table(plan, t)
    local columns = own_columns()
    for _, column in ipairs(t.columns) do
-      local default, problem = default_literal(column)
-      if problem then
-         plan:refuse("%s", problem)
-      end
-      columns[#columns + 1] = column_sql(column, default)
+      columns[#columns + 1] = column_sql(column)
    end
    plan:add(("CREATE TABLE %s (%s)"):format(quote(t.name), table.concat(columns, ", ")),
       "create table " .. t.name)
@@ -114,12 +102,8 @@ local function count(sql)
 end
 
 local function add_column(plan, t, column)
-   local default, problem = default_literal(column)
-   if problem then
-      return plan:refuse("%s", problem)
-   end
    local has_rows = native.rows(("SELECT 1 FROM %s LIMIT 1"):format(quote(t.name)))[1]
-   if not column.nullable and not default then
+   if not column.nullable and column.default == nil then
       if has_rows then
          return plan:refuse(
             "%s is required, but the table has rows that would have no value: make it '%s?' or give a default, %s = { type = \"%s\", default = … }",
@@ -130,7 +114,7 @@ local function add_column(plan, t, column)
       plan.anew[t.name] = true
       return
    end
-   plan:add(("ALTER TABLE %s ADD COLUMN %s"):format(quote(t.name), column_sql(column, default)),
+   plan:add(("ALTER TABLE %s ADD COLUMN %s"):format(quote(t.name), column_sql(column)),
       ("add column %s.%s"):format(t.name, column.name))
 end
 
@@ -142,11 +126,7 @@ local function compare_column(plan, t, column, found)
          column.where, column.type, found_type or found.type, found_type or found.type,
          quote(t.name), quote(column.name), quote(column.name .. "_old"))
    end
-   local default, problem = default_literal(column)
-   if problem then
-      return plan:refuse("%s", problem)
-   end
-   if default ~= found.default then
+   if default_literal(column) ~= found.default then
       plan.anew[t.name] = true -- SQLite has no way to change a default
    end
    if column.nullable == not found.required then
@@ -245,7 +225,7 @@ local function rebuild(plan, t, found, order)
    for _, name in ipairs(order) do
       local column = t.by_name[name]
       if column then
-         definitions[#definitions + 1] = column_sql(column, (default_literal(column)))
+         definitions[#definitions + 1] = column_sql(column)
          moved[#moved + 1] = quote(name)
       elseif name ~= "_id" and name ~= "_creation_time" then
          definitions[#definitions + 1] = ("%s %s%s"):format(quote(name), found[name].type,
@@ -255,7 +235,7 @@ local function rebuild(plan, t, found, order)
    end
    for _, column in ipairs(t.columns) do
       if not found[column.name] then
-         definitions[#definitions + 1] = column_sql(column, (default_literal(column)))
+         definitions[#definitions + 1] = column_sql(column)
       end
    end
    local new, list = "authkitd_new_" .. t.name, table.concat(moved, ", ")

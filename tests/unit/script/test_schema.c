@@ -142,15 +142,39 @@ static void schema__default_must_fit(void **state)
         "{ 'integer', default = 'x' }", "{ 'integer', default = 1.5 }", "{ 'text', default = 5 }",
         "{ 'boolean', default = 1 }",   "{ 'real', default = 'x' }",
     };
-    struct bench b;
     char tables[128];
 
     (void)state;
-    bench_open(&b);
     for (size_t i = 0; i < ARRAY_LEN(columns); i++) {
         snprintf(tables, sizeof(tables), "a = { columns = { x = %s } }", columns[i]);
-        refuses(&b, tables, "a.x: the default is a ");
+        declaration_fails(tables, "authkit.schema: wrong default: a.x takes ");
+        assert_int_equal(unlink("test.db"), 0);
     }
+    declaration_fails("a = { columns = { x = { 'text', default = 5 } } }",
+                      "wrong default: a.x takes text, not a number (5)");
+}
+
+/* The error named neither table nor column nor line. */
+static void schema__json_default_must_be_json(void **state)
+{
+    (void)state;
+    declaration_fails("a = { columns = { x = { 'json', default = print } } }",
+                      "authkit.schema: wrong default: a.x: a function can't be JSON");
+    assert_int_equal(unlink("test.db"), 0);
+    declaration_fails("a = { columns = { x = { 'json', default = { y = 0/0 } } } }",
+                      "authkit.schema: wrong default: a.x: y: JSON has no number for nan");
+}
+
+/* As it is for an insert. */
+static void schema__whole_float_is_an_integer_default(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    brings(&b, "a = { columns = { x = { 'integer', default = 2.0 } } }", "create table a");
+    exec(&b, "INSERT INTO a (_creation_time) VALUES (1)");
+    assert_string_equal(bench_value(&b, "SELECT x || typeof(x) FROM a"), "2integer");
     bench_close(&b);
 }
 
@@ -777,6 +801,8 @@ int main(void)
         IN_TEMP_DIR(schema__wrong_declarations_are_refused),
         IN_TEMP_DIR(schema__table_twice_is_refused),
         IN_TEMP_DIR(schema__default_must_fit),
+        IN_TEMP_DIR(schema__json_default_must_be_json),
+        IN_TEMP_DIR(schema__whole_float_is_an_integer_default),
         IN_TEMP_DIR(schema__new_table),
         IN_TEMP_DIR(schema__plan_without_a_database),
         IN_TEMP_DIR(schema__new_columns),
