@@ -440,21 +440,42 @@ local function plan_all()
    return plan
 end
 
+-- What takes the lines has room for so many of them; of a text that is too long it would keep nothing. more says how
+-- many are left out.
+local LINES_MAX_BYTES = 24 << 10
+
+local function shortened(lines, more)
+   local bytes = 0
+   for i, line in ipairs(lines) do
+      bytes = bytes + #line + 1
+      if bytes > LINES_MAX_BYTES then
+         local kept = table.move(lines, 1, i - 1, 1, {})
+         kept[i] = more:format(#lines - i + 1)
+         return kept
+      end
+   end
+   return lines
+end
+
 -- Plan, and when `apply` do it. Returns the changes and warnings as lines; or nil and the problems.
 local function bring(apply)
    local plan = plan_all()
    if #plan.problems > 0 then
       return nil, table.concat(plan.problems, "\n")
    end
-   local lines = {}
+   local changes, warnings = {}, {}
    for _, step in ipairs(plan.steps) do
       if apply then
          native.execute(step.sql)
       end
-      lines[#lines + 1] = step.what
+      changes[#changes + 1] = step.what
    end
-   for _, warning in ipairs(plan.warnings) do
-      lines[#lines + 1] = "warning: " .. warning
+   for i, warning in ipairs(plan.warnings) do
+      warnings[i] = "warning: " .. warning
+   end
+   local lines = shortened(changes, "… and %d more")
+   for _, warning in ipairs(shortened(warnings, "warning: … and %d more")) do
+      lines[#lines + 1] = warning
    end
    return table.concat(lines, "\n")
 end

@@ -731,7 +731,7 @@ struct migration {
     bool apply;
     bool refused;
     struct buf *report;
-    struct buf problems;
+    struct err *err; /* what is wrong, when it is refused */
 };
 
 static int l_migrate(lua_State *L)
@@ -743,7 +743,7 @@ static int l_migrate(lua_State *L)
     lua_call(L, 1, 2);
     migration->refused = lua_isnil(L, -2);
     if (migration->refused)
-        buf_puts(&migration->problems, luaL_checkstring(L, -1));
+        err_set(migration->err, ERR_INVALID, "%s", luaL_checkstring(L, -1));
     else
         buf_puts(migration->report, luaL_checkstring(L, -2));
     return 0;
@@ -752,15 +752,11 @@ static int l_migrate(lua_State *L)
 static int bring_schema(struct script *script, struct db *db, bool apply, struct buf *report,
                         struct err *err)
 {
-    struct migration migration = {
-        .apply = apply, .report = report, .problems = BUF_INIT(ERR_TEXT_MAX * 4)};
+    struct migration migration = {.apply = apply, .report = report, .err = err};
     int rc =
         script_call(script, db, 0, l_migrate, &migration, MIGRATE_TIMEOUT_MS, l_traced_error, err);
 
-    if (rc == 0 && migration.refused)
-        rc = err_set(err, ERR_INVALID, "%s", buf_text(&migration.problems));
-    buf_release(&migration.problems);
-    return rc;
+    return rc == 0 && migration.refused ? ERR_INVALID : rc;
 }
 
 int script_migrate(struct script *script, struct db *db, struct buf *report, struct err *err)

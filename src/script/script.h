@@ -105,7 +105,8 @@ size_t script_memory_bytes(const struct script *script);
 
 /*
  * Bring the database to the declared schema. Inside a transaction: an error leaves it to the caller
- * to undo. report gets a line for every change ("create table todo_lists") and warning.
+ * to undo. report gets a line for every change ("create table todo_lists") and warning, and when there
+ * are many of them, for those that fit into 48 KiB, and how many more there are.
  * ERR_INVALID: refused, since data would be lost; the text says all that is wrong, a line each.
  */
 int script_migrate(struct script *script, struct db *db, struct buf *report, struct err *err)

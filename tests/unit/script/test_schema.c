@@ -782,6 +782,77 @@ static void schema__rebuild_that_would_lose_a_computed_column_is_refused(void **
     bench_close(&b);
 }
 
+/* These tables, each of 20 columns called c1_ and so on, with what is put behind. */
+static void many_tables(char *out, size_t size, const char *behind)
+{
+    snprintf(out, size,
+             "local tables = {}\n"
+             "for t = 1, 60 do\n"
+             "  local columns, indexes = {}, {}\n"
+             "  for c = 1, 20 do\n"
+             "    local name = ('c'):rep(50) .. c\n"
+             "    columns[name], indexes[c] = 'text?', { name }\n"
+             "  end\n"
+             "  tables['t' .. t] = { columns = columns, indexes = indexes }\n"
+             "end\n"
+             "%s",
+             behind);
+}
+
+/* It was too long for what takes it: check said that nothing changes. */
+static void schema__long_plan_is_cut_at_a_line(void **state)
+{
+    struct bench b;
+    char text[2048];
+    const char *end;
+
+    (void)state;
+    bench_open(&b);
+    b.timeout_ms = 10000;
+    bring(&b, "undeclared = { columns = {} }");
+    many_tables(text, sizeof(text), "require 'authkit'.schema(tables)");
+    bench_load(&b, text);
+    bench_ok(&b);
+    bench_schema(&b, false);
+    bench_ok(&b);
+    assert_memory_equal(b.report, "create table t1\ncreate index on t1 (", 36);
+    end = strstr(b.report, "\n… and ");
+    assert_non_null(end);
+    assert_int_equal(end[-1], ')');
+    assert_string_equal(strchr(end + 1, '\n'),
+                        "\nwarning: table undeclared isn't declared any more; it is kept");
+    bench_schema(&b, true);
+    bench_ok(&b);
+    assert_string_equal(bench_value(&b, "SELECT count(*) FROM sqlite_schema WHERE name LIKE 't%'"),
+                        "60");
+    bench_close(&b);
+}
+
+/* The error had no text at all. */
+static void schema__many_problems_are_told_as_far_as_they_fit(void **state)
+{
+    struct bench b;
+    char text[2048];
+
+    (void)state;
+    bench_open(&b);
+    b.timeout_ms = 10000;
+    many_tables(text, sizeof(text), "require 'authkit'.schema(tables)");
+    bench_load(&b, text);
+    bench_ok(&b);
+    bench_schema(&b, true);
+    bench_ok(&b);
+    many_tables(text, sizeof(text),
+                "for _, t in pairs(tables) do\n"
+                "  for c in pairs(t.columns) do t.columns[c] = 'real?' end\nend\n"
+                "require 'authkit'.schema(tables)");
+    bench_load(&b, text);
+    bench_ok(&b);
+    bench_schema(&b, false);
+    bench_says(&b, ERR_INVALID, "is declared real, but the database has it as text");
+    bench_close(&b);
+}
+
 static void schema__failed_one_changes_nothing(void **state)
 {
     struct bench b;
@@ -833,6 +904,8 @@ int main(void)
         IN_TEMP_DIR(schema__table_of_an_older_authkitd_is_kept_where_something_depends_on_it),
         IN_TEMP_DIR(schema__table_of_an_older_authkitd_is_kept_when_in_doubt),
         IN_TEMP_DIR(schema__rebuild_that_would_lose_a_computed_column_is_refused),
+        IN_TEMP_DIR(schema__long_plan_is_cut_at_a_line),
+        IN_TEMP_DIR(schema__many_problems_are_told_as_far_as_they_fit),
         IN_TEMP_DIR(schema__failed_one_changes_nothing),
     };
 
