@@ -403,12 +403,23 @@ local function compare_table(plan, t)
    end
 end
 
+-- Tables, views and indexes share their names: two lists, by the name in lower case, of the tables' names and of
+-- what the others are.
+local function names_taken()
+   local existing, others = {}, {}
+   for _, row in ipairs(native.rows("SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view', 'index')")) do
+      if row[2] == "table" then
+         existing[row[1]:lower()] = row[1]
+      else
+         others[row[1]:lower()] = row[2]
+      end
+   end
+   return existing, others
+end
+
 local function plan_all()
    local plan = setmetatable({ steps = {}, problems = {}, warnings = {}, anew = {}, dropped = {} }, Plan)
-   local existing = {}
-   for _, row in ipairs(native.rows("SELECT name FROM sqlite_schema WHERE type = 'table'")) do
-      existing[row[1]:lower()] = row[1]
-   end
+   local existing, others = names_taken()
    local names = {}
    for name in pairs(db.declared) do
       names[#names + 1] = name
@@ -421,6 +432,10 @@ local function plan_all()
       if not is_new and existing[name:lower()] ~= name then
          plan:refuse("authkit.schema: table %s is called '%s' in the database; SQLite doesn't tell them apart, so declare it that way",
             name, existing[name:lower()])
+      elseif is_new and others[name:lower()] then
+         local kind = others[name:lower()]
+         plan:refuse('authkit.schema: table %s can\'t be made, since the database has %s %s of that name: declare the table under another one, or stop the server and DROP %s "%s"',
+            name, kind == "index" and "an" or "a", kind, kind:upper(), name)
       else
          if is_new then
             plan.found = {}

@@ -440,6 +440,25 @@ static void schema__foreign_table_is_refused(void **state)
     bench_close(&b);
 }
 
+/* The plan said "create table", and SQLite's words came when it was done. */
+static void schema__name_of_a_view_or_an_index_is_refused(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { x = 'text' } }");
+    exec(&b, "CREATE VIEW Seen AS SELECT x FROM a; CREATE INDEX by_x ON a (x)");
+    bench_load(&b, "require 'authkit'.schema { seen = { columns = {} }, by_x = { columns = {} } }");
+    bench_ok(&b);
+    bench_schema(&b, false);
+    bench_says(&b, ERR_INVALID,
+               "table seen can't be made, since the database has a view of that name: declare the "
+               "table under another one, or stop the server and DROP VIEW \"seen\"");
+    bench_says(&b, ERR_INVALID, "table by_x can't be made, since the database has an index of");
+    bench_close(&b);
+}
+
 /* From then on check and reload failed: no such column, or not a function. */
 static void schema__tables_called_as_functions_hide_nothing(void **state)
 {
@@ -887,6 +906,7 @@ int main(void)
         IN_TEMP_DIR(schema__index_of_a_renamed_table_is_made_anew),
         IN_TEMP_DIR(schema__undeclared_is_kept),
         IN_TEMP_DIR(schema__foreign_table_is_refused),
+        IN_TEMP_DIR(schema__name_of_a_view_or_an_index_is_refused),
         IN_TEMP_DIR(schema__tables_called_as_functions_hide_nothing),
         IN_TEMP_DIR(schema__table_in_another_case_is_refused),
         IN_TEMP_DIR(schema__column_in_another_case_is_refused),
