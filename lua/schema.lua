@@ -154,6 +154,18 @@ local function table_columns(name)
    return found, order
 end
 
+-- The constraint of a column that was added by hand, as SQL's word for it, or nil: authkitd itself writes none but
+-- the CHECK of _id. What is in quotes is a name or a text.
+local function constraint_made_by_hand(t)
+   local sql = native.rows("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", t.name)[1][1]
+   sql = sql:gsub("(['\"`]).-%1", ""):gsub("%[.-%]", ""):gsub("CHECK %(_id < %d+%)", "", 1):upper()
+   for _, word in ipairs { "COLLATE", "CHECK", "REFERENCES", "UNIQUE" } do
+      if sql:find("%f[%w_]" .. word .. "%f[^%w_]") then
+         return word
+      end
+   end
+end
+
 -- What keeps a table from being made anew, each as what is so and what to do. The old table is dropped on the
 -- way: rows that refer to it would be deleted with it, and views would lose it.
 local function obstacles(t)
@@ -175,6 +187,11 @@ local function obstacles(t)
       found[#found + 1] = ("its column %s is computed, and would be lost: with the server stopped, drop that column first and add it again afterwards")
          :format(row[1])
    end
+   local constraint = constraint_made_by_hand(t)
+   if constraint then
+      found[#found + 1] = ("a column that was added by hand has a %s, which would be lost: with the server stopped, drop that column first and add it again afterwards")
+         :format(constraint)
+   end
    local highest = native.rows(('SELECT max("_id") FROM %s'):format(quote(t.name)))[1][1]
    if highest and highest >= 1 << 53 then
       found[#found + 1] = ('it has a row with _id %d, and 2^53 is the end of them: give it another one, with UPDATE %s SET "_id" = …')
@@ -193,13 +210,6 @@ end
 -- somebody made by hand may be lost, no start may fail, and none take minutes.
 local MADE_UNASKED_MOST = 2000000
 local function doubts(t)
-   local sql = native.rows("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", t.name)[1][1]:upper()
-   for _, word in ipairs { "COLLATE", "CHECK", "REFERENCES", "GENERATED", "UNIQUE" } do
-      if sql:find("[^%w_]" .. word .. "[^%w_]") then
-         return ("a column that was added by hand has a %s, which would be lost: with the server stopped, drop that column first and add it again afterwards")
-            :format(word)
-      end
-   end
    for _, row in ipairs(native.rows("SELECT name FROM sqlite_schema WHERE type = 'view'")) do
       local ok, problem = pcall(native.rows, ("SELECT 1 FROM %s LIMIT 0"):format(quote(row[1])))
       if not ok then
@@ -212,6 +222,20 @@ local function doubts(t)
       return ("it has more than %d rows, and that would take minutes: the next change that makes it anew will do"):format(
          MADE_UNASKED_MOST)
    end
+end
+
+-- A default that somebody wrote, as it can be written again: SQLite takes a lone name for a text, but not in
+-- parentheses, and an expression only in them.
+local function default_as_found(default)
+   local is_name = default:find("^[%a_][%w_]*$") or default:gsub('""', ""):find('^"[^"]*"$')
+      or default:find("^%[[^%]]*%]$") or default:find("^`[^`]*`$")
+   return is_name and default or "(" .. default .. ")"
+end
+
+-- A required one without a default can get no value from an insert any more.
+local function undeclared_column_sql(found)
+   return ("%s %s%s%s"):format(quote(found.name), found.type, found.required and found.default and " NOT NULL" or "",
+      found.default and " DEFAULT " .. default_as_found(found.default) or "")
 end
 
 -- Make the table anew with the declared columns (and those that are no longer declared), and move
@@ -228,8 +252,7 @@ local function rebuild(plan, t, found, order)
          definitions[#definitions + 1] = column_sql(column)
          moved[#moved + 1] = quote(name)
       elseif name ~= "_id" and name ~= "_creation_time" then
-         definitions[#definitions + 1] = ("%s %s%s"):format(quote(name), found[name].type,
-            found[name].default and " DEFAULT (" .. found[name].default .. ")" or "")
+         definitions[#definitions + 1] = undeclared_column_sql(found[name])
          moved[#moved + 1] = quote(name)
       end
    end

@@ -668,6 +668,74 @@ static void schema__rebuild_keeps_what_was_made_by_hand(void **state)
     bench_close(&b);
 }
 
+/* A lone name is a text as a default, but in parentheses it is a column, and the rebuild failed. */
+static void schema__rebuild_keeps_defaults_made_by_hand(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { x = 'text' } }");
+    exec(&b, "ALTER TABLE a ADD COLUMN d TEXT DEFAULT \"q\"\"\"; ALTER TABLE a ADD COLUMN e TEXT "
+             "NOT NULL DEFAULT w; ALTER TABLE a ADD COLUMN f DEFAULT [b c]; ALTER TABLE a ADD "
+             "COLUMN g DEFAULT `t`; ALTER TABLE a ADD COLUMN h DEFAULT (1 + 2); ALTER TABLE a ADD "
+             "COLUMN i INTEGER DEFAULT -3; ALTER TABLE a ADD COLUMN j DEFAULT 'it''s'; ALTER TABLE "
+             "a ADD COLUMN k DEFAULT true");
+    bring(&b, "a = { columns = { x = 'text?' } }");
+    bench_ok(&b);
+    exec(&b, "INSERT INTO a (_creation_time) VALUES (1)");
+    assert_string_equal(bench_value(&b, "SELECT d || e || f || g || h || i || j || k FROM a"),
+                        "q\"wb ct3-3it's1");
+    assert_string_equal(bench_value(&b, "SELECT group_concat(name) FROM pragma_table_info('a') "
+                                        "WHERE \"notnull\""),
+                        "_creation_time,e");
+    bench_close(&b);
+}
+
+/* The rebuild left it out without a word. */
+static void schema__rebuild_that_would_lose_a_constraint_is_refused(void **state)
+{
+    static const struct {
+        const char *column, *wanted;
+    } cases[] = {
+        {"y TEXT COLLATE NOCASE", "a column that was added by hand has a COLLATE"},
+        {"y TEXT check(y <> '')", "a column that was added by hand has a CHECK"},
+        {"y INTEGER REFERENCES b (_id)", "a column that was added by hand has a REFERENCES"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct bench b;
+        char sql[128];
+
+        bench_open(&b);
+        bring(&b, "a = { columns = { x = 'text' } }, b = { columns = {} }");
+        snprintf(sql, sizeof(sql), "ALTER TABLE a ADD COLUMN %s", cases[i].column);
+        exec(&b, sql);
+        refuses(&b, "a = { columns = { x = 'text?' } }, b = { columns = {} }", cases[i].wanted);
+        bench_close(&b);
+        assert_int_equal(unlink("test.db"), 0);
+    }
+}
+
+static void schema__rebuild_takes_no_name_or_text_for_a_constraint(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b,
+          "a = { columns = { check = 'text', unique = { 'text', default = \"it's \\\" COLLATE\" }"
+          " } }");
+    exec(&b, "ALTER TABLE a ADD COLUMN [references] TEXT DEFAULT 'a CHECK'");
+    bring(&b,
+          "a = { columns = { check = 'text?', unique = { 'text', default = \"it's \\\" COLLATE\" }"
+          " } }");
+    bench_ok(&b);
+    assert_non_null(strstr(b.report, "rebuild table a"));
+    bench_close(&b);
+}
+
 /* A row's _id is never another row's: not after the last one was deleted, and a rebuild knows it, too. */
 static void schema__id_of_a_deleted_row_is_not_given_out_again(void **state)
 {
@@ -918,6 +986,9 @@ int main(void)
         IN_TEMP_DIR(schema__many_rows_are_told),
         IN_TEMP_DIR(schema__changed_default_takes_effect),
         IN_TEMP_DIR(schema__rebuild_keeps_what_was_made_by_hand),
+        IN_TEMP_DIR(schema__rebuild_keeps_defaults_made_by_hand),
+        IN_TEMP_DIR(schema__rebuild_that_would_lose_a_constraint_is_refused),
+        IN_TEMP_DIR(schema__rebuild_takes_no_name_or_text_for_a_constraint),
         IN_TEMP_DIR(schema__id_of_a_deleted_row_is_not_given_out_again),
         IN_TEMP_DIR(schema__id_has_an_end_that_is_told),
         IN_TEMP_DIR(schema__table_of_an_older_authkitd_is_made_anew),
