@@ -30,7 +30,7 @@ local allowed = {
 }
 
 local next, rawget, rawset, setmetatable, type = next, rawget, rawset, setmetatable, type
-local load, raise, settle = real.base.load, native.raise, native.settle
+local load, pcall, raise, settle = real.base.load, real.base.pcall, native.raise, native.settle
 local protected = setmetatable({}, { __mode = "k" })
 
 local function read_only(name, library)
@@ -80,10 +80,19 @@ for name, library in pairs(library_of) do
 end
 globals.print = native.print
 
+-- An error of Lua's own functions names the line of who called them, which would be one in here: so what they want
+-- is seen to before.
+local function check_type(value, wanted, called)
+   if type(value) ~= wanted then
+      raise(("%s wants a %s, not a %s"):format(called, wanted, type(value)))
+   end
+end
+
 function globals.rawset(t, key, value)
    if protected[t] then
       raise(protected[t] .. " is read-only")
    end
+   check_type(t, "table", "rawset")
    settle(t)
    return rawset(t, key, value)
 end
@@ -94,8 +103,14 @@ function globals.setmetatable(t, metatable)
       raise("__gc isn't available to scripts: use __close or do the work before the function ends")
    end
    settle(t)
-   return setmetatable(t, metatable)
+   local ok, problem = pcall(setmetatable, t, metatable) -- pcall has no lines: the problem names none
+   if not ok then
+      raise(problem)
+   end
+   return t
 end
+
+local texts = { string = true, number = true } -- types; Lua takes a number for its digits
 
 function globals.load(chunk, name, mode, env)
    if mode ~= nil and mode ~= "t" then
@@ -103,6 +118,11 @@ function globals.load(chunk, name, mode, env)
    end
    if env == nil then
       env = globals
+   end
+   if type(chunk) ~= "function" and not texts[type(chunk)] then
+      raise("load wants a text, or a function that gives it in parts, not a " .. type(chunk))
+   elseif name ~= nil and not texts[type(name)] then
+      raise("load wants a text as the chunk's name, not a " .. type(name))
    end
    return load(chunk, name, "t", env)
 end
@@ -120,7 +140,7 @@ end
 -- functions of a coroutine that died of it, would run with no time limit. So the handler is called
 -- after the error has arrived, and nothing of a coroutine is closed once the limit was hit.
 
-local pcall, pack, unpack = real.base.pcall, real.table.pack, real.table.unpack
+local pack, unpack = real.table.pack, real.table.unpack
 local create, resume, status, close =
    real.coroutine.create, real.coroutine.resume, real.coroutine.status, real.coroutine.close
 
@@ -134,12 +154,18 @@ function globals.xpcall(f, handler, ...)
 end
 
 local function close_if_in_time(co)
+   check_type(co, "thread", "coroutine.close")
+   local state = status(co)
+   if state == "running" or state == "normal" then
+      raise("cannot close a " .. state .. " coroutine")
+   end
    native.check_budget()
    return close(co)
 end
 
 -- A coroutine begins with a hook count of its own: many short ones would never reach it.
 local function resume_if_in_time(co, ...)
+   check_type(co, "thread", "coroutine.resume")
    native.check_budget()
    return resume(co, ...)
 end
@@ -148,6 +174,7 @@ library_of.coroutine.close = close_if_in_time
 library_of.coroutine.resume = resume_if_in_time
 
 function library_of.coroutine.wrap(f)
+   check_type(f, "function", "coroutine.wrap")
    local co = create(f)
    local function finish(ok, ...)
       if ok then

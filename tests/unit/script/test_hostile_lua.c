@@ -247,6 +247,35 @@ static void hostile__load_and_require(void **state)
     TRY(deeds);
 }
 
+/* It named a line of authkitd's own Lua. */
+static void hostile__misuse_is_placed_where_the_script_did_it(void **state)
+{
+    static const struct {
+        const char *body, *wanted;
+    } cases[] = {
+        {"local _ = setmetatable('', {})", "table expected, got string"},
+        {"local _ = setmetatable({}, 5)", "nil or table expected"},
+        {"local _ = setmetatable(ctx, {})", "cannot change a protected metatable"},
+        {"local _ = rawset(5, 1, 1)", "rawset wants a table, not a number"},
+        {"local _ = load({})", "load wants a text, or a function that gives it in parts"},
+        {"local _ = load('x = 1', {})", "load wants a text as the chunk's name, not a table"},
+        {"local _ = coroutine.resume(1)", "coroutine.resume wants a thread, not a number"},
+        {"local _ = coroutine.wrap(nil)", "coroutine.wrap wants a function, not a nil"},
+        {"local _ = coroutine.close(1)", "coroutine.close wants a thread, not a number"},
+        {"local _ = coroutine.close(coroutine.running())", "cannot close a running coroutine"},
+    };
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        bench_raises(&b, "", cases[i].body, cases[i].wanted);
+        assert_memory_equal(b.err.text, "handlers.lua:4: ", strlen("handlers.lua:4: "));
+    }
+    bench_passes(&b, "", "assert(select('#', load('return 1')) == 1 and load(5) == nil)");
+    bench_close(&b);
+}
+
 static void hostile__coroutines(void **state)
 {
     static const struct deed deeds[] = {
@@ -590,6 +619,7 @@ int main(void)
         IN_TEMP_DIR(hostile__metatables_and_libraries),
         IN_TEMP_DIR(hostile__globals),
         IN_TEMP_DIR(hostile__load_and_require),
+        IN_TEMP_DIR(hostile__misuse_is_placed_where_the_script_did_it),
         IN_TEMP_DIR(hostile__coroutines),
         IN_TEMP_DIR(hostile__errors),
         IN_TEMP_DIR(hostile__depth),
