@@ -122,8 +122,8 @@ local function decide(fn, ctx, action)
    end
    local message = verdict ~= nil and denials[verdict]
    if verdict == nil or message == nil then
-      error(("the action's function returned %s: it must return response.allow() or response.deny(message)")
-         :format(verdict == nil and "nothing" or "a " .. type(verdict)), 0)
+      error(("%sthe action's function returned %s: it must return response.allow() or response.deny(message)")
+         :format(native.defined_at(fn), verdict == nil and "nothing" or "a " .. type(verdict)), 0)
    end
    return "deny", message or nil
 end

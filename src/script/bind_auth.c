@@ -17,7 +17,7 @@ static const struct script_caller *check_caller(lua_State *L)
     const struct route_run *run = script_of(L)->run;
 
     if (!run)
-        script_raise(L, "ctx.auth is for routes: nobody has signed in for an event");
+        script_raise(L, "ctx.auth is for routes: nobody has signed in for an event or an action");
     return run->call->caller;
 }
 

@@ -102,6 +102,21 @@ static int l_raise(lua_State *L)
     script_raise(L, "%s", push_visible(L, 1, ERR_TEXT_MAX));
 }
 
+/* native.defined_at(function) -> "handlers.lua:12: " | "", when it is none of a script's */
+static int l_defined_at(lua_State *L)
+{
+    lua_Debug ar;
+
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lua_getinfo(L, ">S", &ar);
+    if (ar.linedefined > 0)
+        lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.linedefined);
+    else
+        lua_pushliteral(L, "");
+    return 1;
+}
+
 /* native.check_budget(): raises when time or memory is used up */
 static int l_check_budget(lua_State *L)
 {
@@ -165,12 +180,8 @@ static void open_libraries(lua_State *L)
 static void push_native(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"raise", l_raise},
-        {"now", l_now},
-        {"module", l_module},
-        {"print", l_print},
-        {"check_budget", l_check_budget},
-        {NULL, NULL},
+        {"raise", l_raise}, {"defined_at", l_defined_at},     {"now", l_now}, {"module", l_module},
+        {"print", l_print}, {"check_budget", l_check_budget}, {NULL, NULL},
     };
 
     lua_newtable(L);

@@ -158,7 +158,8 @@ static void auth__claims_that_were_changed_allow_nothing(void **state)
 static void auth__is_for_routes(void **state)
 {
     static const struct raising cases[] = {
-        {"ctx.auth.require()", "ctx.auth is for routes: nobody has signed in for an event"},
+        {"ctx.auth.require()",
+         "ctx.auth is for routes: nobody has signed in for an event or an action"},
         {"ctx.auth.user()", "ctx.auth is for routes"},
         {"ctx.auth.organization()", "ctx.auth is for routes"},
         {"ctx.auth.require_role('x')", "ctx.auth is for routes"},

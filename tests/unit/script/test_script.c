@@ -798,6 +798,7 @@ static void actions__verdicts(void **state)
     }
     decide(&b, "return");
     bench_says(&b, ERR_SCRIPT, "returned nothing: it must return response.allow()");
+    bench_says(&b, ERR_SCRIPT, "handlers.lua:1: the action's function");
     assert_string_equal(decide(&b, "return response:allow()"), "allow -");
     decide(&b, "return response:deny('no')");
     bench_says(&b, ERR_SCRIPT, "call it with a dot: response.deny(…)");
