@@ -35,13 +35,15 @@ struct event_log {
     enum lines lines;
     uint64_t lines_mark; /* db_undo_mark, when that was found */
     struct stmt *add, *is_known, *update, *any_in_line, *is_held, *any_later, *is_late, *release,
-        *erase, *erase_one;
+        *erase, *erase_one, *is_erased;
     struct stmt *load_due, *find_due, *find_ahead, *find_next, *renew_failed;
     struct stmt *find, *retry, *retry_all, *is_backfilled;
     struct stmt *arrive, *list_expected, *stop_expecting;
     /* So that a look per event is spared where backfill, or opts.ordered, was never used. */
     bool any_backfilled, any_expected;
 };
+
+#define DELETED_USERS "SELECT id FROM authkitd_tombstones WHERE object = 'user'"
 
 #define BACKFILL_PREFIX "backfill:"
 
@@ -99,12 +101,14 @@ int event_log_open(struct event_log **out, struct db *db, struct err *err)
          " AND next_attempt_at IS NULL AND _seq = (SELECT min(_seq) FROM workos_events"
          " WHERE " IN_LINE " AND object_id ="
          " (SELECT object_id FROM workos_events WHERE _seq = ?2))"},
-        {&log->erase, "UPDATE workos_events SET payload = NULL, last_error = NULL"
+        {&log->erase, "UPDATE workos_events SET status = 'done', payload = NULL, last_error = NULL"
                       " WHERE _seq IN (" EVENTS_OF_USER ") AND status IN ('done', 'dead')"
-                      " AND (payload IS NOT NULL OR last_error IS NOT NULL)"},
-        {&log->erase_one, "UPDATE workos_events SET payload = NULL, last_error = NULL"
-                          " WHERE _seq = ? AND user_id IN (SELECT id FROM authkitd_tombstones"
-                          " WHERE object = 'user')"},
+                      " AND (payload IS NOT NULL OR last_error IS NOT NULL OR status = 'dead')"},
+        {&log->erase_one,
+         "UPDATE workos_events SET status = 'done', payload = NULL, last_error = NULL"
+         " WHERE _seq = ? AND user_id IN (" DELETED_USERS ")"},
+        {&log->is_erased, "SELECT 1 FROM workos_events WHERE _seq = ? AND payload IS NULL"
+                          " AND user_id IN (" DELETED_USERS ")"},
         {&log->load_due, "SELECT status, attempts, payload FROM workos_events"
                          " WHERE _seq = ?1 AND (" IN_LINE " OR status = 'expected')"
                          " AND (next_attempt_at <= ?2 OR next_attempt_at > ?3)"},
@@ -163,6 +167,7 @@ void event_log_close(struct event_log *log)
     stmt_free(log->release);
     stmt_free(log->erase);
     stmt_free(log->erase_one);
+    stmt_free(log->is_erased);
     stmt_free(log->load_due);
     stmt_free(log->find_due);
     stmt_free(log->find_next);
@@ -538,13 +543,13 @@ int event_log_stop_expecting(struct event_log *log, int64_t before_ms, int64_t n
     return count_changes(log, log->stop_expecting, out_count, err);
 }
 
-static enum retry_result judge_retry(const struct logged_event *event)
+static enum retry_result judge_retry(const struct logged_event *event, bool is_erased)
 {
     if (event->seq == 0)
         return RETRY_UNKNOWN;
     switch (event->status) {
     case EVENT_DONE:
-        return RETRY_DONE;
+        return is_erased ? RETRY_ERASED : RETRY_DONE;
     case EVENT_WAITING:
         return RETRY_WAITING;
     default:
@@ -556,11 +561,16 @@ int event_log_retry(struct event_log *log, const char *id, int64_t now_ms, enum 
                     struct err *err)
 {
     struct logged_event event;
+    bool is_erased;
     int rc = event_log_find(log, id, &event, err);
 
     if (rc < 0)
         return rc;
-    *out = judge_retry(&event);
+    stmt_bind_int(log->is_erased, 1, event.seq);
+    rc = has_row(log->is_erased, &is_erased, err);
+    if (rc < 0)
+        return rc;
+    *out = judge_retry(&event, is_erased);
     if (*out != RETRY_DUE)
         return 0;
     if (event.status == EVENT_EXPECTED) /* not failed: it has still to arrive */

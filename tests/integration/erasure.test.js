@@ -142,7 +142,7 @@ describe('after user.deleted', () => {
         await untilGone(server, marks);
     });
 
-    test('or dead', async (t) => {
+    test('or given up', async (t) => {
         const server = await startServer(t, { handlers: BROKEN });
         const { user, marks } = markedUser();
         const failed = newEvent('user.created', bad(user));
@@ -157,7 +157,7 @@ describe('after user.deleted', () => {
                     "SELECT count(*) FROM workos_events WHERE status IN ('failed', 'waiting')",
                 ) === 0,
         );
-        assert.equal(statusOf(server, failed), 'dead');
+        assert.equal(statusOf(server, failed), 'done');
         await untilGone(server, marks);
     });
 
@@ -172,6 +172,21 @@ describe('after user.deleted', () => {
         await untilGone(server, marks);
         const { code, output } = await runCommand(['retry', '--db', server.database, failed.id]);
         assert.equal(code, 1, output);
+        assert.match(output, /its user was deleted/);
+    });
+
+    // Symptom: the warning that it was dead stayed for good, and advised a retry that was always refused.
+    test('what was dead before is nobody’s trouble after it', async (t) => {
+        const server = await startServer(t, { handlers: BROKEN });
+        const { user } = markedUser();
+        const failed = newEvent('user.created', bad(user));
+        await server.deliver(failed);
+        await server.reload('local authkit = require "authkit"');
+        await until('it to be dead', () => statusOf(server, failed) === 'dead');
+        await server.deliver(userDeleted(user));
+        assert.equal(statusOf(server, failed), 'done');
+        const ready = await fetch(`${server.adminUrl}/readyz`);
+        assert.deepEqual((await ready.json()).warnings, []);
     });
 
     test(`of ${load(200, 60)} users among as many others, with bodies of all sizes, nothing is left between the pages`, async (t) => {
