@@ -94,8 +94,9 @@ static int retry_as_asked(struct admin *admin, const struct json *json,
     bool has_ids = is_id_list(json, list);
     bool wants_all = all && json->nodes[all].type == JSON_TRUE;
     const char **ids;
+    size_t count;
     char *text;
-    int rc;
+    int rc = 0;
 
     if (has_ids == wants_all)
         return err_set(err, ERR_INVALID, "the body must be {\"ids\":[…]} or {\"all\":true}");
@@ -103,10 +104,14 @@ static int retry_as_asked(struct admin *admin, const struct json *json,
         return put_ids_back(admin, NULL, 0, response, err);
     ids = calloc(json->nodes[list].count, sizeof(*ids));
     text = malloc(request->body_len + 1);
-    if (!ids || !text)
+    if (!ids || !text) {
         rc = err_set(err, ERR_NOMEM, "no memory for the ids");
-    else
-        rc = put_ids_back(admin, ids, read_ids(json, list, ids, text), response, err);
+    } else {
+        count = read_ids(json, list, ids, text);
+        rc = put_back_drop_repeats(ids, &count, err);
+    }
+    if (rc == 0)
+        rc = put_ids_back(admin, ids, count, response, err);
     free(ids);
     free(text);
     return rc;

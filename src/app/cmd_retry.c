@@ -135,8 +135,9 @@ static int retry_at_rest(const struct config *config)
     return code;
 }
 
-static int retry(const struct config *config)
+static int retry(const struct config *asked)
 {
+    struct config distinct = *asked, *config = &distinct; /* so that each event counts once */
     struct lock_holder holder;
     struct err err;
     int rc;
@@ -146,7 +147,9 @@ static int retry(const struct config *config)
                          "shows what there is");
         return EXIT_USAGE;
     }
-    rc = lock_peek(config->db, &holder, &err);
+    rc = put_back_drop_repeats(config->operands, &config->operand_count, &err);
+    if (rc == 0)
+        rc = lock_peek(config->db, &holder, &err);
     if (rc < 0 && rc != ERR_ABSENT) {
         command_complain(err.text);
         return EXIT_FAILED;

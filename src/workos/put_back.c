@@ -6,6 +6,9 @@
 #include "workos/tables.h"
 #include "workos/workos_state.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 enum { PROBLEMS_MAX = 1024 * 1024 };
 
 static const char *const whys[] = {
@@ -14,6 +17,41 @@ static const char *const whys[] = {
     [RETRY_WAITING] = "it waits for an earlier event of the same object: retry that one",
     [RETRY_ERASED] = "its user was deleted, and what was known of it erased",
 };
+
+/* By the ids, those of the same one in the order in which they were given. */
+static int compare_places(const void *a, const void *b)
+{
+    const char *const *first = *(const char *const *const *)a;
+    const char *const *second = *(const char *const *const *)b;
+    int order = strcmp(*first, *second);
+
+    return order != 0 ? order : (first > second) - (first < second);
+}
+
+int put_back_drop_repeats(const char **ids, size_t *count, struct err *err)
+{
+    const char ***places = calloc(*count + 1, sizeof(*places));
+    const char *last = NULL;
+    size_t left = 0;
+
+    if (!places)
+        return err_set(err, ERR_NOMEM, "no memory for the ids");
+    for (size_t i = 0; i < *count; i++)
+        places[i] = &ids[i];
+    qsort(places, *count, sizeof(*places), compare_places);
+    for (size_t i = 0; i < *count; i++) {
+        if (last && strcmp(*places[i], last) == 0)
+            *places[i] = NULL;
+        else
+            last = *places[i];
+    }
+    for (size_t i = 0; i < *count; i++)
+        if (ids[i])
+            ids[left++] = ids[i];
+    *count = left;
+    free(places);
+    return 0;
+}
 
 static int put_one_back(struct event_log *events, const char *id, int64_t now_ms,
                         struct put_back_outcome *out, struct err *err)

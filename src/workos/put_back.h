@@ -6,7 +6,7 @@
  * moments; in a database that nobody serves, when it is served again.
  *
  * Threads    put_back: any but the writer's and the upkeep's; blocks. put_back_at_rest: main, with
- *            the database's lock held.
+ *            the database's lock held. put_back_drop_repeats: any.
  * Errors     those of the writer and of store/db.h; an id that can't be put back is no error.
  */
 #ifndef WORKOS_PUT_BACK_H
@@ -21,9 +21,12 @@
 #include <stdint.h>
 
 struct put_back_request {
-    const char *const *ids;
-    size_t count; /* 0: all that are failed or dead */
+    const char *const *ids; /* each once */
+    size_t count;           /* 0: all that are failed or dead */
 };
+
+/* Of an id that is given several times the first is left; the order stays. */
+int put_back_drop_repeats(const char **ids, size_t *count, struct err *err) MUST_CHECK;
 
 struct put_back_outcome {
     int64_t put_back;    /* events */

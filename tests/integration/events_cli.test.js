@@ -423,6 +423,25 @@ describe('authkitd retry', () => {
         assert.equal(server.count('runs'), 4);
     });
 
+    // Symptom: an id that was given three times was told as three events.
+    test('an id that is given several times is one event', async (t) => {
+        const { server, made } = await startWithSome(t);
+        const { id } = made.dead;
+        const answer = await fetch(`${server.adminUrl}/retry`, {
+            method: 'POST',
+            headers: { 'Authkitd-Admin': '1', 'Content-Type': 'application/json' },
+            body: JSON.stringify({ ids: [id, id] }),
+        });
+        assert.equal((await answer.json()).put_back, 1);
+        await until('it to have failed again', () => server.eventRow(made.dead).attempts === 1);
+        for (const running of [true, false]) {
+            if (!running) await server.stop();
+            const { stdout, stderr } = await retry(server, id, 'nobody', id, 'nobody', id);
+            assert.match(stdout, /^1 event put back to work/);
+            assert.equal(stderr, 'nobody: there is no event with this id\n');
+        }
+    });
+
     test('more ids than fit into one request, beside a running server', async (t) => {
         const { server, made } = await startWithSome(t);
         const unknown = Array.from({ length: 3000 }, () => newId('event'));

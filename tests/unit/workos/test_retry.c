@@ -365,6 +365,24 @@ static void put_back__names_what_cannot_be(void **state)
     stop_service(&s);
 }
 
+/* Symptom: the same id three times was told as three events. */
+static void put_back__drops_repeats_and_keeps_the_order(void **state)
+{
+    const char *ids[] = {"b", "a", "b", "c", "a", "b"};
+    size_t count = ARRAY_LEN(ids);
+    struct err err;
+
+    (void)state;
+    assert_int_equal(put_back_drop_repeats(ids, &count, &err), 0);
+    assert_int_equal(count, 3);
+    assert_string_equal(ids[0], "b");
+    assert_string_equal(ids[1], "a");
+    assert_string_equal(ids[2], "c");
+    count = 0;
+    assert_int_equal(put_back_drop_repeats(ids, &count, &err), 0);
+    assert_int_equal(count, 0);
+}
+
 static void put_back__at_rest_waits_for_the_start(void **state)
 {
     struct put_back_outcome outcome;
@@ -412,6 +430,7 @@ int main(void)
         IN_TEMP_DIR(retry__clock_that_was_set_back_puts_nothing_off),
         IN_TEMP_DIR(retry__time_by_a_wrong_clock_is_not_waited_for),
         IN_TEMP_DIR(put_back__names_what_cannot_be),
+        IN_TEMP_DIR(put_back__drops_repeats_and_keeps_the_order),
         IN_TEMP_DIR(put_back__at_rest_waits_for_the_start),
     };
 
