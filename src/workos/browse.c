@@ -98,22 +98,50 @@ static int put_rows(struct stmt *stmt, size_t max, struct buf *out, struct err *
 
 /* What is asked for, bound as: ?1 the beginning (by id: or the id of the page before, for of two lower
  * bounds SQLite would go from the first one on), ?2 behind it, ?3 the id of the page before, ?4 how many,
- * ?5 the email there, ?6 its row. */
+ * ?5 the email there, ?6 its row, ?7 the search. */
 static const char by_nothing[] = "SELECT " USER_COLUMNS " FROM workos_users"
                                  " WHERE id < ?3 ORDER BY id DESC LIMIT ?4";
 static const char by_id[] = "SELECT " USER_COLUMNS " FROM workos_users"
-                            " WHERE id >= ?1 AND id < ?2 AND id <> ?3 ORDER BY id LIMIT ?4";
+                            " WHERE id >= ?1 AND id < ?2 AND id <> ?3"
+                            " AND external_id IS NOT ?7 ORDER BY id LIMIT ?4";
 static const char by_email[] = "SELECT " USER_COLUMNS " FROM workos_users"
                                " WHERE email COLLATE NOCASE >= ?5 AND email COLLATE NOCASE < ?2"
                                " AND (email COLLATE NOCASE > ?5 OR rowid > ?6)"
-                               " AND external_id IS NOT ?1"
+                               " AND external_id IS NOT ?7"
                                " ORDER BY email COLLATE NOCASE, rowid LIMIT ?4";
 
-static const char *users_sql(const char *search)
+/* Does any user's id begin so? behind: what lies behind all that do. */
+static int is_any_id(struct db *db, const char *search, const char *behind, bool *out,
+                     struct err *err)
 {
-    if (!search || !*search)
-        return by_nothing;
-    return text_starts_with(search, "user_") && !strchr(search, '@') ? by_id : by_email;
+    struct stmt *stmt = NULL;
+    int rc =
+        stmt_new(&stmt, db, "SELECT 1 FROM workos_users WHERE id >= ? AND id < ? LIMIT 1", err);
+
+    if (rc < 0)
+        return rc;
+    stmt_bind_str(stmt, 1, search);
+    stmt_bind_str(stmt, 2, behind);
+    rc = stmt_step(stmt, err);
+    *out = rc == 1;
+    stmt_free(stmt);
+    return rc < 0 ? rc : 0;
+}
+
+/* An email may begin like an id, and it is one when no id does. */
+static int choose_users_sql(struct db *db, const char *search, const char *behind, const char **out,
+                            struct err *err)
+{
+    bool is_id;
+    int rc;
+
+    *out = *search ? by_email : by_nothing;
+    if (!text_starts_with(search, "user_"))
+        return 0;
+    rc = is_any_id(db, search, behind, &is_id, err);
+    if (rc == 0 && is_id)
+        *out = by_id;
+    return rc;
 }
 
 /* The page goes on behind that user, so its place must be known still. */
@@ -188,7 +216,7 @@ static int put_users(struct stmt *stmt, int64_t limit, struct buf *out, struct e
 int browse_users(struct db *db, const struct browse_users *ask, struct buf *out, struct err *err)
 {
     const char *search = ask->search ? ask->search : "";
-    const char *sql = users_sql(search);
+    const char *sql = NULL;
     char behind[BOUND_MAX], email[BOUND_MAX];
     struct stmt *stmt = NULL;
     int64_t row = -1;
@@ -198,10 +226,11 @@ int browse_users(struct db *db, const struct browse_users *ask, struct buf *out,
         return err_set(err, ERR_INVALID, "the text to search for is too long");
     snprintf(behind, sizeof(behind), "%s" LAST_CHARACTER, search);
     snprintf(email, sizeof(email), "%s", search);
-    if (sql == by_email && ask->after)
+    rc = choose_users_sql(db, search, behind, &sql, err);
+    if (rc == 0 && sql == by_email && ask->after)
         rc = find_place(db, ask->after, email, &row, err);
     buf_puts(out, "{\"users\":[");
-    if (rc == 0 && sql == by_email && !ask->after)
+    if (rc == 0 && sql != by_nothing && !ask->after)
         rc = put_external(db, search, out, err);
     if (rc == 0)
         rc = stmt_new(&stmt, db, sql, err);
@@ -212,6 +241,7 @@ int browse_users(struct db *db, const struct browse_users *ask, struct buf *out,
 
         stmt_bind_str(stmt, 1, goes_on ? ask->after : search);
         stmt_bind_str(stmt, 2, behind);
+        stmt_bind_str(stmt, 7, search);
     }
     if (sql == by_email) {
         stmt_bind_str(stmt, 5, email);

@@ -34,8 +34,8 @@ enum {
 };
 
 /*
- * {"users":[…],"next":…}. search is the beginning of an id ("user_…") or of an email, whatever its case;
- * and a user whose external id it is comes first. Without one: all, the newest first.
+ * {"users":[…],"next":…}. search is the beginning of an id ("user_…") or, when no id begins so, of an email,
+ * whatever its case; and a user whose external id it is comes first. Without one: all, the newest first.
  */
 struct browse_users {
     const char *search; /* NULL or "": none */

@@ -164,6 +164,28 @@ static void browse__users_are_searched_by_a_beginning(void **state)
     end(db);
 }
 
+/* Symptom: an external id or email that begins like a user id was never found. */
+static void browse__users_are_found_by_what_only_looks_like_an_id(void **state)
+{
+    struct db *db = new_db();
+
+    (void)state;
+    add_user(db, "user_1", "ada@example.com", "user_legacy_7");
+    add_user(db, "user_2", "user_smith@example.com", NULL);
+    add_user(db, "user_31", "grace@example.com", "user_3");
+    add_user(db, "user_32", "USER_SMYTHE@example.com", "user_32");
+
+    assert_string_equal(users(db, "user_legacy_7", NULL, 50), "user_1");
+    assert_string_equal(users(db, "user_legacy", NULL, 50), "");
+    assert_string_equal(users(db, "user_sm", NULL, 50), "user_2 user_32");
+    assert_string_equal(users(db, "user_sm", NULL, 1), "user_2|more");
+    assert_string_equal(users(db, "user_sm", "user_2", 1), "user_32");
+    /* Whose external id it is comes first, and once. */
+    assert_string_equal(users(db, "user_3", NULL, 50), "user_31 user_32");
+    assert_string_equal(users(db, "user_32", NULL, 50), "user_32");
+    end(db);
+}
+
 /* Whichever way one searches, every user comes once, also when several have the same email. */
 static void browse__pages_of_users_have_everybody_once(void **state)
 {
@@ -450,6 +472,7 @@ static void browse__nothing_is_looked_through(void **state)
     users(db, NULL, "user_030000", 50);
     users(db, "user_0", NULL, 50);
     users(db, "user_0", "user_030000", 50);
+    users(db, "user_x", NULL, 50);
     users(db, "SAME5", NULL, 50);
     users(db, "ext-030000", NULL, 50);
     users(db, "nobody", NULL, 50);
@@ -479,9 +502,10 @@ static void browse__nothing_is_looked_through(void **state)
 
     begin_answer();
     read_answer(browse_counts(db, &answer, &err), &err);
-    assert_string_equal(buf_text(&answer),
-                        "{\"failed\":10000,\"waiting\":0,\"dead\":1,\"last_seq\":60000,"
-                        "\"last_received_at\":60000}");
+    assert_string_equal(
+        buf_text(&answer),
+        "{\"failed\":10000,\"waiting\":0,\"dead\":1,\"expected\":0,\"last_seq\":60000,"
+        "\"last_received_at\":60000}");
     assert_true(thousands() < 200);
     end(db);
 }
@@ -494,9 +518,8 @@ static void browse__counts_of_nothing(void **state)
     (void)state;
     begin_answer();
     read_answer(browse_counts(db, &answer, &err), &err);
-    assert_string_equal(
-        buf_text(&answer),
-        "{\"failed\":0,\"waiting\":0,\"dead\":0,\"last_seq\":0,\"last_received_at\":0}");
+    assert_string_equal(buf_text(&answer), "{\"failed\":0,\"waiting\":0,\"dead\":0,\"expected\":0,"
+                                           "\"last_seq\":0,\"last_received_at\":0}");
     end(db);
 }
 
@@ -504,6 +527,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_TEMP_DIR(browse__users_are_searched_by_a_beginning),
+        IN_TEMP_DIR(browse__users_are_found_by_what_only_looks_like_an_id),
         IN_TEMP_DIR(browse__pages_of_users_have_everybody_once),
         IN_TEMP_DIR(browse__a_page_behind_somebody_who_has_gone),
         IN_TEMP_DIR(browse__one_user),
