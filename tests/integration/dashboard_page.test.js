@@ -202,6 +202,56 @@ describe('the dashboard in a browser: users, events, and what strangers write', 
         await page.getByText('Nothing has failed.').waitFor();
     });
 
+    // Symptom: behind the first page rows stayed failed, with their button, when they had long been done.
+    test('what is mended leaves the problems, behind the first page too', async (t) => {
+        const server = await startServer(t, { handlers: BROKEN });
+        for (let i = 0; i < 120; i++)
+            await server.deliver(userCreated({ email: `fail${i}@example.com` }));
+        const page = await open(t, server, { hash: '#/problems' });
+        const more = page.getByRole('button', { name: 'Show more' });
+        await until('a page', async () => (await events(page).count()) === 50);
+        await more.click();
+        await until('two pages', async () => (await events(page).count()) === 100);
+        await more.click();
+        await until('all', async () => (await events(page).count()) === 120);
+        await server.deliver(userCreated({ email: 'fail@example.com' }));
+        await until('one more', async () => (await events(page).count()) === 121);
+        server.change(
+            "UPDATE workos_events SET status = 'done', next_attempt_at = NULL WHERE _seq <= 30",
+        );
+        await until('the oldest to leave', async () => (await events(page).count()) === 91);
+        assert.equal(await more.count(), 0);
+    });
+
+    // Symptom: "in 8 s" stood still, and was by the browser's clock.
+    test('the time to the next attempt runs, by the server’s clock', async (t) => {
+        const server = await startServer(t, { handlers: BROKEN });
+        const failing = userCreated({ email: 'fail@example.com' });
+        await server.deliver(failing);
+        server.change(
+            'UPDATE workos_events SET next_attempt_at = ? WHERE id = ?',
+            Date.now() + 59_000,
+            failing.id,
+        );
+        const page = await open(t, server);
+        await page.clock.setFixedTime(Date.now() + 3600_000);
+        await page.goto(`${server.adminUrl}/#/events/${failing.id}`);
+        const wait = page.getByText(/\(in \d+ s\)/);
+        const before = await wait.textContent();
+        await until('it to run', async () => (await wait.textContent()) !== before);
+    });
+
+    test('who has neither name nor email is called by the id', async (t) => {
+        const server = await startServer(t, { handlers: BROKEN });
+        const nobody = userCreated({ email: '', name: null, first_name: '', last_name: null });
+        await server.deliver(nobody);
+        const page = await open(t, server, { hash: '#/users' });
+        await until('the row', async () => (await users(page).count()) === 1);
+        assert.equal(await users(page).locator('.name').textContent(), nobody.data.id);
+        await users(page).getByRole('link').click();
+        await heading(page, nobody.data.id).waitFor();
+    });
+
     test('nothing in a stranger’s name does anything', async (t) => {
         const server = await startServer(t, { handlers: BROKEN });
         const made = [];
@@ -565,6 +615,74 @@ process_resident_memory_bytes 52428800
             await page.locator('dd time').first().getAttribute('title'),
             /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/,
         );
+    });
+});
+
+describe('the focus, when a button was pressed by the keyboard,', () => {
+    const focused = (page) =>
+        page.evaluate(() => {
+            const { tagName, textContent } = document.activeElement;
+            return `${tagName} ${textContent}`;
+        });
+    const isOn = (page, what) =>
+        until(`the focus to be on ${what}`, async () => {
+            assert.equal(await focused(page), what);
+            return true;
+        });
+
+    /** Press it, and wait until it has done its work. */
+    async function press(page, button, work) {
+        await button.focus();
+        const answered = page.waitForResponse((response) => response.url().includes(work));
+        await page.keyboard.press('Enter');
+        await answered;
+    }
+
+    test('stays on Retry, and is on the heading when there is none any more', async (t) => {
+        const server = await startServer(t, { handlers: BROKEN });
+        const failing = userCreated({ email: 'fail@example.com' });
+        await server.deliver(failing);
+        const attempts = () => server.eventRow(failing).next_attempt_at;
+        for (const place of [`#/events/${failing.id}`, '#/problems']) {
+            const page = await open(t, server, { hash: place });
+            const retry = page.getByRole('button', { name: /^Retry(?! all)/ });
+            const before = attempts();
+            await press(page, retry, '/retry');
+            await until('it to have failed again', () => attempts() > before);
+            await page.waitForResponse((response) => response.url().includes('/api/events'));
+            await isOn(page, 'BUTTON Retry');
+        }
+        const page = await open(t, server, { hash: '#/problems' });
+        await page.getByRole('button', { name: /^Retry(?! all)/ }).focus();
+        writeFile(server.handlersFile, MENDED);
+        assert.equal((await server.reload()).outcome, 'loaded');
+        await isOn(page, 'H1 Problems');
+    });
+
+    test('stays on Reload', async (t) => {
+        const server = await startServer(t, { handlers: BROKEN });
+        const page = await open(t, server, { hash: '#/script' });
+        await press(page, page.getByRole('button', { name: 'Reload' }), '/reload');
+        await said(page).getByText('The script was loaded.').waitFor();
+        await isOn(page, 'BUTTON Reload');
+    });
+
+    test('stays on Show more, and is on the heading when that has shown all', async (t) => {
+        const server = await startServer(t, { handlers: BROKEN });
+        for (let i = 0; i < 120; i++) await server.deliver(userCreated());
+        for (const [hash, list, title] of [
+            ['#/users', users, 'Users'],
+            ['#/events', events, 'Events'],
+        ]) {
+            const page = await open(t, server, { hash });
+            await page.getByRole('button', { name: 'Show more' }).focus();
+            await page.keyboard.press('Enter');
+            await until('two pages', async () => (await list(page).count()) === 100);
+            await isOn(page, 'BUTTON Show more');
+            await page.keyboard.press('Enter');
+            await until('all', async () => (await list(page).count()) === 120);
+            await isOn(page, `H1 ${title}`);
+        }
     });
 });
 

@@ -38,8 +38,24 @@ export const isolated = (text, properties) => el('bdi', properties, plain(text))
 export const code = (text, properties) =>
     el('pre', { tabindex: 0, dir: 'ltr', ...properties }, plain(text));
 
+const labelOf = (node) => node.getAttribute('aria-label') ?? node.textContent;
+
+/** Change what is in the node. Focus that was on what has gone comes to what is called so now, or to the heading. */
+function keepFocus(node, change) {
+    const focused = node.contains(document.activeElement) ? document.activeElement : null;
+    change();
+    if (!focused || focused.isConnected) return;
+    const successor = [...node.querySelectorAll(focused.tagName)].find(
+        (one) => labelOf(one) === labelOf(focused),
+    );
+    (successor ?? document.querySelector('main h1'))?.focus({ preventScroll: true });
+}
+
 /** Bring a list to the items, and touch only what has changed: focus and selection stay. */
-export function syncList(list, items, keyOf, make) {
+export const syncList = (list, items, keyOf, make) =>
+    keepFocus(list, () => bring(list, items, keyOf, make));
+
+function bring(list, items, keyOf, make) {
     const known = (list.known ??= new Map());
     const wanted = new Set(items.map(keyOf));
     const isFirst = known.size === 0;
@@ -71,7 +87,7 @@ export function renew(node, data, make) {
     const json = JSON.stringify(data);
     if (node.json === json) return;
     node.json = json;
-    node.replaceChildren(...[make(data)].flat().filter(Boolean));
+    keepFocus(node, () => node.replaceChildren(...[make(data)].flat().filter(Boolean)));
 }
 
 // ---- times and numbers ----
@@ -142,15 +158,16 @@ export const facts = (rows) =>
             .map(([name, value]) => el('div', null, el('dt', null, name), el('dd', null, value))),
     );
 
-/** A button that can't be pressed again while it works. */
+/** A button that can't be pressed again while it works. It isn't `disabled`: that would take the focus away. */
 export function action(text, work, properties) {
     const button = el('button', { type: 'button', ...properties }, text);
     button.addEventListener('click', async () => {
-        button.disabled = true;
+        if (button.hasAttribute('aria-disabled')) return;
+        button.setAttribute('aria-disabled', 'true');
         try {
             await work(button);
         } finally {
-            button.disabled = false;
+            button.removeAttribute('aria-disabled');
         }
     });
     return button;

@@ -92,6 +92,7 @@ export function eventList({ status, type, user }, { nothing, withRetry = false }
     let events = []; // the newest first
     let next = null; // where the list ends, or null: it has all of them
     let last = 0; // up to where it is complete
+    let pages = 1; // so many are shown
 
     const ask = (after) => get(`/api/events${query({ status, type, user, after })}`);
 
@@ -124,25 +125,42 @@ export function eventList({ status, type, user }, { nothing, withRetry = false }
         if (hasGap || from <= (next ?? 0)) {
             events = page.events;
             next = page.next;
+            pages = 1;
         } else {
             events = [...page.events, ...events.filter(({ seq }) => seq < from)];
         }
         last = page.last_seq;
     }
 
+    /** Events leave a status wherever in the list they are, so all that is shown is asked for. */
+    async function readAgain() {
+        const wanted = pages;
+        let page = await ask();
+        const read = [...page.events];
+        for (let i = 1; i < wanted && page.next !== null; i++) {
+            page = await ask(page.next);
+            read.push(...page.events);
+        }
+        if (pages !== wanted) return; // somebody has looked further meanwhile
+        events = read;
+        next = page.next;
+    }
+
     async function refresh() {
-        merge(await ask());
+        if (status && status !== 'done') await readAgain();
+        else merge(await ask());
         show();
     }
 
     async function lookFurther() {
         try {
-            for (let pages = 0; pages < 10 && next !== null; pages++) {
+            for (let asked = 0; asked < 10 && next !== null; asked++) {
                 const after = next;
                 const page = await ask(after);
-                if (next !== after) break; // the list was begun anew meanwhile
+                if (next !== after) continue; // the list ends elsewhere meanwhile
                 events = [...events, ...page.events];
                 next = page.next;
+                pages++;
                 if (page.events.length > 0) break;
             }
         } catch (error) {
@@ -243,6 +261,7 @@ function retryAll(refresh) {
                 async () => {
                     await retry({ all: true });
                     holder.replaceChildren(start);
+                    start.focus();
                     await refresh();
                 },
                 { class: 'primary' },
@@ -346,13 +365,18 @@ function payloadOf(event) {
     ];
 }
 
-function nextTry({ status, next_attempt_at }) {
-    if (!next_attempt_at) return status === 'dead' ? 'when you retry it' : null;
-    const ms = next_attempt_at - Date.now();
-    return [time(next_attempt_at), ms > 0 ? ` (in ${duration(ms)})` : ' (due now)'];
+const isToRun = ({ status, next_attempt_at }) => next_attempt_at || status === 'dead';
+
+/** now: the server's, whose clock the time is by. */
+function showNextTry(cell, { next_attempt_at }, now) {
+    if (!next_attempt_at) return renew(cell, null, () => 'when you retry it');
+    const ms = next_attempt_at - now;
+    const wait = ms > 0 ? ` (in ${duration(ms)})` : ' (due now)';
+    renew(cell, [next_attempt_at, wait], () => [time(next_attempt_at), wait]);
 }
 
-const whole = (event, refresh) => [
+/** nextTry: the cell for it, which showNextTry fills. */
+const whole = (event, nextTry, refresh) => [
     el(
         'div',
         { class: 'heading' },
@@ -383,7 +407,7 @@ const whole = (event, refresh) => [
         ['Created', time(event.created_at)],
         ['Received', time(event.received_at)],
         ['Attempts', number(event.attempts)],
-        ['Next attempt', nextTry(event)],
+        ['Next attempt', isToRun(event) ? nextTry : null],
     ]),
     event.error &&
         el(
@@ -395,7 +419,7 @@ const whole = (event, refresh) => [
     el('section', null, el('h2', null, 'Payload'), payloadOf(event)),
 ];
 
-export function eventView({ id }) {
+export function eventView({ id }, shared) {
     const body = el('div', null, el('h1', { tabindex: -1 }, 'Event'));
     const node = el(
         'div',
@@ -403,10 +427,12 @@ export function eventView({ id }) {
         el('p', { class: 'back' }, el('a', { href: '#/events' }, '← Events')),
         body,
     );
+    const nextTry = el('span');
     async function refresh() {
         try {
             const { event } = await get(path`/api/events/${id}`);
-            renew(body, event, () => whole(event, refresh));
+            renew(body, event, () => whole(event, nextTry, refresh));
+            showNextTry(nextTry, event, shared.overview.now);
         } catch (error) {
             if (!isAbsent(error)) throw error;
             renew(body, error.message, (message) => empty('There is no such event.', message));

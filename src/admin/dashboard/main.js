@@ -47,7 +47,7 @@ function readAddress() {
 }
 
 function makeView({ section, id, parameters }) {
-    if (id && Object.hasOwn(ones, section)) return ones[section]({ id });
+    if (id && Object.hasOwn(ones, section)) return ones[section]({ id }, shared);
     if (!id && Object.hasOwn(views, section)) return views[section](parameters, shared);
     return {
         title: 'Not found',

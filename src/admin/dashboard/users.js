@@ -5,9 +5,9 @@ import { get, isAbsent, path, query } from './api.js';
 import { action, code, el, empty, facts, isolated, renew, say, syncList, time } from './dom.js';
 import { eventList, indent } from './events.js';
 
-/** What a person is called; null when nothing is known. */
-const nameOf = ({ name, first_name, last_name }) =>
-    name || [first_name, last_name].filter(Boolean).join(' ') || null;
+/** What a person is called. WorkOS may say "" as well as null where nothing is known. */
+const calledOf = ({ name, first_name, last_name, email, id }) =>
+    name || [first_name, last_name].filter(Boolean).join(' ') || email || id;
 
 function rowOf(user) {
     return el(
@@ -16,7 +16,7 @@ function rowOf(user) {
         el(
             'a',
             { href: path`#/users/${user.id}` },
-            el('span', { class: 'name' }, isolated(nameOf(user) ?? user.email ?? user.id)),
+            el('span', { class: 'name' }, isolated(calledOf(user))),
             el('span', { class: 'email faint' }, user.email ? isolated(user.email) : ''),
             el('span', { class: 'id mono faint' }, isolated(user.id)),
             el('span', { class: 'when' }, time(user.updated_at)),
@@ -164,12 +164,13 @@ function whole(id, { user, deleted_at, memberships }) {
                       null,
                       'This user was deleted, ',
                       time(deleted_at),
-                      '. Nothing is kept of them but the id.',
+                      '. Nothing is kept of them but the id. Only events that are failed, waiting or ',
+                      'expected keep what they brought until they are done or given up.',
                   )
                 : el('p', null, 'This user isn’t in the mirror. There are events of them, though.'),
         ];
     return [
-        el('h1', { tabindex: -1 }, isolated(nameOf(user) ?? user.email ?? user.id)),
+        el('h1', { tabindex: -1 }, isolated(calledOf(user))),
         factsOf(user),
         hasMembers(user.metadata) &&
             el(
