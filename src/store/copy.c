@@ -83,7 +83,7 @@ static int leave_wal(struct db *target, struct err *err)
         rc = stmt_new(&stmt, target, "PRAGMA journal_mode = DELETE", err);
     if (rc == 0)
         rc = stmt_step(stmt, err);
-    if (rc == 1 && strcmp(stmt_text(stmt, 0, NULL), "delete") != 0)
+    if (rc == 1 && strcmp(stmt_str(stmt, 0), "delete") != 0)
         rc = err_set(err, ERR_IO, "the copy can't do without a write-ahead log");
     else if (rc == 1)
         rc = stmt_run(stmt, err);

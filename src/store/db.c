@@ -362,7 +362,7 @@ static int set_wal_mode(struct db *db, struct err *err)
         return rc;
     rc = stmt_step(stmt, err);
     if (rc > 0) {
-        const char *mode = stmt_text(stmt, 0, NULL);
+        const char *mode = stmt_str(stmt, 0);
 
         rc =
             strcmp(mode, "wal") == 0
@@ -1100,6 +1100,13 @@ const char *stmt_text(struct stmt *stmt, int column, size_t *out_len)
     if (out_len)
         *out_len = len;
     return text;
+}
+
+const char *stmt_str(struct stmt *stmt, int column)
+{
+    const char *text = stmt_text(stmt, column, NULL);
+
+    return text ? text : "";
 }
 
 int stmt_param_count(const struct stmt *stmt)

@@ -188,6 +188,8 @@ int64_t stmt_int(struct stmt *stmt, int column);
 double stmt_real(struct stmt *stmt, int column);
 /* NULL for NULL; out_len may be NULL. */
 const char *stmt_text(struct stmt *stmt, int column, size_t *out_len);
+/* "" for NULL: of a column that has none, except in a damaged file. */
+const char *stmt_str(struct stmt *stmt, int column);
 int stmt_param_count(const struct stmt *stmt);
 
 /* The type that the column was declared with, NULL for what is no column of a table. */

@@ -28,9 +28,7 @@ int backfill_name_len(enum backfill_type type, int64_t count)
 
 static void read_text(struct stmt *stmt, char out[EVENT_NAME_MAX + 1])
 {
-    const char *text = stmt_text(stmt, 1, NULL);
-
-    snprintf(out, EVENT_NAME_MAX + 1, "%s", text ? text : "");
+    snprintf(out, EVENT_NAME_MAX + 1, "%s", stmt_str(stmt, 1));
 }
 
 static void read_row(struct stmt *stmt, struct backfill_mark *mark)
@@ -50,7 +48,7 @@ static void read_row(struct stmt *stmt, struct backfill_mark *mark)
         {"backfill.organization", NULL, mark->organization},
         {"backfill.api", NULL, mark->api},
     };
-    const char *key = stmt_text(stmt, 0, NULL);
+    const char *key = stmt_str(stmt, 0);
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         if (strcmp(key, rows[i].key) != 0)
@@ -166,7 +164,7 @@ static int next_organization(struct db *db, struct backfill_mark *mark, bool *ou
         rc = stmt_step(stmt, err);
     }
     if (rc == 1)
-        snprintf(mark->organization, sizeof(mark->organization), "%s", stmt_text(stmt, 0, NULL));
+        snprintf(mark->organization, sizeof(mark->organization), "%s", stmt_str(stmt, 0));
     stmt_free(stmt);
     if (rc < 0)
         return rc;
@@ -389,11 +387,13 @@ static int find_in_rows(struct db *db, const struct backfill_mark *mark, enum ba
         stmt_bind_int(stmt, 5, ROWS_AT_A_TIME);
     }
     while (rc == 0 && (rc = stmt_step(stmt, err)) == 1) {
+        const char *id = stmt_text(stmt, 1, NULL); /* NULL in a damaged file: whose is it? */
+
         rows++;
         cursor->row = stmt_int(stmt, 0);
-        rc = stmt_int(stmt, 3) ? tell(arg, stmt_text(stmt, 1, NULL), stmt_text(stmt, 2, NULL),
-                                      !stmt_int(stmt, 4), err)
-                               : 0;
+        rc = id && stmt_int(stmt, 3)
+                 ? tell(arg, id, stmt_text(stmt, 2, NULL), !stmt_int(stmt, 4), err)
+                 : 0;
     }
     stmt_free(stmt);
     cursor->in_log = rows < ROWS_AT_A_TIME && type == BACKFILL_USERS;

@@ -202,7 +202,7 @@ static int put_users(struct stmt *stmt, int64_t limit, struct buf *out, struct e
         if (out->len > 0 && out->data[out->len - 1] != '[')
             buf_putc(out, ',');
         put_row(stmt, BROWSE_LINE_MAX, out);
-        snprintf(last, sizeof(last), "%s", stmt_text(stmt, 0, NULL));
+        snprintf(last, sizeof(last), "%s", stmt_str(stmt, 0));
     }
     buf_puts(out, "],\"next\":");
     if (has_more)
@@ -352,7 +352,7 @@ enum { SEQ = 0, TYPE = 2, USER = 4, STATUS = 7 };
 
 static bool is_wanted(struct stmt *stmt, const struct browse_events *ask)
 {
-    const char *type = stmt_text(stmt, TYPE, NULL), *status = stmt_text(stmt, STATUS, NULL);
+    const char *type = stmt_str(stmt, TYPE), *status = stmt_str(stmt, STATUS);
     const char *user = stmt_text(stmt, USER, NULL);
     size_t len = ask->type ? strlen(ask->type) : 0;
 

@@ -15,13 +15,13 @@ static void read_row(struct stmt *stmt, struct event_row *out)
 {
     *out = (struct event_row){
         .seq = stmt_int(stmt, 0),
-        .id = stmt_text(stmt, 1, NULL),
-        .event = stmt_text(stmt, 2, NULL),
+        .id = stmt_str(stmt, 1),
+        .event = stmt_str(stmt, 2),
         .object_id = stmt_text(stmt, 3, NULL),
         .user_id = stmt_text(stmt, 4, NULL),
         .created_at = stmt_text(stmt, 5, NULL),
         .received_at = stmt_int(stmt, 6),
-        .status = stmt_text(stmt, 7, NULL),
+        .status = stmt_str(stmt, 7),
         .attempts = stmt_int(stmt, 8),
         .next_attempt_at = stmt_int(stmt, 9),
         .last_error = stmt_text(stmt, 10, NULL),

@@ -24,7 +24,8 @@ struct event_filter {
 
 struct event_row {
     int64_t seq;
-    const char *id, *event, *object_id, *user_id, *created_at; /* NULL where there is none */
+    const char *id, *event;                       /* "" where the file is damaged, as status */
+    const char *object_id, *user_id, *created_at; /* NULL where there is none */
     int64_t received_at;
     const char *status;
     int64_t attempts;

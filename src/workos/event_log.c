@@ -527,7 +527,7 @@ int event_log_list_expected(struct event_log *log, char (*out_ids)[EVENT_NAME_MA
     stmt_bind_int(log->list_expected, 1, (int64_t)max);
     while ((rc = stmt_step(log->list_expected, err)) > 0)
         snprintf(out_ids[(*out_count)++], EVENT_NAME_MAX + 1, "%s",
-                 stmt_text(log->list_expected, 0, NULL));
+                 stmt_str(log->list_expected, 0));
     return rc;
 }
 

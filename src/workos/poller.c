@@ -112,8 +112,7 @@ static int read_place(struct db *db, struct place *out, struct err *err)
         stmt_bind_str(stmt, 1, place_keys[i]);
         rc = stmt_step(stmt, err);
         if (rc == 1 && i == PLACE_CURSOR)
-            snprintf(out->cursor, sizeof(out->cursor), "%s",
-                     stmt_column_type(stmt, 0) == STMT_NULL ? "" : stmt_text(stmt, 0, NULL));
+            snprintf(out->cursor, sizeof(out->cursor), "%s", stmt_str(stmt, 0));
         else if (rc == 1)
             out->at_ms = stmt_int(stmt, 0);
         stmt_reset(stmt);
@@ -178,8 +177,8 @@ static int run_read_types(struct writer_job *job, struct db *db, struct err *err
         stmt_bind_str(stmt, 1, types_key);
         rc = stmt_step(stmt, err);
     }
-    if (rc == 1 && stmt_column_type(stmt, 0) != STMT_NULL)
-        buf_puts(types, stmt_text(stmt, 0, NULL));
+    if (rc == 1)
+        buf_puts(types, stmt_str(stmt, 0));
     stmt_free(stmt);
     return rc < 0 ? rc : 0;
 }

@@ -152,7 +152,7 @@ int suspects_take(struct suspects *suspects, const char *id, bool *out, struct b
     rc = stmt_step(suspects->find, err);
     if (rc <= 0)
         return rc;
-    buf_puts(reason, stmt_text(suspects->find, 0, NULL));
+    buf_puts(reason, stmt_str(suspects->find, 0));
     stmt_reset(suspects->find);
     *out = true;
     stmt_bind_str(suspects->forget, 1, id);

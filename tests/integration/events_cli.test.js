@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 
+import { DatabaseSync } from './lib/database.js';
 import { Client } from './lib/http.js';
 import { adopt, atEnd, describe, test, until } from './lib/harness.js';
 import { binary, cleanEnvironment, newFolder, runCommand, startServer } from './lib/server.js';
@@ -228,6 +229,26 @@ describe('authkitd events', () => {
         const again = await runCommand(['events', '--db', file], { cwd: folder });
         assert.equal(again.code, 1, 'and asking made none');
     });
+
+    for (const column of ['event', 'id', 'status'])
+        test(`of a damaged file, where ${column} is nothing: the others are listed`, async (t) => {
+            const { server, made } = await startWithSome(t);
+            await server.stop();
+            const database = new DatabaseSync(server.database);
+            database.exec(`PRAGMA writable_schema = ON;
+                UPDATE sqlite_schema SET sql = replace(sql, 'NOT NULL', '') WHERE name = 'workos_events'`);
+            database.close();
+            server.change(
+                `UPDATE workos_events SET ${column} = NULL WHERE id = ?`,
+                made.dead.id,
+            );
+            const rows = await listed(server);
+            assert.equal(rows.length, 6);
+            assert.equal(rows[4][column], '');
+            const { code, stdout } = await events(server);
+            assert.equal(code, 0);
+            assert.match(stdout, new RegExp(`${made.last.id}.*\n$`));
+        });
 
     test('with what is no database: exit 1, and says so', async (t) => {
         const { writeFileSync } = await import('node:fs');

@@ -397,6 +397,24 @@ static int look_at_event(struct db *db, const char *id)
     return rc;
 }
 
+/* As a damaged file may have it: a column that is never NULL reads as NULL. */
+static void browse__events_of_a_damaged_file(void **state)
+{
+    struct db *db = new_db();
+
+    (void)state;
+    add_event(db, "e1", "user.created", "failed", "u1");
+    add_event(db, "e2", "user.created", "failed", "u1");
+    run(db, "CREATE TABLE loose AS SELECT * FROM workos_events; DROP TABLE workos_events;"
+            " ALTER TABLE loose RENAME TO workos_events;"
+            " UPDATE workos_events SET event = NULL, status = NULL WHERE id = 'e2'");
+    assert_string_equal(EVENTS(db, .type = "user.created"), "e1");
+    assert_string_equal(EVENTS(db, .type = "user.*"), "e1");
+    assert_string_equal(EVENTS(db, .user_id = "u1", .status = "failed"), "e1");
+    assert_string_equal(EVENTS(db, 0), "e2 e1");
+    end(db);
+}
+
 static void browse__one_event(void **state)
 {
     struct db *db = new_db();
@@ -534,6 +552,7 @@ int main(void)
         IN_TEMP_DIR(browse__long_texts_are_cut_between_characters),
         IN_TEMP_DIR(browse__events),
         IN_TEMP_DIR(browse__events_of_a_user),
+        IN_TEMP_DIR(browse__events_of_a_damaged_file),
         IN_TEMP_DIR(browse__one_event),
         IN_TEMP_DIR(browse__nothing_is_looked_through),
         IN_TEMP_DIR(browse__counts_of_nothing),
