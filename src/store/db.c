@@ -86,9 +86,19 @@ static int code_of(int rc)
     }
 }
 
+#define RESTORE "keep it, and put a backup in its place (README, Backup and restore)"
+
 /* What SQLite's own text leaves open. */
 static const char *detail(int rc)
 {
+    switch (rc & 0xff) {
+    case SQLITE_CORRUPT:
+        return "; the file is damaged: " RESTORE;
+    case SQLITE_NOTADB:
+        return "; is it the right file? If it is, it is damaged: " RESTORE;
+    default:
+        break;
+    }
     switch (rc) {
     case SQLITE_IOERR_READ:
     case SQLITE_IOERR_SHORT_READ:

@@ -13,7 +13,8 @@
  * Ownership  statements are freed by stmt_free, or with their connection by db_close (which frees
  *            the ones that are left). Text and blobs from stmt_text live until the statement's
  *            next step or reset. Texts that are bound are not copied.
- * Errors     the text is SQLite's own, the statement or the file named where it helps. Codes:
+ * Errors     the text is SQLite's own, the statement or the file named where it helps; of a damaged file it
+ *            also says what to do. Codes:
  *              ERR_CONFLICT  a constraint refused a row ("UNIQUE constraint failed: t.c")
  *              ERR_FULL      the disk (or the file's size limit, or a quota) is full
  *              ERR_FATAL     I/O error, fsync failed, file corrupt or not a database

@@ -154,6 +154,7 @@ static void db__other_files_are_refused(void **state)
     write_file("letter.db", text, sizeof(text));
     assert_open_fails("letter.db", DB_WRITER, ERR_FATAL, "file is not a database");
     assert_open_fails("letter.db", DB_READER, ERR_FATAL, "file is not a database");
+    assert_open_fails("letter.db", DB_READER, ERR_FATAL, "is it the right file?");
     assert_int_equal(file_size("letter.db"), sizeof(text)); /* and left as they are */
 }
 
@@ -172,6 +173,7 @@ static void db__corrupt_schema_is_refused(void **state)
     close(fd);
     assert_open_fails("a.db", DB_WRITER, ERR_FATAL, "malformed");
     assert_open_fails("a.db", DB_READER, ERR_FATAL, "malformed");
+    assert_open_fails("a.db", DB_READER, ERR_FATAL, "put a backup in its place");
 }
 
 /* Such a table hid the function, and the database couldn't be opened any more. */
@@ -672,6 +674,8 @@ static void db__corruption_is_fatal_trouble(void **state)
     db = open_db(DB_WRITER); /* the schema is sound */
     assert_int_equal(db_exec(db, "SELECT count(b) FROM t", &err), ERR_FATAL);
     assert_non_null(strstr(err.text, "a.db': database disk image is malformed"));
+    assert_non_null(
+        strstr(err.text, "the file is damaged: keep it, and put a backup in its place"));
     assert_int_equal(db_trouble(db), ERR_FATAL);
     assert_int_equal(db_exec(db, "SELECT x", &err), ERR_INVALID);
     assert_int_equal(db_trouble(db), ERR_FATAL); /* the first one stays */
