@@ -2,7 +2,8 @@
 /*
  * clock - what time it is, and how WorkOS writes it.
  *
- * Wall time is for what people read and what WorkOS signs; monotonic time is for deadlines.
+ * Wall time is for what people read and what WorkOS signs; monotonic time is for deadlines; the time since the
+ * boot is for how long something has been so. Wall time alone can be set, and may go back.
  *
  * Threads    any.
  */
@@ -25,6 +26,9 @@ static inline int64_t clock_mono_ms(void)
 {
     return clock_mono_ns() / 1000000;
 }
+
+/* Goes on while the machine is suspended, when monotonic time stands still. */
+int64_t clock_boot_ms(void);
 
 /* "2026-01-12T20:17:47.677Z" (UTC) into out. */
 void clock_format_ms(int64_t wall_ms, char out[CLOCK_TEXT_MAX]);

@@ -925,7 +925,7 @@ static void note_outcome(struct poller *poller, int rc, const struct err *err)
     struct poller_status *status = &poller->status;
 
     if (rc == 0) {
-        status->last_good_ms = clock_wall_ms();
+        status->since_ms = clock_boot_ms();
         if (status->is_failing)
             log_info("the Events API can be read again");
         log_fresh(poller->workos->opts.ordered, poller->report.fresh);
@@ -1032,10 +1032,7 @@ void poller_get_status(struct poller *poller, struct poller_status *out)
 
 int64_t poller_age_s(const struct poller_status *status)
 {
-    int64_t since_ms = status->last_good_ms ? status->last_good_ms : status->started_ms;
-    int64_t age_ms = clock_wall_ms() - since_ms;
-
-    return age_ms > 0 ? age_ms / 1000 : 0;
+    return (clock_boot_ms() - status->since_ms) / 1000;
 }
 
 struct expected_job {
@@ -1086,7 +1083,7 @@ int poller_start(struct poller **out, struct workos *workos, const struct poller
     }
     poller->workos = workos;
     poller->opts = *opts;
-    poller->status.started_ms = clock_wall_ms();
+    poller->status.since_ms = clock_boot_ms();
     pthread_mutex_init(&poller->lock, NULL);
     pthread_cond_init(&poller->changed, NULL);
     rc = find_place(workos, &place, NULL, err); /* before anybody relies on it */

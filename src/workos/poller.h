@@ -71,9 +71,8 @@ struct poller_report {
 };
 
 struct poller_status {
-    int64_t last_good_ms; /* wall time of the end of the last good reading; 0: none yet */
-    int64_t
-        started_ms; /* wall time: what there is to miss is younger than that, or than last_good_ms */
+    /* clock_boot_ms of the end of the last good reading, or of the start: what there is to miss is younger */
+    int64_t since_ms;
     bool is_failing; /* the last one failed */
     int64_t unseen;  /* events that it was to bring and didn't, since it last brought one;
                         an hour after the last of them 0 */
