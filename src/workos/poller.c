@@ -597,6 +597,13 @@ static int take_page(struct reading *reading, const struct api_answer *answer, b
     return rc;
 }
 
+static void go_to_place(struct reading *reading)
+{
+    reading->reached = reading->place;
+    if (!reading->reached.cursor[0] && reading->reached.at_ms < oldest_ms())
+        reading->reached.at_ms = oldest_ms();
+}
+
 /* The list goes on from where it has come, if it has; else from where the wider one stands. */
 static void find_narrow_place(struct reading *reading)
 {
@@ -613,7 +620,7 @@ static void find_narrow_place(struct reading *reading)
         pthread_mutex_unlock(&poller->lock);
         buf_release(&types);
     }
-    reading->reached = reading->place;
+    go_to_place(reading);
     reading->has_stepped_back = false;
     reading->why[0] = '\0';
 }
@@ -652,14 +659,25 @@ static void step_back(struct reading *reading, const struct err *why)
     snprintf(reading->why, sizeof(reading->why), "%s", why->text);
 }
 
-/* WorkOS answers again: if that is since we have stepped back, it was the place that it refused. */
-static void tell_step_back(struct reading *reading)
+/*
+ * WorkOS answers again: if that is since we have stepped back, it was the place that it refused. A time takes the
+ * cursor's place: where nothing new happens there would be no other cursor for long, and each reading would be
+ * refused again.
+ */
+static int leave_lost_place(struct reading *reading, struct err *err)
 {
     if (!reading->why[0])
-        return;
+        return 0;
     log_warn("WorkOS doesn't know the place in its events any more; reading on from before it",
              log_str("error", reading->why));
     reading->why[0] = '\0';
+    if (!reading->place.cursor[0]) /* it was one further on */
+        return 0;
+    reading->place.cursor[0] = '\0';
+    reading->place.at_ms -= STEP_BACK_MS;
+    if (reading->place.at_ms < 1)
+        reading->place.at_ms = 1; /* 0: there is none */
+    return move_place(reading, &reading->place, err);
 }
 
 /*
@@ -686,8 +704,9 @@ static int read_page(struct reading *reading, bool *out_more, struct err *err)
     if (rc == 0)
         rc = api_call(reading->api, "GET", buf_text(&path), NULL, &answer, err);
     if (rc == 0) {
-        tell_step_back(reading);
-        rc = remember_types(reading, err);
+        rc = leave_lost_place(reading, err);
+        if (rc == 0)
+            rc = remember_types(reading, err);
         if (rc == 0)
             rc = take_page(reading, &answer, out_more, err);
     } else if (rc == ERR_INVALID && find_a_way(reading, answer.status, err)) {
@@ -704,7 +723,8 @@ static int read_all(struct reading *reading, struct err *err)
     bool more = true;
     int rc = find_place(reading->workos, &reading->place, &reading->script_types, err);
 
-    reading->reached = reading->place;
+    if (rc == 0)
+        go_to_place(reading);
     while (rc == 0 && more)
         rc = read_page(reading, &more, err);
     return rc;

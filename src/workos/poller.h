@@ -20,9 +20,9 @@
  * soon as WorkOS takes it.
  *
  * When WorkOS doesn't know the place any more (the server was down for too long), that is logged, and
- * reading goes on from ten minutes before the last event that was read, or from 90 days ago. An event
- * that can't be read is logged and left out; it stops nothing. WorkOS answers with 30 days of events at
- * most, so where they end the reading looks further, until now.
+ * reading goes on from ten minutes before the last event that was read, or from 90 days ago. That time is the
+ * place then. An event that can't be read is logged and left out; it stops nothing. WorkOS answers with 30 days
+ * of events at most, so where they end the reading looks further, until now.
  *
  * With opts.ordered webhooks only wake the poller (poller_expect). It reads at once, and again until
  * it has seen the event, since WorkOS may hold it back for some seconds. What it will never see (from

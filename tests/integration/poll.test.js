@@ -305,6 +305,32 @@ describe('an API that misbehaves', () => {
         await server.waitForLog("doesn't know the place");
     });
 
+    // Symptom: in an environment where nothing happened each reading said so again.
+    for (const [what, ago] of [
+        ['a while', 0],
+        ['a hundred days', 100 * 86_400_000],
+    ])
+        testLogic(`a place of ${what} ago that it does not know any more, and nothing new: told once`, async (t) => {
+            const api = await startFakeApi(t);
+            const server = await placed(t, api);
+            const told = () => server.lines.filter(({ msg }) => msg?.includes("doesn't know the place"));
+
+            await server.stop();
+            changeRows(server.database, "UPDATE authkitd_state SET value = 'event_gone' WHERE key = 'poll.cursor'");
+            changeRows(
+                server.database,
+                `UPDATE authkitd_state SET value = value - ${ago} WHERE key = 'poll.at_ms'`,
+            );
+            await server.start();
+            for (let i = 0; i < 3; i++) await reconcile(server);
+            assert.equal(told().length, 1);
+            const starts = api.requests.map(({ query }) => Date.parse(query.get('range_start') ?? ''));
+            assert.ok(!starts.some((start) => start < Date.now() - 91 * 86_400_000), 'as WorkOS keeps them');
+            const late = api.users.add({}, { created_at: new Date(Date.now() - 600_000).toISOString() });
+            await reconcile(server);
+            assert.equal(server.eventRow(late).status, 'done', 'it lies behind where the place was');
+        });
+
     testLogic('a type that it does not know: the others are read all the same', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api, {
