@@ -9,6 +9,7 @@
 #include "fetch/fetch.h"
 #include "workos/api.h"
 #include "workos/backfill_items.h"
+#include "workos/circle.h"
 #include "workos/workos_state.h"
 
 #include <inttypes.h>
@@ -79,6 +80,7 @@ struct run {
     int64_t next_call_ms, next_log_ms; /* monotonic */
     int64_t trouble_since_ms, delay_ms;
     int lost_cursors;
+    struct circle circle; /* of the list's cursors */
     int64_t done, total;
     bool more; /* a step's answer */
     struct backfill_counts counts[BACKFILL_TYPES];
@@ -437,6 +439,24 @@ static bool is_lost_organization(const struct run *run, int rc, int status)
            run->mark.stage == BACKFILL_MEMBERSHIPS;
 }
 
+/* The next page's cursor must be a new one: else the list would be read for ever. */
+static int check_progress(struct run *run, const struct backfill_page *page, struct err *err)
+{
+    const char *path = backfill_kinds[page->type].path;
+
+    if (!run->mark.after[0]) /* a list begins */
+        run->circle = (struct circle){0};
+    if (page->is_last)
+        return 0;
+    if (strcmp(page->after, run->mark.after) == 0)
+        return err_set(err, ERR_INVALID, "%s: WorkOS's list doesn't get on: its cursor stays at %s",
+                       path, page->after);
+    if (circle_closes(&run->circle, page->after))
+        return err_set(err, ERR_INVALID, "%s: WorkOS's list doesn't get on: its cursor is %s again",
+                       path, page->after);
+    return 0;
+}
+
 static int read_page(struct run *run, const struct json *json, struct backfill_page *page,
                      struct err *err)
 {
@@ -446,10 +466,7 @@ static int read_page(struct run *run, const struct json *json, struct backfill_p
         err_prefix(err, "%s: WorkOS's answer can't be used: ", backfill_kinds[page->type].path);
         return err->code = ERR_IO;
     }
-    if (rc == 0 && !page->is_last && strcmp(page->after, run->mark.after) == 0)
-        return err_set(err, ERR_INVALID, "%s: WorkOS's list doesn't get on: its cursor stays at %s",
-                       backfill_kinds[page->type].path, page->after);
-    return rc;
+    return rc < 0 ? rc : check_progress(run, page, err);
 }
 
 static int skip_organization(struct run *run, struct db *db, struct err *err)

@@ -7,6 +7,7 @@
 #include "base/thread.h"
 #include "fetch/fetch.h"
 #include "workos/api.h"
+#include "workos/circle.h"
 #include "workos/event_log.h"
 #include "workos/intake.h"
 #include "workos/upkeep.h"
@@ -249,6 +250,7 @@ struct reading {
     struct api *api;
     struct place place;      /* as it is on disk */
     struct place reached;    /* how far this reading has come */
+    struct circle circle;    /* of the cursors since it went there */
     struct buf script_types; /* by spaces */
     struct buf known_types;  /* by commas: that WorkOS had answered for when the reading began */
     enum list list;
@@ -550,7 +552,7 @@ static bool look_further(struct reading *reading, bool is_empty)
 
 /*
  * The page has brought the reading on, or WorkOS's own cursor does: when nothing on it could be read.
- * Else the next page would be the same one, and so on for ever.
+ * Else the next page would be the same one, or one from before, and so on for ever.
  */
 static int check_progress(struct reading *reading, const char *before, const struct json *json,
                           uint32_t after, struct err *err)
@@ -562,6 +564,9 @@ static int check_progress(struct reading *reading, const char *before, const str
     if (strcmp(before, cursor) == 0)
         return err_set(err, ERR_IO, "the Events API doesn't get on: its cursor stays at %s",
                        before);
+    if (circle_closes(&reading->circle, cursor))
+        return err_set(err, ERR_IO, "the Events API doesn't get on: its cursor is %s again",
+                       cursor);
     return 0;
 }
 
@@ -599,6 +604,7 @@ static int take_page(struct reading *reading, const struct api_answer *answer, b
 
 static void go_to_place(struct reading *reading)
 {
+    reading->circle = (struct circle){0};
     reading->reached = reading->place;
     if (!reading->reached.cursor[0] && reading->reached.at_ms < oldest_ms())
         reading->reached.at_ms = oldest_ms();
@@ -656,6 +662,7 @@ static void step_back(struct reading *reading, const struct err *why)
     if (reading->reached.at_ms < oldest_ms())
         reading->reached.at_ms = oldest_ms();
     reading->reached.cursor[0] = '\0';
+    reading->circle = (struct circle){0};
     snprintf(reading->why, sizeof(reading->why), "%s", why->text);
 }
 

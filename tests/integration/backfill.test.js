@@ -387,6 +387,21 @@ describeLogic('what a backfill refuses', () => {
         assert.equal(result.code, 1);
         assert.match(result.stderr, /WorkOS's list doesn't get on/);
     });
+
+    test('a list that goes round in a circle', async (t) => {
+        const api = await startFakeApi(t);
+        const users = [newUser(), newUser(), newUser()];
+        const server = newServer(t, { handlers: COUNTING });
+
+        api.routes.set('GET /user_management/users', ({ query }) => {
+            const user = users[(users.findIndex(({ id }) => id === query.get('after')) + 1) % 3];
+            return { body: { object: 'list', data: [user], list_metadata: { after: user.id } } };
+        });
+        const result = await backfill(server, ['--rate', '20'], api.env);
+        assert.equal(result.code, 1);
+        assert.match(result.stderr, /WorkOS's list doesn't get on: its cursor is user_\w+ again/);
+        assert.ok(api.requests.length < 12, `${api.requests.length} requests`);
+    });
 });
 
 describe('many users', () => {

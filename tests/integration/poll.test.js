@@ -448,6 +448,23 @@ describe('an API that misbehaves', () => {
         assert.match(report.error.message, /doesn't get on/);
     });
 
+    testLogic('pages that come round in a circle: an error, soon', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+        const pages = [1, 2, 3].map(() => ({ object: 'event', ...api.users.add({}, { silent: true }) }));
+        const before = api.requests.length;
+
+        api.routes.set('GET /events', ({ query }) => {
+            const event = pages[(pages.findIndex(({ id }) => id === query.get('after')) + 1) % 3];
+            return { body: { object: 'list', data: [event], list_metadata: { after: event.id } } };
+        });
+        const report = await reconcile(server);
+        assert.equal(report.status, 502);
+        assert.match(report.error.message, /doesn't get on: its cursor is event_\w+ again/);
+        assert.ok(api.requests.length - before < 24, `${api.requests.length - before} requests`);
+        assert.equal(server.count('workos_events'), 3);
+    });
+
     testLogic('a page of which nothing can be read is passed over', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api);
