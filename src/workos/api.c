@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "fetch/fetch.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,7 +94,7 @@ static int64_t delay_ms(struct api *api, int try, int64_t retry_after_ms)
     int64_t delay = API_DELAY_FIRST_MS;
 
     if (retry_after_ms >= 0)
-        return retry_after_ms < API_RETRY_AFTER_MAX_MS ? retry_after_ms : API_RETRY_AFTER_MAX_MS;
+        return retry_after_ms;
     for (int i = 1; i < try && delay < API_DELAY_MAX_MS; i++)
         delay = delay * 3 / 2;
     if (delay > API_DELAY_MAX_MS)
@@ -182,14 +183,18 @@ static int refuse(const struct api *api, struct fetch_response *response, const 
                   struct err *err)
 {
     struct buf reason = BUF_INIT(3 * SHOWN_MAX);
+    char wait[64] = "";
     int code = response->status == 429               ? ERR_BUSY
                : may_go_well_later(response->status) ? ERR_IO
                                                      : ERR_INVALID;
 
     hide_key(&response->body, api->key);
     put_reason(&reason, response);
-    err_set(err, code, "%.*s: WorkOS answered %d%s%s%s%s%s%s", (int)strcspn(url, "?"), url,
-            response->status, reason.len ? ": " : "", buf_text(&reason),
+    if (code != ERR_INVALID && response->retry_after_ms >= 1000)
+        snprintf(wait, sizeof(wait), "; it asks to wait %" PRId64 " s",
+                 response->retry_after_ms / 1000);
+    err_set(err, code, "%.*s: WorkOS answered %d%s%s%s%s%s%s%s", (int)strcspn(url, "?"), url,
+            response->status, reason.len ? ": " : "", buf_text(&reason), wait,
             response->status == 401 ? "; is WORKOS_API_KEY right?" : "",
             response->request_id[0] ? " (request " : "", response->request_id,
             response->request_id[0] ? ")" : "");
@@ -222,18 +227,18 @@ static int take_answer(struct fetch_response *response, const struct fetch_reque
 }
 
 static int call_once(struct api *api, const struct fetch_request *request, struct api_answer *out,
-                     int64_t *out_retry_after_ms, struct err *err)
+                     struct err *err)
 {
     struct fetch_response response = {0};
     struct err no_object;
     int rc = fetch_call(api->fetch, request, &response, err);
 
-    *out_retry_after_ms = -1;
-    out->status = 0;
+    *out = (struct api_answer){.retry_after_ms = -1};
     if (rc < 0)
         return rc;
     out->status = response.status;
-    *out_retry_after_ms = response.retry_after_ms;
+    out->retry_after_ms = response.retry_after_ms < API_RETRY_AFTER_MAX_MS ? response.retry_after_ms
+                                                                           : API_RETRY_AFTER_MAX_MS;
     if (response.status >= 200 && response.status < 300) {
         rc = take_answer(&response, request, out, err);
     } else {
@@ -255,24 +260,23 @@ int api_call(struct api *api, const char *method, const char *path, const struct
         .json = body ? buf_text(body) : NULL,
         .json_len = body ? body->len : 0,
     };
-    int64_t retry_after_ms;
     int rc = 0;
 
-    *out = (struct api_answer){0};
+    *out = (struct api_answer){.retry_after_ms = -1};
     buf_printf(&url, "%s://%s:%d%s", api->opts.https ? "https" : "http", api->hostname,
                api->opts.port, path);
     if (!buf_ok(&url))
         rc = err_set(err, ERR_INVALID, "the URL of %s would be too long", path);
     request.url = buf_text(&url);
     for (int try = 1; rc == 0; try++) {
-        rc = call_once(api, &request, out, &retry_after_ms, err);
+        rc = call_once(api, &request, out, err);
         if (rc == 0)
             break;
         if ((rc != ERR_IO && rc != ERR_BUSY) || try >= api->opts.tries)
             break;
         api_answer_release(out);
-        *out = (struct api_answer){.status = out->status};
-        rc = pause(api, delay_ms(api, try, retry_after_ms))
+        *out = (struct api_answer){.status = out->status, .retry_after_ms = out->retry_after_ms};
+        rc = pause(api, delay_ms(api, try, out->retry_after_ms))
                  ? 0
                  : err_set(err, ERR_CLOSED, "%s was cancelled", request.url);
     }

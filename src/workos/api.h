@@ -24,6 +24,7 @@
 #include "base/json.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 enum {
     API_DELAY_FIRST_MS = 500,
@@ -50,7 +51,8 @@ int api_open(struct api **out, const struct api_opts *opts, struct err *err) MUS
 void api_close(struct api *api); /* NULL is fine */
 
 struct api_answer {
-    int status; /* of the last try; 0 when there was no answer at all */
+    int status;             /* of the last try; 0 when there was no answer at all */
+    int64_t retry_after_ms; /* what it asked for, API_RETRY_AFTER_MAX_MS at most; -1: nothing */
     struct buf body;
     struct json json; /* of the body; what it says is borrowed from there */
 };

@@ -19,9 +19,9 @@
 #include <string.h>
 
 enum {
-    TRIES = 3, /* of one call, quickly; then it is trouble that is told */
+    UNTOLD_FAILURES = 2, /* of WorkOS's, one after the other; a third is trouble that is told */
     TIMEOUT_MS = 60000,
-    DELAY_FIRST_MS = 1000,
+    DELAY_FIRST_MS = 500,
     DELAY_MAX_MS = 30000,
     SLOW_CALL_MS = 5000,
     SLICE_MS = 50,
@@ -79,6 +79,10 @@ struct run {
     struct retry_pace pace;
     int64_t next_call_ms, next_log_ms; /* monotonic */
     int64_t trouble_since_ms, delay_ms;
+    int failures; /* since trouble_since_ms */
+    bool trouble_is_told;
+    int64_t failed_call_ms; /* monotonic: when the call began that failed; 0: it went well */
+    int64_t asked_ms;       /* to wait before the next call, by WorkOS; -1: nothing */
     int lost_cursors;
     struct circle circle; /* of the list's cursors */
     int64_t done, total;
@@ -168,45 +172,76 @@ static void all_is_well(struct run *run)
 {
     if (run->trouble_since_ms == 0)
         return;
-    log_info("backfill goes on");
     run->trouble_since_ms = 0;
+    if (!run->trouble_is_told)
+        return;
+    log_info("backfill goes on");
     pthread_mutex_lock(&run->backfill->lock);
     run->backfill->progress.trouble_since_ms = 0;
     pthread_mutex_unlock(&run->backfill->lock);
+}
+
+static void note_trouble(struct run *run)
+{
+    if (run->trouble_since_ms == 0) {
+        run->trouble_since_ms = run->failed_call_ms ? run->failed_call_ms : clock_mono_ms();
+        run->delay_ms = DELAY_FIRST_MS;
+        run->failures = 0;
+        run->trouble_is_told = false;
+    }
+    run->failures++;
+}
+
+/* What is over in a moment is no news: now and then WorkOS refuses somebody who asks often. */
+static bool is_worth_telling(const struct run *run)
+{
+    bool is_ours = run->failed_call_ms == 0; /* the disk, say */
+
+    return is_ours || run->failures > UNTOLD_FAILURES || run->asked_ms >= SLOW_CALL_MS;
 }
 
 static void tell_trouble(struct run *run, const struct err *err)
 {
     struct progress *progress = &run->backfill->progress;
 
-    if (run->trouble_since_ms == 0) {
-        run->trouble_since_ms = clock_mono_ms();
-        run->delay_ms = DELAY_FIRST_MS;
+    if (!run->trouble_is_told)
         log_warn("backfill can't go on at the moment", log_str("error", err->text));
-    }
+    run->trouble_is_told = true;
     pthread_mutex_lock(&run->backfill->lock);
     progress->trouble_since_ms = run->trouble_since_ms;
     snprintf(progress->trouble, sizeof(progress->trouble), "%s", err->text);
     pthread_mutex_unlock(&run->backfill->lock);
 }
 
-/* Shall what failed be tried again? If so, it has waited. */
+/* When to try again: after a longer pause each time, and not before WorkOS says. */
+static int64_t next_try_ms(struct run *run)
+{
+    int64_t delay_ms = run->delay_ms;
+
+    run->delay_ms = delay_ms < DELAY_MAX_MS / 2 ? delay_ms * 2 : DELAY_MAX_MS;
+    return clock_mono_ms() + (run->asked_ms > delay_ms ? run->asked_ms : delay_ms);
+}
+
+/* Shall what failed be tried again? If so, it has waited: as long as it may at most, for a last try. */
 static bool try_again(struct run *run, int rc, struct err *err)
 {
-    int64_t give_up_ms = run->request.give_up_s * 1000;
+    int64_t give_up_ms, next_ms;
 
     if (rc != ERR_IO && rc != ERR_BUSY && rc != ERR_FULL && rc != ERR_NOMEM)
         return false;
-    tell_trouble(run, err);
-    if (clock_mono_ms() - run->trouble_since_ms >= give_up_ms) {
+    note_trouble(run);
+    if (is_worth_telling(run))
+        tell_trouble(run, err);
+    give_up_ms = run->trouble_since_ms + run->request.give_up_s * 1000;
+    if (clock_mono_ms() >= give_up_ms) {
         err_prefix(err, "given up after %" PRId64 " s: ", run->request.give_up_s);
         return false;
     }
-    if (!pause_until(run, clock_mono_ms() + run->delay_ms)) {
+    next_ms = next_try_ms(run);
+    if (!pause_until(run, next_ms < give_up_ms ? next_ms : give_up_ms)) {
         err_set(err, ERR_CLOSED, "stopped");
         return false;
     }
-    run->delay_ms = run->delay_ms < DELAY_MAX_MS / 2 ? run->delay_ms * 2 : DELAY_MAX_MS;
     return true;
 }
 
@@ -410,6 +445,13 @@ static int get(struct run *run, const char *path, struct api_answer *out, struct
     run->next_call_ms = now_ms + 1000 / run->request.pages_per_s;
     tell_call(run, now_ms);
     rc = api_call(run->api, "GET", path, NULL, out, err);
+    if (rc == ERR_IO || rc == ERR_BUSY) {
+        run->failed_call_ms = now_ms;
+        run->asked_ms = out->retry_after_ms;
+    } else {
+        run->failed_call_ms = 0;
+        run->asked_ms = -1;
+    }
     tell_call(run, 0);
     return rc;
 }
@@ -835,7 +877,7 @@ static int open_api(struct run *run, struct err *err)
         .https = api->https,
         .key = api->key,
         .phase = "backfill",
-        .tries = TRIES,
+        .tries = 1, /* try_again tells of what goes wrong, and knows when to give up */
         .timeout_ms = TIMEOUT_MS,
         .cancelled = is_stopping,
         .arg = run,
@@ -890,6 +932,7 @@ static void *backfill_main(void *arg)
         .workos = backfill->workos,
         .refused = BUF_INIT(REFUSED_MAX),
         .next_log_ms = clock_mono_ms() + LOG_EVERY_MS,
+        .asked_ms = -1,
     };
     struct err err = {0};
     bool asks = false;

@@ -29,6 +29,7 @@ import {
     describe,
     describeLogic,
     load,
+    patience,
     randomness,
     sleep,
     test,
@@ -274,6 +275,36 @@ describe('an interrupted backfill', () => {
         await backfillWell(server, [], again.env);
         assertMirrorIsApi(server, api);
         assertEachOnce(server, 'user.created', api.users.keys());
+    });
+
+    testLogic('WorkOS asks to wait for longer than it may: it says so, and gives up in time', async (t) => {
+        const api = await startFakeApi(t);
+        fill(api, { users: 300 });
+        const server = newServer(t, { handlers: COUNTING });
+        const after = (request) => request.query.get('after');
+
+        api.fail(after, faults.rateLimited(60), 100);
+        const began = Date.now();
+        const away = await backfill(server, ['--give-up', '6'], api.env);
+        assert.equal(away.code, 1);
+        assert.ok(Date.now() - began < patience(15_000), `${Date.now() - began} ms`);
+        assert.match(away.output, /waiting, \d+ s: .*answered 429.*it asks to wait 60 s/);
+        assert.match(away.output, /given up after 6 s: .*answered 429/);
+        assert.ok(api.requests.filter(after).length <= 2, 'nor does it ask much meanwhile');
+    });
+
+    testLogic('WorkOS asks to wait a moment: it does, and that is no news', async (t) => {
+        const api = await startFakeApi(t);
+        fill(api, { users: 300 });
+        const server = newServer(t, { handlers: COUNTING });
+        const after = (request) => request.query.get('after');
+
+        api.fail(after, faults.rateLimited(1), 2);
+        const { output } = await backfillWell(server, [], api.env);
+        assert.doesNotMatch(output, /can't go on|waiting/);
+        const at = api.requests.filter(after).map((request) => request.at);
+        for (const i of [1, 2]) assert.ok(at[i] - at[i - 1] >= 950, `${at[i] - at[i - 1]} ms`);
+        assertMirrorIsApi(server, api);
     });
 
     test('it goes on by itself when WorkOS is back', async (t) => {
