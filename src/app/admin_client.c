@@ -131,12 +131,12 @@ static int check_answer(const char *url, const char *proof, struct http_client_r
         url, status);
 }
 
-static void say_waiting(const char *url)
+static void say_waiting(void *arg, const char *url)
 {
-    fprintf(stderr,
-            "authkitd: %s hasn't answered yet (a new script that changes large tables takes its "
-            "time)\n",
-            url);
+    const struct admin_call *call = arg;
+
+    fprintf(stderr, "authkitd: %s hasn't answered yet%s%s%s\n", url, call->slow ? " (" : "",
+            call->slow ? call->slow : "", call->slow ? ")" : "");
 }
 
 static int ask(const struct config *config, const struct admin_call *call,
@@ -160,6 +160,7 @@ static int ask(const struct config *config, const struct admin_call *call,
     request->header_count = ARRAY_LEN(headers) - (config->admin_token ? 0 : 1);
     request->patience_ms = PATIENCE_MS;
     request->on_waiting = say_waiting;
+    request->arg = (void *)call;
     rc = http_client_call(request, out, err);
     crypto_wipe(bearer, sizeof(bearer));
     return rc < 0 ? err_prefix(err, "no answer from the server: ")

@@ -22,6 +22,7 @@ struct admin_call {
     const struct buf *body; /* NULL: none */
     const char *instead;    /* what to do without an admin listener */
     const char *proof;      /* a member of authkitd's answer, when it is no refusal */
+    const char *slow;       /* what may take its time, for who waits; NULL: nothing should */
 };
 
 int admin_client_post(const struct config *config, const struct admin_call *call,

@@ -29,7 +29,8 @@ static int ask_server(const struct config *config)
     static const struct admin_call call = {
         .path = "/reconcile",
         .instead = "stop the server, and call this again before you start it",
-        .proof = "read"};
+        .proof = "read",
+        .slow = "it waits for WorkOS, and reads all that happened since the last reading"};
     struct http_client_response response = {0};
     struct err err;
     int code = EXIT_FAILED;

@@ -8,7 +8,10 @@
 static int reload(const struct config *config)
 {
     static const struct admin_call call = {
-        .path = "/reload", .instead = "send it a SIGHUP (kill -HUP)", .proof = "reloaded"};
+        .path = "/reload",
+        .instead = "send it a SIGHUP (kill -HUP)",
+        .proof = "reloaded",
+        .slow = "a new script that changes large tables takes its time"};
     struct http_client_response response = {0};
     struct err err;
     int code = EXIT_FINE;

@@ -106,7 +106,7 @@ static int64_t next_wait_ms(struct exchange *x)
 
     if (now_ms >= x->patient_until_ms) {
         x->patient_until_ms = INT64_MAX;
-        x->request->on_waiting(x->request->url);
+        x->request->on_waiting(x->request->arg, x->request->url);
     }
     if (x->patient_until_ms < until_ms)
         until_ms = x->patient_until_ms;

@@ -26,7 +26,8 @@ struct http_client_request {
     size_t body_len;
     int timeout_ms;
     int patience_ms; /* on_waiting is called once when the answer takes longer; 0: never */
-    void (*on_waiting)(const char *url);
+    void (*on_waiting)(void *arg, const char *url);
+    void *arg;
     bool verify_tls; /* false: accept any certificate (a server of one's own on loopback) */
 };
 

@@ -911,6 +911,16 @@ describeLogic('authkitd reconcile', () => {
         assert.match(outcome.stdout, /read 1 event from the Events API; 1 of them was new/);
     });
 
+    test('waits for an API that is slow: says so, and for what', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+
+        api.fail('/events', faults.delay(6000), 1);
+        const outcome = await runCommand(['reconcile', '--db', server.database]);
+        assert.equal(outcome.code, 0, outcome.output);
+        assert.match(outcome.stderr, /\/reconcile hasn't answered yet \(it waits for WorkOS/);
+    });
+
     test('while another command has the database: says so', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api);

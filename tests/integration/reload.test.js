@@ -339,7 +339,7 @@ describeLogic('authkitd reload asks at an address where', () => {
         const { address } = await startStranger(t, null);
         await assert.rejects(
             reloadAt(address, { timeout: 8_000 }),
-            /still running after[^]*\/reload hasn't answered yet/,
+            /still running after[^]*\/reload hasn't answered yet \(a new script/,
         );
     });
 
