@@ -124,16 +124,26 @@ static int finish_output(int code)
     return code == EXIT_FINE ? EXIT_FAILED : code;
 }
 
+/* authkitd help [COMMAND] */
+static int help(const char *name)
+{
+    const struct command *command = name ? find_command(name) : NULL;
+
+    if (name && !command)
+        return unknown_command(name);
+    command ? print_command_help(command) : print_help();
+    return EXIT_FINE;
+}
+
 static int run(int argc, char **argv)
 {
     const struct command *command = &cmd_serve;
     int used = 1;
 
-    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
-                     strcmp(argv[1], "help") == 0)) {
-        print_help();
-        return EXIT_FINE;
-    }
+    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
+        return help(NULL);
+    if (argc > 1 && strcmp(argv[1], "help") == 0)
+        return help(argv[2]); /* NULL behind the last one */
     if (argc > 1 && strcmp(argv[1], "--version") == 0)
         return run_command(&cmd_version, 0, NULL);
     if (argc > 1 && argv[1][0] != '-') {

@@ -85,6 +85,17 @@ describe('help and usage', () => {
             assert.match(stdout, new RegExp(`\\b${command}\\b`));
     });
 
+    test('help of a command is what its --help says', async () => {
+        const [help, same] = await Promise.all([
+            runCommand(['help', 'events']),
+            runCommand(['events', '--help']),
+        ]);
+        assert.equal(help.code, 0);
+        assert.equal(help.stdout, same.stdout);
+        const general = await runCommand(['help']);
+        assert.equal(general.stdout, (await runCommand(['--help'])).stdout);
+    });
+
     test('--help shows the options of serve with their environment variables', async () => {
         const [general, serve] = await Promise.all([
             runCommand(['--help']),
@@ -109,6 +120,7 @@ describe('help and usage', () => {
 
     for (const [what, args, hint] of [
         ['an unknown command', ['frobnicate'], /frobnicate/],
+        ['help of an unknown command', ['help', 'frobnicate'], /frobnicate/],
         ['an unknown option', ['serve', '--frobnicate'], /--frobnicate/],
         ['an option without its value', ['serve', '--db'], /--db/],
         ['a stray argument', ['serve', 'stray-argument'], /stray-argument/],
