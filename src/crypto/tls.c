@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "crypto/tls.h"
 
+#include "base/log.h"
+
 #include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,8 +142,66 @@ static int read_key(struct identity *id, const char *path, struct err *err)
     return 0;
 }
 
-static int identity_read(struct identity **out, const char *cert_path, const char *key_path,
-                         struct err *err)
+/* Who puts the files together by hand may begin with the wrong one. */
+static int refuse_key(const struct identity *id, const char *cert_path, const char *key_path,
+                      struct err *err)
+{
+    for (int i = 0; i < sk_X509_num(id->chain); i++)
+        if (X509_check_private_key(sk_X509_value(id->chain, i), id->key))
+            return err_set(
+                err, ERR_INVALID,
+                "the key in '%s' doesn't fit the first certificate in '%s', but belongs to "
+                "certificate %d in it: the server's own must come first, then its issuers",
+                key_path, cert_path, i + 2);
+    return err_set(err, ERR_INVALID, "the key in '%s' doesn't fit the certificate in '%s'",
+                   key_path, cert_path);
+}
+
+/* The connection takes references of its own. On failure OpenSSL's error queue has the reason. */
+static bool use_identity(SSL *ssl, const struct identity *id)
+{
+    return SSL_use_cert_and_key(ssl, id->certificate, id->key, id->chain, 1) == 1;
+}
+
+static const char *openssl_reason(void)
+{
+    const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+
+    return reason ? reason : "no reason is given";
+}
+
+static bool is_too_weak(unsigned long error)
+{
+    int reason = ERR_GET_REASON(error);
+
+    return ERR_GET_LIB(error) == ERR_LIB_SSL &&
+           (reason == SSL_R_EE_KEY_TOO_SMALL || reason == SSL_R_CA_KEY_TOO_SMALL ||
+            reason == SSL_R_CA_MD_TOO_WEAK);
+}
+
+/* OpenSSL judges keys and signatures only when a connection is given them, so one is made that goes nowhere. */
+static int check_use(SSL_CTX *ctx, const struct identity *id, const char *cert_path,
+                     struct err *err)
+{
+    SSL *ssl = SSL_new(ctx);
+    int rc = 0;
+
+    if (!ssl)
+        return err_set(err, ERR_NOMEM, "no memory to try the certificate in '%s'", cert_path);
+    if (!use_identity(ssl, id))
+        rc = err_set(
+            err, ERR_INVALID, "OpenSSL doesn't serve the certificate in '%s': %s%s", cert_path,
+            openssl_reason(),
+            is_too_weak(ERR_peek_last_error())
+                ? "; have one issued, and its issuers', with keys of 2048 bits or more (RSA) "
+                  "and SHA-256"
+                : "");
+    SSL_free(ssl);
+    return rc;
+}
+
+static int identity_read(struct identity **out, SSL_CTX *ctx, const char *cert_path,
+                         const char *key_path, struct err *err)
 {
     struct identity *id = calloc(1, sizeof(*id));
     int rc;
@@ -156,10 +217,13 @@ static int identity_read(struct identity **out, const char *cert_path, const cha
     if (rc < 0)
         goto out;
     if (!X509_check_private_key(id->certificate, id->key)) {
-        rc = err_set(err, ERR_INVALID, "the key in '%s' doesn't fit the certificate in '%s'",
-                     key_path, cert_path);
+        rc = refuse_key(id, cert_path, key_path, err);
         goto out;
     }
+    ERR_clear_error();
+    rc = check_use(ctx, id, cert_path, err);
+    if (rc < 0)
+        goto out;
     *out = id;
     id = NULL;
 out:
@@ -173,11 +237,14 @@ out:
 static int give_certificate(SSL *ssl, void *arg)
 {
     struct tls_server *tls = arg;
+    static struct log_limit limit;
     struct identity *id = identity_take(tls);
-    /* The connection takes references of its own. */
-    int ok = SSL_use_cert_and_key(ssl, id->certificate, id->key, id->chain, 1);
+    bool ok = use_identity(ssl, id);
 
     identity_put(tls, id);
+    if (!ok && log_may(&limit))
+        log_error("a client can't be given the certificate", log_str("file", tls->cert_path),
+                  log_str("error", openssl_reason()));
     return ok;
 }
 
@@ -233,14 +300,14 @@ int tls_server_new(struct tls_server **out, const char *cert_path, const char *k
         rc = err_set(err, ERR_NOMEM, "no memory for TLS");
         goto out;
     }
-    rc = identity_read(&tls->identity, cert_path, key_path, err);
-    if (rc < 0)
-        goto out;
     tls->ctx = new_ctx(tls);
     if (!tls->ctx) {
         rc = err_set(err, ERR_NOMEM, "cannot set up TLS: OpenSSL refused");
         goto out;
     }
+    rc = identity_read(&tls->identity, tls->ctx, cert_path, key_path, err);
+    if (rc < 0)
+        goto out;
     *out = tls;
     tls = NULL;
 out:
@@ -253,7 +320,7 @@ int tls_server_reload(struct tls_server *tls, struct err *err)
 {
     struct identity *fresh = NULL;
     struct identity *old;
-    int rc = identity_read(&fresh, tls->cert_path, tls->key_path, err);
+    int rc = identity_read(&fresh, tls->ctx, tls->cert_path, tls->key_path, err);
 
     if (rc < 0)
         return rc;
@@ -293,6 +360,23 @@ int tls_server_check_dates(struct tls_server *tls, struct err *err)
     }
     identity_put(tls, id);
     return rc;
+}
+
+static int64_t date_ms(const ASN1_TIME *time)
+{
+    struct tm tm = {0};
+
+    ASN1_TIME_to_tm(time, &tm);
+    return (int64_t)timegm(&tm) * 1000;
+}
+
+void tls_server_get_dates(struct tls_server *tls, int64_t *out_from_ms, int64_t *out_to_ms)
+{
+    struct identity *id = identity_take(tls);
+
+    *out_from_ms = date_ms(X509_get0_notBefore(id->certificate));
+    *out_to_ms = date_ms(X509_get0_notAfter(id->certificate));
+    identity_put(tls, id);
 }
 
 void tls_server_free(struct tls_server *tls)

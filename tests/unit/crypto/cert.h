@@ -17,10 +17,10 @@ struct cert {
     X509 *x509;
 };
 
-/* For the name and 127.0.0.1; good for an hour. */
-static inline struct cert cert_new(const char *name)
+/* For the name and 127.0.0.1; good for an hour. The key is the cert's from now on. */
+static inline struct cert cert_with_key(const char *name, EVP_PKEY *key)
 {
-    struct cert c = {.key = EVP_EC_gen("P-256"), .x509 = X509_new()};
+    struct cert c = {.key = key, .x509 = X509_new()};
     X509_NAME *subject = X509_get_subject_name(c.x509);
     char names[128];
     X509_EXTENSION *extension;
@@ -40,10 +40,31 @@ static inline struct cert cert_new(const char *name)
     return c;
 }
 
+static inline struct cert cert_new(const char *name)
+{
+    return cert_with_key(name, EVP_EC_gen("P-256"));
+}
+
+/* From now on it is the issuer's work, and no longer its own. */
+static inline void cert_sign(struct cert *c, const struct cert *issuer, const EVP_MD *digest)
+{
+    X509_set_issuer_name(c->x509, X509_get_subject_name(issuer->x509));
+    X509_sign(c->x509, issuer->key, digest);
+}
+
 static inline void cert_free(struct cert *c)
 {
     EVP_PKEY_free(c->key);
     X509_free(c->x509);
+}
+
+/* Behind what is in the file already. */
+static inline void cert_append(const struct cert *c, const char *cert_path)
+{
+    FILE *file = fopen(cert_path, "a");
+
+    PEM_write_X509(file, c->x509);
+    fclose(file);
 }
 
 static inline void cert_write(const struct cert *c, const char *cert_path, const char *key_path)

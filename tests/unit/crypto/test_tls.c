@@ -204,6 +204,49 @@ static void tls__failed_reload_keeps_the_old_certificate(void **state)
     tls_server_free(tls);
 }
 
+/* Symptom: such a certificate took a good one's place, and then no client could connect; nothing was logged. */
+static void tls__certificate_that_no_handshake_gets_is_refused(void **state)
+{
+    struct tls_server *tls = new_server();
+    struct cert weak = cert_with_key("weak.example", EVP_RSA_gen(1024));
+    struct cert leaf = cert_new("leaf.example");
+    struct cert issuer = cert_new("issuer.example");
+
+    (void)state;
+    cert_write(&weak, cert_path, key_path);
+    expect_reload_error(tls, cert_path, "ee key too small");
+    cert_sign(&leaf, &weak, EVP_sha256());
+    cert_write(&leaf, cert_path, key_path);
+    cert_append(&weak, cert_path);
+    expect_reload_error(tls, cert_path, "ca key too small");
+    cert_sign(&leaf, &issuer, EVP_sha1());
+    cert_write(&leaf, cert_path, key_path);
+    expect_reload_error(tls, cert_path, "ca md too weak");
+    expect_reload_error(tls, cert_path, "2048 bits");
+    cert_free(&weak);
+    cert_free(&leaf);
+    cert_free(&issuer);
+    tls_server_free(tls);
+}
+
+/* Symptom: "the key doesn't fit the certificate", though both were right. */
+static void tls__issuer_in_front_of_the_certificate_is_told(void **state)
+{
+    struct tls_server *tls = new_server();
+    struct cert issuer = cert_new("issuer.example");
+    struct cert leaf = cert_new("leaf.example");
+
+    (void)state;
+    cert_sign(&leaf, &issuer, EVP_sha256());
+    cert_write(&issuer, cert_path, "/dev/null");
+    cert_append(&leaf, cert_path);
+    cert_write(&leaf, "/dev/null", key_path);
+    expect_reload_error(tls, cert_path, "belongs to certificate 2 in it");
+    cert_free(&issuer);
+    cert_free(&leaf);
+    tls_server_free(tls);
+}
+
 static void tls__missing_files_are_named(void **state)
 {
     struct tls_server *tls = NULL;
@@ -282,6 +325,8 @@ int main(void)
         cmocka_unit_test(tls__only_http_1_1_is_agreed_on),
         cmocka_unit_test(tls__reload_takes_the_new_certificate),
         cmocka_unit_test(tls__failed_reload_keeps_the_old_certificate),
+        cmocka_unit_test(tls__certificate_that_no_handshake_gets_is_refused),
+        cmocka_unit_test(tls__issuer_in_front_of_the_certificate_is_told),
         cmocka_unit_test(tls__missing_files_are_named),
         cmocka_unit_test(tls__certificate_out_of_date_is_told),
         cmocka_unit_test(tls__what_is_no_file_is_refused),
