@@ -4,6 +4,7 @@
 #include "admin/admin_backfill.h"
 #include "admin/admin_guard.h"
 #include "admin/answer.h"
+#include "admin/certificate_status.h"
 #include "admin/dashboard.h"
 #include "admin/metrics.h"
 #include "admin/ready.h"
@@ -17,6 +18,16 @@
 #include <string.h>
 
 enum { REPORT_MAX = 65536 };
+
+/* The certificate is read with the script, and the script may be loaded without it. */
+static bool is_certificate_refused(struct admin *admin)
+{
+    struct certificate_load load = {0};
+
+    if (admin->certificate)
+        certificate_status_get(admin->certificate, &load);
+    return load.refused_ms != 0;
+}
 
 static void reload(struct admin *admin, const struct http_request *request,
                    struct http_response *response)
@@ -33,7 +44,8 @@ static void reload(struct admin *admin, const struct http_request *request,
     } else {
         buf_puts(&response->body, "{\"reloaded\":true,\"changes\":");
         buf_put_json_string(&response->body, buf_text(&report), report.len);
-        buf_putc(&response->body, '}');
+        buf_printf(&response->body, ",\"certificate_refused\":%s}",
+                   is_certificate_refused(admin) ? "true" : "false");
     }
     buf_release(&report);
 }

@@ -38,6 +38,7 @@
 struct admin_guard;
 struct auth;
 struct backfill;
+struct certificate_status;
 struct dashboard;
 struct http_server;
 struct routes;
@@ -55,7 +56,8 @@ struct admin {
     struct auth *auth; /* NULL: no tokens are taken */
     struct tally *tally;
     struct script_status *script;
-    struct http_server *_Atomic http; /* the world's; NULL: it hasn't started yet */
+    struct certificate_status *certificate; /* NULL: plain HTTP */
+    struct http_server *_Atomic http;       /* the world's; NULL: it hasn't started yet */
     const char *db_path;
     int64_t started_ms; /* wall time */
     int64_t poll_s;     /* how often the Events API is read; 0: not at all */

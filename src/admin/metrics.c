@@ -2,6 +2,7 @@
 #include "admin/metrics.h"
 
 #include "admin/admin.h"
+#include "admin/certificate_status.h"
 #include "admin/script_status.h"
 #include "auth/auth.h"
 #include "base/metric.h"
@@ -142,6 +143,21 @@ static void put_script(struct buf *out, struct script_status *script,
     put_gauge(out, "authkitd_script_memory_bytes",
               "Memory of the Lua state that runs events and actions.",
               atomic_load_explicit(&counts->script_bytes, memory_order_relaxed));
+}
+
+static void put_certificate(struct buf *out, struct certificate_status *certificate)
+{
+    struct certificate_load load;
+
+    if (!certificate)
+        return;
+    certificate_status_get(certificate, &load);
+    put_gauge(out, "authkitd_certificate_expires_timestamp_seconds",
+              "When the certificate that is served expires.",
+              load.to_ms > 0 ? (uint64_t)load.to_ms / 1000 : 0);
+    put_gauge(out, "authkitd_certificate_refused",
+              "1 when the last reading of the certificate was refused: the one before goes on.",
+              load.refused_ms != 0);
 }
 
 /* ---------------------------------------------------------------------------------- how things are */
@@ -291,6 +307,7 @@ void metrics_answer(struct admin *admin, struct http_response *response)
     put_tally(out, admin->tally);
     put_poll(out, workos_poller(workos));
     put_script(out, admin->script, counts);
+    put_certificate(out, admin->certificate);
     put_files(out, admin->db_path);
     put_process(out, admin->started_ms);
 }

@@ -2,6 +2,7 @@
 #include "admin/ready.h"
 
 #include "admin/admin.h"
+#include "admin/certificate_status.h"
 #include "admin/script_status.h"
 #include "auth/auth.h"
 #include "base/clock.h"
@@ -16,6 +17,9 @@
 
 /* So many intervals without a good reading are no hiccup any more; and never less than that. */
 enum { INTERVALS_MAX = 5, AGE_MIN_S = 60, TEXT_MAX = ERR_TEXT_MAX + 256, LIST_MAX = 65536 };
+
+/* A certificate is renewed before so little is left of it; one that lives for days only, before a quarter. */
+static const int64_t renewal_ms = 7 * 86400 * INT64_C(1000);
 
 struct findings {
     const char *code; /* of the first problem; NULL: there is none */
@@ -125,6 +129,39 @@ static void look_at_script(struct findings *found, struct script_status *script)
                 refused, loaded, loads.problem);
 }
 
+static void look_at_validity(struct findings *found, const struct certificate_load *load)
+{
+    int64_t now_ms = clock_wall_ms(), quarter_ms = (load->to_ms - load->from_ms) / 4;
+    int64_t least_ms = quarter_ms < renewal_ms ? quarter_ms : renewal_ms;
+    char from[CLOCK_TEXT_MAX], to[CLOCK_TEXT_MAX];
+
+    clock_format_ms(load->from_ms, from);
+    clock_format_ms(load->to_ms, to);
+    if (now_ms > load->to_ms)
+        add_warning(found, "the certificate expired at %s: renew it, then authkitd reload", to);
+    else if (now_ms < load->from_ms)
+        add_warning(found, "the certificate isn't valid before %s", from);
+    else if (load->to_ms - now_ms < least_ms)
+        add_warning(found, "the certificate expires at %s: renew it, then authkitd reload", to);
+}
+
+static void look_at_certificate(struct findings *found, struct certificate_status *certificate)
+{
+    struct certificate_load load;
+    char refused[CLOCK_TEXT_MAX];
+
+    if (!certificate)
+        return;
+    certificate_status_get(certificate, &load);
+    if (load.refused_ms) {
+        clock_format_ms(load.refused_ms, refused);
+        add_warning(found,
+                    "the certificate that was read at %s was refused; the one before goes on: %s",
+                    refused, load.problem);
+    }
+    look_at_validity(found, &load);
+}
+
 static void look_at_events(struct findings *found, struct tally *tally)
 {
     struct tally_counts counts;
@@ -176,6 +213,7 @@ void ready_answer(struct admin *admin, struct http_response *response)
     }
     look_at_keys(&found, admin->auth);
     look_at_script(&found, admin->script);
+    look_at_certificate(&found, admin->certificate);
     look_at_events(&found, admin->tally);
     response->status = found.code ? 503 : 200;
     put_findings(&response->body, &found);

@@ -10,8 +10,9 @@
  *     disk_full         no event can be stored
  *     keys_unavailable  access tokens can't be checked, since no key set could be read yet
  * A warning leaves it at 200, as the server does all that it should:
- *     the last load of the script was refused (the one before goes on); events are dead; the last
- *     reading of the Events API, or of the key set, failed
+ *     the last load of the script, or of the certificate, was refused (the one before goes on); the
+ *     certificate has expired, isn't valid yet or expires soon; events are dead; the last reading of
+ *     the Events API, or of the key set, failed
  *
  * Threads    the admin listener's.
  */

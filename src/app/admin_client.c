@@ -227,6 +227,20 @@ int admin_client_error(const struct http_client_response *response, struct err *
     return err_set(err, ERR_INVALID, "%s", text);
 }
 
+bool admin_client_is_true(const struct http_client_response *response, const char *member)
+{
+    struct json json = {0};
+    bool is_true = false;
+    uint32_t value;
+
+    if (json_read(&json, buf_text(&response->body), response->body.len, NULL) == 0) {
+        value = json_member(&json, 0, member);
+        is_true = value && json.nodes[value].type == JSON_TRUE;
+    }
+    json_release(&json);
+    return is_true;
+}
+
 int64_t admin_client_number(const struct http_client_response *response, const char *member)
 {
     struct json json = {0};

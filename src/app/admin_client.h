@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "http/client.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 
 struct admin_call {
@@ -39,6 +40,9 @@ void admin_client_print(FILE *stream, const struct http_client_response *respons
 
 /* What the server says is wrong, as an error: ERR_INVALID. */
 int admin_client_error(const struct http_client_response *response, struct err *err) MUST_CHECK;
+
+/* A member of the answer is true. */
+bool admin_client_is_true(const struct http_client_response *response, const char *member);
 
 /* A number of the answer; 0 when there is none. */
 int64_t admin_client_number(const struct http_client_response *response, const char *member);

@@ -23,6 +23,10 @@ static int reload(const struct config *config)
     if (response.status == 200) {
         printf("script loaded\n");
         admin_client_print(stdout, &response, NULL, "changes");
+        if (admin_client_is_true(&response, "certificate_refused")) {
+            command_complain("the certificate was refused, the old one goes on");
+            code = EXIT_FAILED;
+        }
     } else {
         fprintf(stderr, "authkitd: the script was %s:\n",
                 response.status == 422 ? "refused, the old one goes on" : "not loaded");
@@ -38,7 +42,9 @@ const struct command cmd_reload = {
     .summary = "have the running server load its script again; wait for the outcome",
     .about =
         "The server is found by --admin-listen if that is given, else by the lock beside --db.\n"
-        "Failed events run again at once with the new script.",
+        "Failed events run again at once with the new script. The certificate is read again, too: "
+        "one\n"
+        "that is refused ends it with exit code 1, though the script is loaded.",
     .options = FOR_RELOAD,
     .run = reload,
 };

@@ -179,14 +179,18 @@ static int install(const struct reloader_opts *opts, struct script *script,
 static int load_certificate(const struct reloader_opts *opts, struct err *err)
 {
     int rc = opts->tls ? tls_server_reload(opts->tls, err) : 0;
+    int64_t from_ms, to_ms;
 
     if (rc < 0) {
         log_error("certificate refused; the old one goes on", log_str("error", err->text));
+        certificate_status_refused(opts->certificate, err->text);
         return err_prefix(err, "certificate refused; the old one goes on: ");
     }
     if (!opts->tls)
         return 0;
     log_info("certificate loaded", log_str("file", opts->config->tls_cert));
+    tls_server_get_dates(opts->tls, &from_ms, &to_ms);
+    certificate_status_loaded(opts->certificate, from_ms, to_ms);
     rc = tls_server_check_dates(opts->tls, err);
     if (rc < 0)
         log_warn("certificate", log_str("what", err->text));

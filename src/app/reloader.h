@@ -21,11 +21,12 @@
  * Threads    reloader_load, _start, _refuse, _stop: main. reloader_ask, _run: any; _run may wait long.
  * Ownership  what opts points to must outlive the reloader, and a thread that was left behind.
  * Errors     those of script_load and workos_install; ERR_CLOSED: the server is stopping. Every
- *            outcome is logged, noted in script_status.h, and told to the supervisor.
+ *            outcome is logged, noted in script_status.h and certificate_status.h, and told to the supervisor.
  */
 #ifndef APP_RELOADER_H
 #define APP_RELOADER_H
 
+#include "admin/certificate_status.h"
 #include "admin/script_status.h"
 #include "app/config.h"
 #include "app/notify.h"
@@ -37,7 +38,8 @@
 struct reloader_opts {
     const struct config *config;
     struct workos *workos;
-    struct tls_server *tls; /* NULL: no certificate */
+    struct tls_server *tls;                 /* NULL: no certificate */
+    struct certificate_status *certificate; /* with tls */
     struct notify *notify;
     struct script_status *status;
 };

@@ -3,6 +3,7 @@
 
 #include "admin/admin.h"
 #include "admin/admin_guard.h"
+#include "admin/certificate_status.h"
 #include "admin/dashboard.h"
 #include "admin/script_status.h"
 #include "app/config_json.h"
@@ -54,7 +55,8 @@ struct server {
     struct lock *lock;
     struct db *db;
     struct workos *workos;
-    struct tls_server *tls;
+    struct tls_server *tls;                        /* NULL: plain HTTP */
+    struct certificate_status *certificate_status; /* with tls */
     struct script_status *script_status;
     struct reloader *reloader;
     struct backfill *backfill;
@@ -199,14 +201,21 @@ static int open_certificate(struct server *server, struct err *err)
 {
     const struct config *config = server->config;
     struct err dates;
+    int64_t from_ms, to_ms;
     int rc;
 
     if (!config->tls_cert)
         return 0;
     rc = tls_server_new(&server->tls, config->tls_cert, config->tls_key, err);
-    if (rc == 0 && tls_server_check_dates(server->tls, &dates) < 0)
+    if (rc == 0)
+        rc = certificate_status_new(&server->certificate_status, err);
+    if (rc < 0)
+        return rc;
+    tls_server_get_dates(server->tls, &from_ms, &to_ms);
+    certificate_status_loaded(server->certificate_status, from_ms, to_ms);
+    if (tls_server_check_dates(server->tls, &dates) < 0)
         log_warn("certificate", log_str("what", dates.text));
-    return rc;
+    return 0;
 }
 
 static int start_script(struct server *server, struct err *err)
@@ -215,6 +224,7 @@ static int start_script(struct server *server, struct err *err)
         .config = server->config,
         .workos = server->workos,
         .tls = server->tls,
+        .certificate = server->certificate_status,
         .notify = server->notify,
     };
     int rc = script_status_new(&server->script_status, server->config->handlers, err);
@@ -305,6 +315,7 @@ static int start_admin(struct server *server, struct err *err)
         .auth = server->auth,
         .tally = server->tally,
         .script = server->script_status,
+        .certificate = server->certificate_status,
         .db_path = config->db,
         .started_ms = server->started_ms,
         .poll_s = config->poll_s,
@@ -550,6 +561,7 @@ int server_stop(struct server *server, bool *out_left)
         return rc; /* its thread reads the server's configuration */
     }
     script_status_free(server->script_status);
+    certificate_status_free(server->certificate_status);
     free(server);
     *out_left = false;
     return rc;

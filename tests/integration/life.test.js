@@ -21,6 +21,7 @@ import {
 } from './lib/harness.js';
 import { Server, newFolder, newServer, runCommand, startServer } from './lib/server.js';
 import { Client, RawConnection } from './lib/http.js';
+import { scrape } from './lib/prometheus.js';
 import { WEBHOOK_SECRET, userCreated } from './lib/workos.js';
 
 describe('SIGTERM', () => {
@@ -325,17 +326,17 @@ describeLogic('addresses', () => {
     });
 });
 
+const GOOD_KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1'];
+const WEAK_KEY = ['-newkey', 'rsa:1024'];
+
 /** A self-signed certificate of that name, by openssl. */
-function makeCertificate(folder, name) {
+function makeCertificate(folder, name, key = GOOD_KEY) {
     execFileSync(
         'openssl',
         [
             'req',
             '-x509',
-            '-newkey',
-            'ec',
-            '-pkeyopt',
-            'ec_paramgen_curve:prime256v1',
+            ...key,
             '-nodes',
             '-days',
             '2',
@@ -358,6 +359,35 @@ function expireCertificate(folder) {
 
     execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' });
     fs.renameSync(path.join(folder, 'expired.pem'), path.join(folder, 'cert.pem'));
+}
+
+/** A self-signed certificate that was valid from so many seconds ago on, and will be for so many. */
+function makeAgedCertificate(folder, agoSeconds, leftSeconds) {
+    const time = (seconds) =>
+        new Date(Date.now() + seconds * 1000).toISOString().replace(/[-:T]|\.\d+/g, '');
+    const run = (...args) => execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' });
+
+    fs.writeFileSync(path.join(folder, 'index.txt'), '');
+    fs.writeFileSync(
+        path.join(folder, 'ca.cnf'),
+        `[ca]
+default_ca = aged
+[aged]
+database = ./index.txt
+new_certs_dir = .
+rand_serial = yes
+default_md = sha256
+policy = any
+[any]
+commonName = supplied
+`,
+    );
+    run('req', '-new', '-key', 'key.pem', '-subj', '/CN=aged.example.com', '-out', 'aged.csr');
+    run(
+        ...['ca', '-batch', '-selfsign', '-notext', '-config', 'ca.cnf', '-keyfile', 'key.pem'],
+        ...['-in', 'aged.csr', '-out', 'cert.pem'],
+        ...['-startdate', time(-agoSeconds), '-enddate', time(leftSeconds)],
+    );
 }
 
 describe('TLS', () => {
@@ -438,13 +468,78 @@ describe('TLS', () => {
     test('keeps the old certificate when the new one is broken, and says so', async (t) => {
         const server = await tlsServer(t);
         fs.writeFileSync(path.join(server.certificates, 'cert.pem'), 'no certificate');
-        const { code, stdout } = await runCommand(['reload', '--db', server.database]);
-        assert.equal(code, 0, 'the script was loaded');
+        const { code, stdout, stderr } = await runCommand(['reload', '--db', server.database]);
+        assert.equal(code, 1, stdout);
+        assert.match(stdout, /^script loaded$/m);
         assert.match(stdout, /^warning: certificate refused; .*cert\.pem/m);
+        assert.match(stderr, /^authkitd: the certificate was refused, the old one goes on$/m);
         await server.waitForLog('cert.pem');
         assert.equal((await certificateName(server.url)).name, 'first.example.com');
         const { last_load } = await (await fetch(`${server.adminUrl}/api/script`)).json();
         assert.match(last_load.text, /^warning: certificate refused; .*cert\.pem/m);
+    });
+
+    // Symptom: check, start and reload took it; then every handshake failed, and the log was silent.
+    testLogic('refuses a certificate that OpenSSL gives to nobody: check, and a reload', async (t) => {
+        const server = await tlsServer(t);
+        const files = ['cert.pem', 'key.pem'].map((name) => path.join(server.certificates, name));
+        makeCertificate(server.certificates, 'weak.example.com', WEAK_KEY);
+        const check = await runCommand([
+            ...['check', '--handlers', server.handlersFile],
+            ...['--tls-cert', files[0], '--tls-key', files[1]],
+        ]);
+        assert.equal(check.code, 1, check.output);
+        assert.match(check.output, /cert\.pem': ee key too small/);
+        const { code, stdout } = await runCommand(['reload', '--db', server.database]);
+        assert.equal(code, 1, stdout);
+        assert.equal((await certificateName(server.url)).name, 'first.example.com');
+    });
+
+    // Symptom: only the log and who called for the reload were told.
+    testLogic('tells of a refused certificate in /readyz and /metrics, until one is taken', async (t) => {
+        const server = await tlsServer(t);
+        const warnings = async () =>
+            (await (await fetch(`${server.adminUrl}/readyz`)).json()).warnings;
+        const isRefused = async () =>
+            (await scrape(server)).value('authkitd_certificate_refused');
+
+        assert.deepEqual([await warnings(), await isRefused()], [[], 0]);
+        fs.writeFileSync(path.join(server.certificates, 'cert.pem'), 'no certificate');
+        await runCommand(['reload', '--db', server.database]);
+        const [warning, ...others] = await warnings();
+        assert.match(warning, /^the certificate that was read at 20.* was refused; .*cert\.pem/);
+        assert.deepEqual(others, []);
+        assert.equal(await isRefused(), 1);
+        makeCertificate(server.certificates, 'second.example.com');
+        const { code, stdout } = await runCommand(['reload', '--db', server.database]);
+        assert.equal(code, 0, stdout);
+        assert.deepEqual([await warnings(), await isRefused()], [[], 0]);
+    });
+
+    testLogic('tells in /readyz and /metrics when a certificate ends, or has', async (t) => {
+        const DAY = 86400;
+        const server = await tlsServer(t);
+
+        for (const [ago, left, expected] of [
+            [83 * DAY, 8 * DAY, null],
+            [83 * DAY, 6 * DAY, /^the certificate expires at 20.*authkitd reload$/],
+            [1 * DAY, 2 * DAY, null], // one that lives for days
+            [3 * DAY, DAY / 2, /^the certificate expires at 20/],
+            [3 * DAY, -DAY, /^the certificate expired at 20.*authkitd reload$/],
+            [-DAY, 2 * DAY, /^the certificate isn't valid before 20/],
+        ]) {
+            const what = `${ago} ${left}`;
+            makeAgedCertificate(server.certificates, ago, left);
+            const { code, stdout } = await runCommand(['reload', '--db', server.database]);
+            assert.equal(code, 0, stdout);
+            const { warnings } = await (await fetch(`${server.adminUrl}/readyz`)).json();
+            assert.equal(warnings.length, expected ? 1 : 0, what);
+            if (expected) assert.match(warnings[0], expected, what);
+            const end = (await scrape(server)).value(
+                'authkitd_certificate_expires_timestamp_seconds',
+            );
+            assert.ok(Math.abs(end - (Date.now() / 1000 + left)) < patience(60), what);
+        }
     });
 
     // Symptom: it was taken in silence, and every caller turned away.

@@ -526,13 +526,18 @@ describeLogic('what is made of the metrics', () => {
         return uses;
     }
 
-    // With an API key there are two more.
+    // With an API key there are two more, and with a certificate.
     const POLL = ['authkitd_poll_age_seconds', 'authkitd_poll_failing'];
+    const CERTIFICATE = [
+        'authkitd_certificate_expires_timestamp_seconds',
+        'authkitd_certificate_refused',
+    ];
 
     async function knownNames() {
         const { families } = await scrape(server);
         return new Set([
             ...POLL,
+            ...CERTIFICATE,
             ...[...families.values()].flatMap(({ name, type }) =>
                 type === 'histogram' ? ['_bucket', '_sum', '_count'].map((end) => name + end) : [name],
             ),
@@ -559,7 +564,7 @@ describeLogic('what is made of the metrics', () => {
             const names = type === 'histogram' ? [`${name}_bucket`] : [name];
             assert.ok(names.some((one) => shown.has(one)), name);
         }
-        for (const name of POLL) assert.ok(shown.has(name), name);
+        for (const name of [...POLL, ...CERTIFICATE]) assert.ok(shown.has(name), name);
     });
 
     test('the dashboard can be imported: a variable for the source, panels that do not overlap', () => {
