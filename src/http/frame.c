@@ -54,6 +54,8 @@ static void read_headers(struct http_frame *frame, const char *bytes, size_t max
         size_t value_len;
         uint64_t number;
 
+        if (len >= 2 && line[len - 1] == '\r' && line[len - 2] == ' ')
+            frame->has_tails = true;
         if (header_value(line, len, "Expect", &value_len))
             frame->expects = true;
         if (header_value(line, len, "Transfer-Encoding", &value_len))
@@ -97,4 +99,34 @@ bool http_frame_is_ready(struct http_frame *frame, const char *bytes, size_t len
     if (frame->header_len == 0)
         return false;
     return len >= http_frame_size(frame) || (frame->expects && !frame->continued);
+}
+
+/* Of the line that ends there. */
+static void move_tail(char *line, char *end)
+{
+    char *colon = memchr(line, ':', (size_t)(end - line));
+    char *value = colon ? colon + 1 : end, *tail = end;
+    size_t count;
+
+    while (tail > value && tail[-1] == ' ')
+        tail--;
+    count = (size_t)(end - tail);
+    memmove(value + count, value, (size_t)(tail - value));
+    memset(value, ' ', count);
+}
+
+void http_frame_move_tails(const struct http_frame *frame, char *bytes)
+{
+    char *end = bytes + frame->header_len, *line = bytes, *newline;
+    bool is_header = false; /* not before the line with the method */
+
+    if (!frame->has_tails)
+        return;
+    for (; (newline = memchr(line, '\n', (size_t)(end - line))); line = newline + 1) {
+        bool is_empty = newline - line < 2;
+
+        if (is_header && !is_empty && newline[-1] == '\r')
+            move_tail(line, newline - 1);
+        is_header = is_header || !is_empty;
+    }
 }

@@ -26,6 +26,7 @@ struct http_frame {
     bool is_odd;       /* somebody should have a look, and refuse it */
     bool expects;      /* there is an Expect header: no body comes before a 100 does */
     bool continued;    /* the 100 was sent; whoever sends it sets this */
+    bool has_tails;    /* blanks stand behind the value of a header, perhaps */
 };
 
 /*
@@ -34,6 +35,13 @@ struct http_frame {
  */
 bool http_frame_is_ready(struct http_frame *frame, const char *bytes, size_t len,
                          size_t max_body_bytes);
+
+/*
+ * Blanks behind a header's value aren't part of it (RFC 9112, 5.1), but civetweb takes them for it. Where there
+ * are any, they change places with the value: in front of it nobody minds them, and all else stands where
+ * it stood. For a frame that is ready; bytes as they were given for it.
+ */
+void http_frame_move_tails(const struct http_frame *frame, char *bytes);
 
 /* How many bytes the request is made of. */
 static inline size_t http_frame_size(const struct http_frame *frame)

@@ -809,6 +809,13 @@ static size_t header_len(const struct gate_conn *c)
     return c->frame.header_len > 0 ? c->frame.header_len : c->carry.len;
 }
 
+/* Before civetweb gets the request in carry. */
+static void take(struct mg_connection *conn)
+{
+    cw_take(conn, worker.conn->fd);
+    http_frame_move_tails(&worker.conn->frame, worker.conn->carry.data);
+}
+
 /* Do what there is to do, until that is a request, which worker.conn then has; or false. */
 static bool find_request(struct http_server *server, struct crew_work *work)
 {
@@ -853,7 +860,7 @@ static int on_taken(const struct mg_connection *const_conn, void **conn_data)
     worker.conn = NULL;
     worker.runs = crew_come(&server->crew, &work);
     if (worker.runs && (find_request(server, &work) || next_request(server))) {
-        cw_take(conn, worker.conn->fd);
+        take(conn);
         cw_begin(conn, worker.conn->carry.data, header_len(worker.conn));
     } else {
         cw_begin_nothing(conn);
@@ -884,7 +891,7 @@ static void on_answered(const struct mg_connection *const_conn, int status)
         cw_must_close(conn);
         return;
     }
-    cw_take(conn, worker.conn->fd);
+    take(conn);
     if (!cw_continue(conn, worker.conn->carry.data, header_len(worker.conn))) {
         set_fate(GATE_AGAIN);
         cw_must_close(conn);

@@ -145,16 +145,14 @@ static void check_length(const struct http_frame *frame, const struct reading *r
 {
     size_t lengths, encodings, expectations;
     const struct piece *length = header(reading, "Content-Length", &lengths);
-    struct piece trimmed = length ? *length : (struct piece){"0", 1};
+    struct piece digits = length ? *length : (struct piece){"0", 1};
 
     header(reading, "Transfer-Encoding", &encodings);
     header(reading, "Expect", &expectations);
-    while (trimmed.len > 0 && trimmed.at[trimmed.len - 1] == ' ')
-        trimmed.len--;
-    if (encodings > 0 || lengths > 1 || length_of(trimmed, BODY_MAX) < 0) {
+    if (encodings > 0 || lengths > 1 || length_of(digits, BODY_MAX) < 0) {
         assert(frame->is_odd && frame->body_len == 0);
     } else {
-        assert(!frame->is_odd && frame->body_len == (size_t)length_of(trimmed, BODY_MAX));
+        assert(!frame->is_odd && frame->body_len == (size_t)length_of(digits, BODY_MAX));
         assert(frame->expects == (expectations > 0));
     }
 }
@@ -176,6 +174,8 @@ static void leave_rest(struct mg_connection *conn)
 static void check_civetweb(const struct http_frame *frame, const char *bytes, size_t len)
 {
     static struct mg_connection *conn;
+    static char block[BYTES_MAX];
+    size_t block_len = frame->header_len ? frame->header_len : len;
     const struct mg_request_info *ri;
     struct reading reading;
 
@@ -183,14 +183,16 @@ static void check_civetweb(const struct http_frame *frame, const char *bytes, si
         conn = cw_nobody_new(HTTP_HEADER_BLOCK_MAX);
     assert(conn);
     leave_rest(conn);
-    cw_begin(conn, bytes, frame->header_len ? frame->header_len : len);
+    memcpy(block, bytes, block_len);
+    http_frame_move_tails(frame, block);
+    cw_begin(conn, block, block_len);
     if (!cw_parse(conn)) {
         assert(!cw_was_asked(conn) || frame->header_len > 0);
         return;
     }
     assert(cw_header_len(conn) == frame->header_len);
     ri = mg_get_request_info(conn);
-    if (ri->num_headers >= READING_HEADERS_MAX || !cw_is_strict(conn, bytes))
+    if (ri->num_headers >= READING_HEADERS_MAX || !cw_is_strict(conn, block))
         return;
     if (!read_strictly((struct piece){bytes, frame->header_len}, &reading))
         abort();

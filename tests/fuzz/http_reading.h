@@ -90,6 +90,8 @@ static inline bool read_strictly(struct piece block, struct reading *out)
             return false;
         while (line.len > 0 && *line.at == ' ')
             line = (struct piece){line.at + 1, line.len - 1};
+        while (line.len > 0 && line.at[line.len - 1] == ' ')
+            line.len--;
         out->values[i] = line;
     }
     return line.len == 0 && block.len == 0;

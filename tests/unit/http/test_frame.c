@@ -98,6 +98,33 @@ static void frame__expectation_is_met_once(void **state)
     assert_true(http_frame_is_ready(&frame, text, sizeof(text) - 1, MAX_BODY));
 }
 
+/* Symptom: "Content-Length: 3 " was no length, "Expect: 100-continue " nothing that can be expected. */
+static void frame__blanks_behind_a_value_go_in_front_of_it(void **state)
+{
+    static const char *const blocks[][2] = {
+        {"GET / HTTP/1.1\r\nHost: x \r\n\r\n", "GET / HTTP/1.1\r\nHost:  x\r\n\r\n"},
+        {"GET / HTTP/1.1\r\nA:b c  \r\nD: e\r\nF:   \r\nG: \r\n\r\n",
+         "GET / HTTP/1.1\r\nA:  b c\r\nD: e\r\nF:   \r\nG: \r\n\r\n"},
+        {"\r\nGET / HTTP/1.1\r\nA: b:c \r\n\r\n", "\r\nGET / HTTP/1.1\r\nA:  b:c\r\n\r\n"},
+        /* What is no header, or doesn't end as one, is left as it is. */
+        {"GET a:b HTTP/1.1 \r\nA: b \n\n", "GET a:b HTTP/1.1 \r\nA: b \n\n"},
+        {"\r\nGET a:b HTTP/1.1 \r\nA \r\n\r\n", "\r\nGET a:b HTTP/1.1 \r\nA \r\n\r\n"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(blocks); i++) {
+        struct http_frame frame = {0};
+        size_t len = strlen(blocks[i][0]);
+        char *bytes = malloc(len);
+
+        memcpy(bytes, blocks[i][0], len);
+        assert_true(http_frame_is_ready(&frame, bytes, len, MAX_BODY));
+        http_frame_move_tails(&frame, bytes);
+        assert_memory_equal(bytes, blocks[i][1], len);
+        free(bytes);
+    }
+}
+
 static void frame__endless_headers_are_ready(void **state)
 {
     struct http_frame frame = {0};
@@ -134,6 +161,7 @@ int main(void)
         cmocka_unit_test(frame__whole_requests_are_ready),
         cmocka_unit_test(frame__pieces_are_put_together),
         cmocka_unit_test(frame__expectation_is_met_once),
+        cmocka_unit_test(frame__blanks_behind_a_value_go_in_front_of_it),
         cmocka_unit_test(frame__endless_headers_are_ready),
         cmocka_unit_test(frame__headers_end_before_the_limit),
     };
