@@ -29,6 +29,15 @@ static const struct http_request *check_current(lua_State *L, int index, const c
     return run->call->request;
 }
 
+/* Text that can't be decoded. A path with %00 doesn't come as far as this (http/rules.c). */
+static const char *what_is_wrong(const char *text, size_t len, bool is_query)
+{
+    if (!is_query)
+        return "the path isn't percent-encoded UTF-8";
+    return memmem(text, len, "%00", 3) ? "the query must not contain %00"
+                                       : "the query isn't percent-encoded UTF-8";
+}
+
 /* Push text decoded. What can't be is answered with 400 and that code. */
 static void push_decoded(lua_State *L, const char *text, size_t len, const char *code)
 {
@@ -37,9 +46,7 @@ static void push_decoded(lua_State *L, const char *text, size_t len, const char 
     char *out = luaL_buffinitsize(L, &buffer, len);
 
     if (!route_decode(text, len, is_query, out, &len))
-        raise_refusal(L, 400, code,
-                      is_query ? "the query isn't percent-encoded UTF-8"
-                               : "the path isn't percent-encoded UTF-8");
+        raise_refusal(L, 400, code, what_is_wrong(text, len, is_query));
     luaL_pushresultsize(&buffer, len);
 }
 
