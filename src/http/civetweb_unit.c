@@ -87,6 +87,19 @@ bool cw_was_asked(const struct mg_connection *conn)
     return conn->request_len > 0;
 }
 
+/* civetweb looks at the method last of all in the line, and then at no header. */
+bool cw_is_method_unknown(const struct mg_connection *conn)
+{
+    const struct mg_request_info *ri = &conn->request_info;
+    const char *version = ri->http_version;
+
+    if (!cw_was_asked(conn) || !version || version - conn->buf < (ptrdiff_t)strlen("HTTP/"))
+        return false;
+    return memcmp(version - strlen("HTTP/"), "HTTP/", strlen("HTTP/")) == 0 &&
+           (strcmp(version, "1.0") == 0 || strcmp(version, "1.1") == 0) &&
+           !is_valid_http_method(ri->request_method);
+}
+
 bool cw_is_overfull(const struct mg_connection *conn)
 {
     return conn->request_len <= 0 && conn->data_len >= conn->buf_size;

@@ -46,6 +46,9 @@ void cw_let_go(struct mg_connection *conn);
 /* A request was parsed, whatever came of it then. */
 bool cw_was_asked(const struct mg_connection *conn);
 
+/* In http_error: the line is that of a request of HTTP/1, but for a method that civetweb doesn't know. */
+bool cw_is_method_unknown(const struct mg_connection *conn);
+
 /* The headers fill the buffer, and there is no end to them. */
 bool cw_is_overfull(const struct mg_connection *conn);
 

@@ -27,6 +27,8 @@ const struct http_refusal http_headers_large = {431, "headers_too_large",
                                                 "the headers are too large or too many"};
 static const struct http_refusal no_encoding = {501, "not_implemented",
                                                 "transfer encodings are not supported"};
+const struct http_refusal http_unknown_method = {501, "not_implemented",
+                                                 "no path here takes that method"};
 const struct http_refusal http_busy = {503, "busy", "too much is going on; try again in a moment"};
 const struct http_refusal http_answer_lost = {
     500, "internal",

@@ -16,7 +16,7 @@
 #include <stddef.h>
 
 extern const struct http_refusal http_bad_syntax, http_bad_target, http_bad_version, http_busy,
-    http_headers_large, http_answer_lost;
+    http_headers_large, http_unknown_method, http_answer_lost;
 
 /* All that can be seen in the request itself; how long its body is in *out_body_len. */
 const struct http_refusal *http_check_request(const struct http_request *request, bool is_1_1,

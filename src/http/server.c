@@ -559,6 +559,8 @@ static int on_civetweb_error(struct mg_connection *conn, int status, const char 
         refusal = &http_headers_large;
     else if (status == 505)
         refusal = &http_bad_version;
+    else if (cw_is_method_unknown(conn) && http_is_token(ri->request_method))
+        refusal = &http_unknown_method;
     else if (ri->num_headers > 0 && ri->request_method && cw_was_asked(conn)) {
         describe(&request, ri, headers);
         refusal =

@@ -225,6 +225,25 @@ describe('nonsense', () => {
         });
     }
 
+    // Symptom: 400, "the request is not well-formed" (RFC 9110, 9.1: 501 for a method that isn't known).
+    for (const [line, status] of [
+        ['BREW /healthz HTTP/1.1', 501],
+        ['TRACE /healthz HTTP/1.0', 501],
+        ['get /healthz HTTP/1.1', 501],
+        ['BR(W /healthz HTTP/1.1', 400],
+        ['BREW /healthz 1.1', 400],
+        ['BREW /healthz', 400],
+    ])
+        test(`${line}: ${status}, and the connection is closed`, async () => {
+            const connection = await server.openRaw();
+            connection.send(lines(line, HOST, 'Content-Length: 2') + 'GET');
+            const answer = await connection.response();
+            assert.equal(answer?.status, status, answer?.text);
+            assert.ok(await connection.isClosedWithin(patience(5000)));
+            assert.equal(connection.received.toString(), '');
+            connection.close();
+        });
+
     test('clients that go away in the middle of anything leave no trace', async () => {
         const { head, body } = await rawWebhook(userCreated());
         const bytes = head + body;
