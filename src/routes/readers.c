@@ -18,6 +18,7 @@ enum {
     RETRY_MS = 100, /* of one in line */
     STALL_MS = 500,
     CALM_MS = 2000, /* without a stall: one step back */
+    DISK_MS = 200, /* after the disk was waited for: places aren't made and given up all the time */
     /* Of two looks at what the process had of the processors, for the second to tell something. */
     LOOKS_APART_MIN_MS = 15,
     LOOKS_APART_MAX_MS = 1000,
@@ -66,6 +67,7 @@ struct readers {
     bool is_most_fixed;
     int64_t stalled_since_ms; /* somebody waits, and nothing has come back */
     int64_t changed_ms;       /* most, for that */
+    int64_t disk_until_ms;    /* functions are taken to wait for the disk */
     struct waiter *line;      /* who has waited longest comes first */
     size_t waiting;           /* in line */
     size_t woken;             /* of those */
@@ -292,9 +294,9 @@ static size_t most_places(struct readers *readers)
         return readers->most;
     usage_read(&now);
     if (passed_ms <= LOOKS_APART_MAX_MS && usage_waits_for_disk(&last, &now, readers->processors))
-        readers->most = READERS_MAX;
-    else
-        readers->most = most_beside_processors(readers, now.at_ms);
+        readers->disk_until_ms = now.at_ms + DISK_MS;
+    readers->most = now.at_ms < readers->disk_until_ms ? READERS_MAX
+                                                       : most_beside_processors(readers, now.at_ms);
     readers->usage = now;
     return readers->most;
 }
@@ -474,6 +476,7 @@ void readers_give_back(struct readers *readers, struct reader *reader)
     bool is_kept;
 
     pthread_mutex_lock(&readers->lock);
+    readers->stalled_since_ms = clock_mono_ms();
     is_kept =
         !is_broken && readers->count <= (readers->waiting > 0 ? readers->most : readers->usual);
     if (is_kept)

@@ -555,6 +555,60 @@ static void readers__a_pause_ends_by_itself(void **state)
     stop(&s);
 }
 
+/* Who takes a place, works for a moment, and gives it back, until there is an end. */
+struct worker {
+    atomic_bool *ended;
+    atomic_int *taken, *most_taken;
+};
+
+static void *work(void *arg)
+{
+    struct worker *worker = arg;
+
+    while (!atomic_load(worker->ended)) {
+        struct reader *reader = take();
+        int64_t until_ns = clock_thread_cpu_ns() + 5 * INT64_C(1000000);
+        int taken = atomic_fetch_add(worker->taken, 1) + 1;
+        int most = atomic_load(worker->most_taken);
+
+        while (most < taken && !atomic_compare_exchange_weak(worker->most_taken, &most, taken))
+            ;
+        while (clock_thread_cpu_ns() < until_ns)
+            ;
+        atomic_fetch_sub(worker->taken, 1);
+        readers_give_back(pool, reader);
+    }
+    return NULL;
+}
+
+/* Symptom: as long as anybody waited there were two more twice a second, and after a while all ran at once. */
+static void readers__quick_functions_get_no_more_places_than_help(void **state)
+{
+    enum { THREADS_MAX = 48 };
+    int usual = thread_processors() < 2 ? 2 : thread_processors(), count = 4 * usual;
+    pthread_t threads[THREADS_MAX];
+    atomic_bool ended = false;
+    atomic_int taken = 0, most_taken = 0;
+    struct worker worker = {&ended, &taken, &most_taken};
+    struct service s;
+    struct err err;
+
+    (void)state;
+    if (count > THREADS_MAX)
+        skip();
+    assert_int_equal(readers_new(&pool, "test.db", &err), 0);
+    start_service_with(&s, (struct workos_opts){.installed = installed});
+    install_script(&s, script_text, 1000);
+    for (int i = 0; i < count; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, work, &worker), 0);
+    nanosleep(&(struct timespec){.tv_sec = 1, .tv_nsec = 700 * 1000000}, NULL);
+    atomic_store(&ended, true);
+    for (int i = 0; i < count; i++)
+        pthread_join(threads[i], NULL);
+    assert_in_range(atomic_load(&most_taken), 2, 2 * usual);
+    stop(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -576,6 +630,7 @@ int main(void)
         IN_TEMP_DIR(readers__a_user_is_shown_with_every_column_but_raw),
         IN_TEMP_DIR(readers__a_pause_is_as_long_as_the_snapshot_that_runs),
         IN_TEMP_DIR(readers__a_pause_ends_by_itself),
+        IN_TEMP_DIR(readers__quick_functions_get_no_more_places_than_help),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
