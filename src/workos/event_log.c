@@ -45,6 +45,19 @@ struct event_log {
 
 #define DELETED_USERS "SELECT id FROM authkitd_tombstones WHERE object = 'user'"
 
+/*
+ * What is left of an event that is done or dead, when its user has been deleted: nothing but ids. One that is dead
+ * is done then, since nothing is left to run; only a user.deleted, whose function has still to clean up, stays
+ * dead, and runs with the id that is left.
+ */
+#define LEFT_PAYLOAD                                                                  \
+    "CASE WHEN status = 'dead' AND event = 'user.deleted' THEN json_object('id', id," \
+    " 'event', event, 'data', json_object('object', 'user', 'id', object_id),"        \
+    " 'created_at', created_at) END"
+#define ERASED                                       \
+    "payload = " LEFT_PAYLOAD ", last_error = NULL," \
+    " status = CASE WHEN status = 'dead' AND event = 'user.deleted' THEN status ELSE 'done' END"
+
 #define BACKFILL_PREFIX "backfill:"
 
 static int find_any(struct event_log *log, const char *sql, bool *out, struct err *err)
@@ -101,12 +114,12 @@ int event_log_open(struct event_log **out, struct db *db, struct err *err)
          " AND next_attempt_at IS NULL AND _seq = (SELECT min(_seq) FROM workos_events"
          " WHERE " IN_LINE " AND object_id ="
          " (SELECT object_id FROM workos_events WHERE _seq = ?2))"},
-        {&log->erase, "UPDATE workos_events SET status = 'done', payload = NULL, last_error = NULL"
-                      " WHERE _seq IN (" EVENTS_OF_USER ") AND status IN ('done', 'dead')"
-                      " AND (payload IS NOT NULL OR last_error IS NOT NULL OR status = 'dead')"},
+        {&log->erase, "UPDATE workos_events SET " ERASED " WHERE _seq IN (" EVENTS_OF_USER
+                      ") AND status IN ('done', 'dead')"
+                      " AND (last_error IS NOT NULL OR payload IS NOT " LEFT_PAYLOAD
+                      " OR (status = 'dead' AND event <> 'user.deleted'))"},
         {&log->erase_one,
-         "UPDATE workos_events SET status = 'done', payload = NULL, last_error = NULL"
-         " WHERE _seq = ? AND user_id IN (" DELETED_USERS ")"},
+         "UPDATE workos_events SET " ERASED " WHERE _seq = ? AND user_id IN (" DELETED_USERS ")"},
         {&log->is_erased, "SELECT 1 FROM workos_events WHERE _seq = ? AND payload IS NULL"
                           " AND user_id IN (" DELETED_USERS ")"},
         {&log->load_due, "SELECT status, attempts, payload FROM workos_events"

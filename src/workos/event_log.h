@@ -14,7 +14,8 @@
  *               waiting, or there was no time when it came (webhook.h). The first in that line has a
  *               next_attempt_at once nothing holds it any more.
  *     dead      given up; runs again when somebody asks (event_log_retry). When its user is deleted nothing
- *               is left that could run, and it is done (event_log_erase).
+ *               is left that could run, and it is done; but a user.deleted stays dead, with the ids
+ *               that it needs (event_log_erase).
  *     expected  only kept: its webhook came, and the Events API is to bring it in its turn (poller.h). It
  *               stands in no line, and nothing has become of it yet, in the mirror neither. When it is
  *               brought it arrives, as above, at the end of the log; and with what was kept of it when it
@@ -99,8 +100,8 @@ struct logged_event {
 int event_log_find(struct event_log *log, const char *id, struct logged_event *out, struct err *err)
     MUST_CHECK;
 
-/* Empty payload and last_error of the user's events that are done or dead, which are all done from then on.
- * out_erased: there was something to do. */
+/* Empty payload and last_error of the user's events that are done or dead, which are all done from then on. But a
+ * user.deleted that is dead stays so, with its ids in the payload. out_erased: there was something to do. */
 int event_log_erase(struct event_log *log, struct event_text user_id, bool *out_erased,
                     struct err *err) MUST_CHECK;
 

@@ -96,8 +96,7 @@ static void remember(const struct intake *intake)
 /* Of one that was expected, and has come. */
 static void forget(const struct intake *intake)
 {
-    if (intake->kept != &intake->event && !intake->duplicate &&
-        (intake->status == EVENT_DONE || intake->status == EVENT_DEAD))
+    if (!intake->duplicate && (intake->status == EVENT_DONE || intake->status == EVENT_DEAD))
         bodies_drop(intake->workos->bodies, intake->event.id);
 }
 

@@ -124,6 +124,46 @@ describe('after user.deleted', () => {
         await untilGone(server, marks);
     });
 
+    test('only its ids are left of a user.deleted that is dead, and with them it can still run', async (t) => {
+        const cleaning = (line) => `
+local authkit = require "authkit"
+authkit.schema { cleaned = { columns = { user_id = "text", email = "text?" } } }
+authkit.events { ["user.deleted"] = function(ctx, event)
+  ${line}
+  ctx.db.insert("cleaned", { user_id = event.data.id, email = event.data.email })
+end }`;
+        const server = await startServer(t, {
+            handlers: cleaning('error("not yet for " .. event.data.email)'),
+        });
+        const { user, marks } = markedUser();
+        const deleted = userDeleted(user);
+        await server.deliver(newEvent('user.created', user));
+        await server.deliver(deleted);
+        assert.equal(statusOf(server, deleted), 'failed');
+        await server.reload('local authkit = require "authkit"');
+        await until('it to be dead', () => statusOf(server, deleted) === 'dead');
+        const { payload, last_error } = server.eventRow(deleted);
+        assert.deepEqual(JSON.parse(payload), {
+            id: deleted.id,
+            event: 'user.deleted',
+            data: { object: 'user', id: user.id },
+            created_at: deleted.created_at,
+        });
+        assert.equal(last_error, null);
+        await untilGone(server, marks);
+
+        await server.reload(cleaning(''));
+        assert.equal(statusOf(server, deleted), 'dead');
+        const outcome = await runCommand(['retry', '--db', server.database, deleted.id], { env: {} });
+        assert.equal(outcome.code, 0, outcome.output);
+        await until('it to be done', () => statusOf(server, deleted) === 'done');
+        assert.deepEqual({ ...server.row('SELECT user_id, email FROM cleaned') }, {
+            user_id: user.id,
+            email: null,
+        });
+        assert.equal(server.eventRow(deleted).payload, null);
+    });
+
     test('what is failed and waiting goes, with its error texts, once it is done', async (t) => {
         const server = await startServer(t, { handlers: BROKEN });
         const { user, marks } = markedUser();
