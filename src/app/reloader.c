@@ -256,6 +256,11 @@ static int load_again(struct reloader *r, struct buf *report, struct err *err)
         script_free(script);
         return closing(err);
     }
+    if (rc < 0 && is_wrong) {
+        struct err problem = *err;
+
+        return err_set(err, rc, "%s\n%s", problem.text, certificate.text);
+    }
     if (rc < 0)
         return rc;
     log_debug("script read; installing it", log_str("file", r->opts.config->handlers));

@@ -81,7 +81,8 @@ struct run {
     int64_t trouble_since_ms, delay_ms;
     int failures; /* since trouble_since_ms */
     bool trouble_is_told;
-    int64_t failed_call_ms; /* monotonic: when the call began that failed; 0: it went well */
+    int64_t call_began_ms;  /* monotonic: the last one */
+    int64_t failed_call_ms; /* the same, if it failed; 0: it went well */
     int64_t asked_ms;       /* to wait before the next call, by WorkOS; -1: nothing */
     int lost_cursors;
     struct circle circle; /* of the list's cursors */
@@ -213,7 +214,7 @@ static void tell_trouble(struct run *run, const struct err *err)
     pthread_mutex_unlock(&run->backfill->lock);
 }
 
-/* When to try again: after a longer pause each time, and not before WorkOS says. */
+/* When to try again: after a longer pause each time, and not before WorkOS says (API_RETRY_AFTER_MAX_MS at most). */
 static int64_t next_try_ms(struct run *run)
 {
     int64_t delay_ms = run->delay_ms;
@@ -444,6 +445,7 @@ static int get(struct run *run, const char *path, struct api_answer *out, struct
     now_ms = clock_mono_ms();
     run->next_call_ms = now_ms + 1000 / run->request.pages_per_s;
     tell_call(run, now_ms);
+    run->call_began_ms = now_ms;
     rc = api_call(run->api, "GET", path, NULL, out, err);
     if (rc == ERR_IO || rc == ERR_BUSY) {
         run->failed_call_ms = now_ms;
@@ -506,6 +508,7 @@ static int read_page(struct run *run, const struct json *json, struct backfill_p
 
     if (rc == ERR_INVALID) { /* some proxy's page, most likely: it may be better the next time */
         err_prefix(err, "%s: WorkOS's answer can't be used: ", backfill_kinds[page->type].path);
+        run->failed_call_ms = run->call_began_ms;
         return err->code = ERR_IO;
     }
     return rc < 0 ? rc : check_progress(run, page, err);
@@ -664,6 +667,8 @@ static int take_page(struct run *run, struct err *err)
         backfill_page_release(&page);
         rc = fetch_page(run, &page, &again, err);
     } while (rc < 0 && try_again(run, rc, err));
+    if (rc == 0)
+        all_is_well(run); /* with WorkOS: what the disk does is another matter */
     if (rc == 0 && !again)
         rc = store_page(run, &page, err);
     if (rc == 0)

@@ -1015,6 +1015,10 @@ static void *poller_main(void *arg)
     if (open_api(&api, &poller->opts.api, poller, &err) < 0)
         log_error("events can't be polled", log_str("error", err.text));
     pthread_mutex_lock(&poller->lock);
+    if (!api) {
+        poller->status.is_failing = true;
+        snprintf(poller->status.problem, sizeof(poller->status.problem), "%s", err.text);
+    }
     while (!poller->stopping && api) {
         int64_t next_ms = read_once(poller, api);
 
