@@ -24,6 +24,11 @@ enum {
     LOOKS_APART_MAX_MS = 1000,
 };
 
+static size_t within(size_t places)
+{
+    return places < READERS_MAX ? places : READERS_MAX;
+}
+
 /* A script that was installed once, for those who still use it. Its own state is never opened. */
 struct edition {
     struct script *script;
@@ -64,9 +69,10 @@ struct readers {
     size_t count;       /* idle, in use, or being made */
     size_t most;        /* that there may be, as was found when somebody last waited for long */
     struct usage usage; /* at that time */
+    size_t beside;      /* what it is where functions wait for processors */
     bool is_most_fixed;
     int64_t stalled_since_ms; /* somebody waits, and nothing has come back */
-    int64_t changed_ms;       /* most, for that */
+    int64_t changed_ms;       /* beside, for that */
     int64_t disk_until_ms;    /* functions are taken to wait for the disk */
     struct waiter *line;      /* who has waited longest comes first */
     size_t waiting;           /* in line */
@@ -255,29 +261,24 @@ static bool take_idle(struct readers *readers, size_t limit, struct reader **out
     return true;
 }
 
-static size_t smaller(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 /*
  * Where functions wait for processors more places only make all of them slower, and the writer, too. But one that
  * takes long must not be in the way of all others: when nothing has come back for a while there may be some more.
  */
 static size_t most_beside_processors(struct readers *readers, int64_t now_ms)
 {
-    size_t least = smaller(2 * readers->usual, READERS_MAX);
-    size_t most = readers->most;
+    size_t least = within(2 * readers->usual), most = readers->beside;
 
-    if (now_ms - readers->usage.at_ms > LOOKS_APART_MAX_MS || most < least || most == READERS_MAX)
-        most = least; /* nobody has waited for a while, or they waited for the disk */
+    if (now_ms - readers->usage.at_ms > LOOKS_APART_MAX_MS || most < least)
+        most = least; /* nobody has waited for a while */
     if (now_ms - readers->stalled_since_ms >= STALL_MS) {
-        most = smaller(most + readers->usual, READERS_MAX - 1);
+        most = within(most + readers->usual);
         readers->stalled_since_ms = readers->changed_ms = now_ms;
     } else if (most > least && now_ms - readers->changed_ms >= CALM_MS) {
         most = most - readers->usual > least ? most - readers->usual : least;
         readers->changed_ms = now_ms;
     }
+    readers->beside = most;
     return most;
 }
 
@@ -585,9 +586,7 @@ int readers_new(struct readers **out, const char *db_path, struct err *err)
         return err_set(err, ERR_NOMEM, "no memory for the readers");
     }
     readers->processors = processors;
-    readers->usual = processors < 2             ? 2
-                     : processors > READERS_MAX ? READERS_MAX
-                                                : (size_t)processors;
+    readers->usual = within(processors < 2 ? 2 : (size_t)processors);
     readers->most = readers->usual;
     pthread_mutex_init(&readers->lock, NULL);
     pthread_cond_init(&readers->swapped, NULL);
