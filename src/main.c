@@ -131,7 +131,10 @@ static int help(const char *name)
 
     if (name && !command)
         return unknown_command(name);
-    command ? print_command_help(command) : print_help();
+    if (command)
+        print_command_help(command);
+    else
+        print_help();
     return EXIT_FINE;
 }
 

@@ -13,7 +13,8 @@
  * Step 3 is put off when an earlier event of the same object is still failed or waiting; and when the
  * writer had so much to do that this event has waited for INTAKE_PATIENCE_MS already, since a sender
  * gives up some time (WorkOS's emulator: after 5 s). Then it is 'waiting' on disk, and the outcome is
- * the same: the event is ours, and its function runs as soon as there is time.
+ * the same: the event is ours, and its function runs as soon as there is time. Until then, and while it is
+ * failed, the event is remembered as it came, with what is never stored of it (bodies.h).
  *
  * With opts.ordered most webhooks are only kept ('expected'): no step but the first, until the Events API
  * brings the event in its turn, or doesn't (poller.h).

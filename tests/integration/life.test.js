@@ -479,6 +479,16 @@ describe('TLS', () => {
         assert.match(last_load.text, /^warning: certificate refused; .*cert\.pem/m);
     });
 
+    test('and says so beside what is wrong with the script', async (t) => {
+        const server = await tlsServer(t);
+        fs.writeFileSync(path.join(server.certificates, 'cert.pem'), 'no certificate');
+        fs.writeFileSync(server.handlersFile, 'not Lua');
+        const { code, stderr } = await runCommand(['reload', '--db', server.database]);
+        assert.equal(code, 1, stderr);
+        assert.match(stderr, /handlers\.lua:1: .*near/);
+        assert.match(stderr, /certificate refused; the old one goes on: .*cert\.pem/);
+    });
+
     // Symptom: check, start and reload took it; then every handshake failed, and the log was silent.
     testLogic('refuses a certificate that OpenSSL gives to nobody: check, and a reload', async (t) => {
         const server = await tlsServer(t);
