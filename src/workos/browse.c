@@ -347,7 +347,7 @@ int browse_user(struct db *db, const char *id, struct buf *out, struct err *err)
 
 #define EVENT_COLUMNS                                                                      \
     "_seq AS seq, id, event AS type, object_id, user_id, created_at, received_at, status," \
-    " attempts, next_attempt_at, last_error AS error"
+    " attempts, next_attempt_at, last_error AS error, " IS_ERASED " AS is_erased"
 enum { SEQ = 0, TYPE = 2, USER = 4, STATUS = 7 };
 
 static bool is_wanted(struct stmt *stmt, const struct browse_events *ask)
@@ -504,7 +504,7 @@ int browse_counts(struct db *db, struct buf *out, struct err *err)
     struct stmt *stmt = NULL;
     int rc = stmt_new(&stmt, db,
                       "SELECT count(*) FROM (SELECT 1 FROM workos_events"
-                      " WHERE status = ?1 AND status <> 'done' LIMIT ?2)",
+                      " WHERE status = ?1 AND status <> 'done' AND NOT " IS_ERASED " LIMIT ?2)",
                       err);
 
     buf_putc(out, '{');

@@ -35,28 +35,13 @@ struct event_log {
     enum lines lines;
     uint64_t lines_mark; /* db_undo_mark, when that was found */
     struct stmt *add, *is_known, *update, *any_in_line, *is_held, *any_later, *is_late, *release,
-        *erase, *erase_one, *is_erased;
+        *erase, *erase_one;
     struct stmt *load_due, *find_due, *find_ahead, *find_next, *renew_failed;
     struct stmt *find, *retry, *retry_all, *is_backfilled;
     struct stmt *arrive, *list_expected, *stop_expecting;
     /* So that a look per event is spared where backfill, or opts.ordered, was never used. */
     bool any_backfilled, any_expected;
 };
-
-#define DELETED_USERS "SELECT id FROM authkitd_tombstones WHERE object = 'user'"
-
-/*
- * What is left of an event that is done or dead, when its user has been deleted: nothing but ids. One that is dead
- * is done then, since nothing is left to run; only a user.deleted, whose function has still to clean up, stays
- * dead, and runs with the id that is left.
- */
-#define LEFT_PAYLOAD                                                                  \
-    "CASE WHEN status = 'dead' AND event = 'user.deleted' THEN json_object('id', id," \
-    " 'event', event, 'data', json_object('object', 'user', 'id', object_id),"        \
-    " 'created_at', created_at) END"
-#define ERASED                                       \
-    "payload = " LEFT_PAYLOAD ", last_error = NULL," \
-    " status = CASE WHEN status = 'dead' AND event = 'user.deleted' THEN status ELSE 'done' END"
 
 #define BACKFILL_PREFIX "backfill:"
 
@@ -114,14 +99,15 @@ int event_log_open(struct event_log **out, struct db *db, struct err *err)
          " AND next_attempt_at IS NULL AND _seq = (SELECT min(_seq) FROM workos_events"
          " WHERE " IN_LINE " AND object_id ="
          " (SELECT object_id FROM workos_events WHERE _seq = ?2))"},
-        {&log->erase, "UPDATE workos_events SET " ERASED " WHERE _seq IN (" EVENTS_OF_USER
-                      ") AND status IN ('done', 'dead')"
-                      " AND (last_error IS NOT NULL OR payload IS NOT " LEFT_PAYLOAD
-                      " OR (status = 'dead' AND event <> 'user.deleted'))"},
+        {&log->erase,
+         "UPDATE workos_events SET payload = " ERASED_PAYLOAD(
+             "workos_events") ", last_error = NULL WHERE _seq IN (" EVENTS_OF_USER ")"
+                              " AND status IN ('done', 'dead') AND (last_error IS NOT NULL"
+                              " OR payload IS NOT " ERASED_PAYLOAD("workos_events") ")"},
         {&log->erase_one,
-         "UPDATE workos_events SET " ERASED " WHERE _seq = ? AND user_id IN (" DELETED_USERS ")"},
-        {&log->is_erased, "SELECT 1 FROM workos_events WHERE _seq = ? AND payload IS NULL"
-                          " AND user_id IN (" DELETED_USERS ")"},
+         "UPDATE workos_events SET payload = " ERASED_PAYLOAD(
+             "workos_events") ", last_error = NULL WHERE _seq = ? AND user_id IN"
+                              " (SELECT id FROM authkitd_tombstones WHERE object = 'user')"},
         {&log->load_due, "SELECT status, attempts, payload FROM workos_events"
                          " WHERE _seq = ?1 AND (" IN_LINE " OR status = 'expected')"
                          " AND (next_attempt_at <= ?2 OR next_attempt_at > ?3)"},
@@ -180,7 +166,6 @@ void event_log_close(struct event_log *log)
     stmt_free(log->release);
     stmt_free(log->erase);
     stmt_free(log->erase_one);
-    stmt_free(log->is_erased);
     stmt_free(log->load_due);
     stmt_free(log->find_due);
     stmt_free(log->find_next);
@@ -556,13 +541,13 @@ int event_log_stop_expecting(struct event_log *log, int64_t before_ms, int64_t n
     return count_changes(log, log->stop_expecting, out_count, err);
 }
 
-static enum retry_result judge_retry(const struct logged_event *event, bool is_erased)
+static enum retry_result judge_retry(const struct logged_event *event)
 {
     if (event->seq == 0)
         return RETRY_UNKNOWN;
     switch (event->status) {
     case EVENT_DONE:
-        return is_erased ? RETRY_ERASED : RETRY_DONE;
+        return RETRY_DONE;
     case EVENT_WAITING:
         return RETRY_WAITING;
     default:
@@ -574,16 +559,11 @@ int event_log_retry(struct event_log *log, const char *id, int64_t now_ms, enum 
                     struct err *err)
 {
     struct logged_event event;
-    bool is_erased;
     int rc = event_log_find(log, id, &event, err);
 
     if (rc < 0)
         return rc;
-    stmt_bind_int(log->is_erased, 1, event.seq);
-    rc = has_row(log->is_erased, &is_erased, err);
-    if (rc < 0)
-        return rc;
-    *out = judge_retry(&event, is_erased);
+    *out = judge_retry(&event);
     if (*out != RETRY_DUE)
         return 0;
     if (event.status == EVENT_EXPECTED) /* not failed: it has still to arrive */

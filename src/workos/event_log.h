@@ -8,14 +8,14 @@
  *        |               |                            +---- authkitd retry --+
  *        +--> waiting ---+ (or failed): in its turn, behind a failed one of the same object
  *
- *     done      its function has run, or there was none for its type; or it was dead, and was erased
+ *     done      its function has run, or there was none for its type
  *     failed    its function raised or hit a limit; runs again at next_attempt_at
  *     waiting   its function has not run yet: an earlier event of the same object is failed or
  *               waiting, or there was no time when it came (webhook.h). The first in that line has a
  *               next_attempt_at once nothing holds it any more.
  *     dead      given up; runs again when somebody asks (event_log_retry). When its user is deleted nothing
- *               is left that could run, and it is done; but a user.deleted stays dead, with the ids
- *               that it needs (event_log_erase).
+ *               is left that could run, and it is nobody's trouble any more (IS_ERASED); but of a user.deleted
+ *               the ids are left, and it can run.
  *     expected  only kept: its webhook came, and the Events API is to bring it in its turn (poller.h). It
  *               stands in no line, and nothing has become of it yet, in the mirror neither. When it is
  *               brought it arrives, as above, at the end of the log; and with what was kept of it when it
@@ -100,8 +100,8 @@ struct logged_event {
 int event_log_find(struct event_log *log, const char *id, struct logged_event *out, struct err *err)
     MUST_CHECK;
 
-/* Empty payload and last_error of the user's events that are done or dead, which are all done from then on. But a
- * user.deleted that is dead stays so, with its ids in the payload. out_erased: there was something to do. */
+/* Empty payload and last_error of the user's events that are done or dead (ERASED_PAYLOAD). out_erased: some had
+ * one. */
 int event_log_erase(struct event_log *log, struct event_text user_id, bool *out_erased,
                     struct err *err) MUST_CHECK;
 
@@ -140,7 +140,7 @@ enum retry_result {
     RETRY_UNKNOWN, /* no event has that id */
     RETRY_DONE,    /* it is done: nothing to do again */
     RETRY_WAITING, /* it waits for an earlier one of its object, which is what to retry */
-    RETRY_ERASED,  /* its payload was erased with its user: nothing is left to run */
+    RETRY_ERASED,  /* dead, and its payload erased with its user: nothing is left to run */
 };
 int event_log_retry(struct event_log *log, const char *id, int64_t now_ms, enum retry_result *out,
                     struct err *err) MUST_CHECK;

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "workos/tables.h"
 #include "workos/workos_state.h"
 
 enum { PIECE_ROWS = 1000 }; /* a job looks at so many: some milliseconds */
@@ -16,7 +17,7 @@ struct sweep_job {
     bool more;
 };
 
-/* One walk over what is done, in order of arrival, up to the first that is younger than the cutoff. */
+/* One walk over what is done or erased, in order of arrival, up to the first that is younger than the cutoff. */
 struct walk {
     int64_t after; /* from behind this event on; moves along */
     int64_t cutoff_ms;
@@ -61,7 +62,8 @@ static int walk_log(struct walk *walk, struct db *db, struct err *err)
     struct stmt *rows = NULL, *act = NULL;
     int rc = stmt_new(&rows, db,
                       "SELECT _seq, received_at FROM workos_events"
-                      " WHERE _seq > ? AND status = 'done' ORDER BY _seq LIMIT ?",
+                      " WHERE _seq > ? AND (status = 'done' OR " IS_ERASED ")"
+                      " ORDER BY _seq LIMIT ?",
                       err);
 
     if (rc == 0)

@@ -39,6 +39,22 @@
 #define IS_OF_ITSELF "user_id IS object_id"
 #define IS_OF_ANOTHER "user_id IS NOT object_id"
 
+/*
+ * What stays of the payload of an event that is done or dead, when its user has been deleted: nothing. Only of a
+ * user.deleted that is dead, whose function has still to clean up, the ids, with which it can run. row: what the
+ * statement calls the table.
+ */
+#define ERASED_PAYLOAD(row)                                                                      \
+    "CASE WHEN " row ".status = 'dead' AND " row ".event = 'user.deleted' THEN"                  \
+    " json_object('id', " row ".id, 'event', " row ".event, 'data',"                             \
+    " json_object('object', 'user', 'id', " row ".object_id), 'created_at', " row ".created_at)" \
+    " END"
+
+/* An event that is dead, and nothing is left of it that could run: its user has been deleted. */
+#define IS_ERASED                                                                        \
+    "(status = 'dead' AND payload IS NULL AND EXISTS (SELECT 1 FROM authkitd_tombstones" \
+    " WHERE authkitd_tombstones.id = user_id AND object = 'user'))"
+
 /* The _seq of all of them, in no order; ?1 is the user. */
 #define EVENTS_OF_USER                                                      \
     "SELECT _seq FROM workos_events WHERE object_id = ?1 AND " IS_OF_ITSELF \

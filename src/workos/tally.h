@@ -3,7 +3,7 @@
  * tally - how many events and users the database has, for who asks often.
  *
  * Counted on a connection of its own, beside the writer: events that aren't done by their index, which
- * holds nothing else; users only while that is quick, since it means to look at each. What was counted a
+ * holds nothing else (of those that are dead the row is looked at); users only while that is quick, since it means to look at each. What was counted a
  * moment ago is given again: events for five seconds, users for a minute, both for fifty times as long
  * as it took to count them.
  *
@@ -16,15 +16,17 @@
 
 #include "base/err.h"
 #include "workos/event_log.h"
+#include "workos/tables.h"
 
 #include <stdint.h>
 
 enum { TALLY_EVENTS_MAX = 1000000 };
 
-/* How many events have a status; the condition on 'done' is in the words of the index. */
+/* How many events have a status, but for those that are erased; the condition on 'done' is in the words of the
+ * index. */
 #define TALLY_EVENTS_SQL                                \
     "SELECT count(*) FROM (SELECT 1 FROM workos_events" \
-    " WHERE status = ? AND status <> 'done' LIMIT 1000000)"
+    " WHERE status = ? AND status <> 'done' AND NOT " IS_ERASED " LIMIT 1000000)"
 
 struct tally;
 

@@ -140,7 +140,7 @@ static int check_tables(struct db *db, struct finding *finding, struct err *err)
 
 #define IS_LEFT_OVER                                     \
     "t.object = 'user' AND e.status IN ('done', 'dead')" \
-    " AND (e.payload IS NOT NULL OR e.last_error IS NOT NULL)"
+    " AND (e.payload IS NOT " ERASED_PAYLOAD("e") " OR e.last_error IS NOT NULL)"
 
 /* The first column names the row, the second is shown behind the words. */
 static const struct rule {

@@ -151,6 +151,8 @@ end }`;
         });
         assert.equal(last_error, null);
         await untilGone(server, marks);
+        const check = await runCommand(['maintain', '--check', '--db', server.database], { env: {} });
+        assert.equal(check.code, 0, check.output);
 
         await server.reload(cleaning(''));
         assert.equal(statusOf(server, deleted), 'dead');
@@ -182,7 +184,7 @@ end }`;
         await untilGone(server, marks);
     });
 
-    test('or given up', async (t) => {
+    test('or dead', async (t) => {
         const server = await startServer(t, { handlers: BROKEN });
         const { user, marks } = markedUser();
         const failed = newEvent('user.created', bad(user));
@@ -197,7 +199,7 @@ end }`;
                     "SELECT count(*) FROM workos_events WHERE status IN ('failed', 'waiting')",
                 ) === 0,
         );
-        assert.equal(statusOf(server, failed), 'done');
+        assert.equal(statusOf(server, failed), 'dead');
         await untilGone(server, marks);
     });
 
@@ -224,7 +226,7 @@ end }`;
         await server.reload('local authkit = require "authkit"');
         await until('it to be dead', () => statusOf(server, failed) === 'dead');
         await server.deliver(userDeleted(user));
-        assert.equal(statusOf(server, failed), 'done');
+        assert.equal(statusOf(server, failed), 'dead');
         const ready = await fetch(`${server.adminUrl}/readyz`);
         assert.deepEqual((await ready.json()).warnings, []);
     });

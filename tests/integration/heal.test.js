@@ -487,13 +487,13 @@ describeLogic("a deleted user's events", () => {
         assert.deepEqual(runsOfObject(server, user.id), ids([created, failed, waiting]));
     });
 
-    test('or given up', async (t) => {
+    test('or dead', async (t) => {
         const server = await startServer(t, { handlers: noUpdates });
         const user = newUser();
         const events = [newEvent('user.created', user), userUpdated(user), userDeleted(user)];
         for (const event of events) await server.deliver(event);
         await server.reload(script('', ['user.created']));
-        await untilDone(server, events[1]);
+        await until('it to be dead', () => statusOf(server, events[1]) === 'dead');
         for (const event of events) assert.deepEqual(kept(server, event), NOTHING);
         const { code, output } = await retry(server, events[1].id);
         assert.equal(code, 1);

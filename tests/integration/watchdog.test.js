@@ -197,7 +197,7 @@ describe('a function that hangs', () => {
         const { status, payload, last_error } = server.eventRow(event);
         assert.deepEqual(
             { status, payload, last_error },
-            { status: 'done', payload: null, last_error: null },
+            { status: 'dead', payload: null, last_error: null },
         );
     });
 

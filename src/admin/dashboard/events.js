@@ -49,7 +49,8 @@ export async function retry(body) {
     }
 }
 
-const canRetry = ({ status }) => status === 'failed' || status === 'dead';
+const canRetry = ({ status, is_erased }) =>
+    status === 'failed' || (status === 'dead' && !is_erased);
 const firstLine = (text) => text.split('\n', 1)[0];
 
 /** user: whose events they all are, so that it needn't be said. */
@@ -368,7 +369,8 @@ function payloadOf(event) {
 const isToRun = ({ status, next_attempt_at }) => next_attempt_at || status === 'dead';
 
 /** now: the server's, whose clock the time is by. */
-function showNextTry(cell, { next_attempt_at }, now) {
+function showNextTry(cell, { next_attempt_at, is_erased }, now) {
+    if (is_erased) return renew(cell, 'erased', () => 'never: its user was deleted');
     if (!next_attempt_at) return renew(cell, null, () => 'when you retry it');
     const ms = next_attempt_at - now;
     const wait = ms > 0 ? ` (in ${duration(ms)})` : ' (due now)';

@@ -165,7 +165,7 @@ function whole(id, { user, deleted_at, memberships }) {
                       'This user was deleted, ',
                       time(deleted_at),
                       '. Nothing is kept of them but the id. Only events that are failed, waiting or ',
-                      'expected keep what they brought until they are done or given up.',
+                      'expected keep what they brought until they are done or dead.',
                   )
                 : el('p', null, 'This user isn’t in the mirror. There are events of them, though.'),
         ];

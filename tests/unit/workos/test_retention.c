@@ -51,6 +51,22 @@ static void retention__has_two_ages(void **state)
     stop_service(&s);
 }
 
+/* Symptom: an event that was dead when its user was deleted stayed for ever, though nobody can retry it. */
+static void retention__takes_what_is_erased(void **state)
+{
+    struct service s;
+
+    (void)state;
+    start_service(&s);
+    add_rows("dead", 1, 2, 101);
+    add_rows("dead", 3, 1, 99);
+    exec_sql("UPDATE workos_events SET payload = NULL, user_id = 'u1' WHERE id IN ('e1', 'e3')");
+    exec_sql("INSERT INTO authkitd_tombstones VALUES ('u1', 'user', 0)");
+    sweep(&s);
+    assert_string_equal(value_of("SELECT group_concat(id) FROM workos_events"), "e2,e3");
+    stop_service(&s);
+}
+
 static void retention__goes_on_piece_by_piece(void **state)
 {
     struct service s;
@@ -131,6 +147,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_TEMP_DIR(retention__has_two_ages),
+        IN_TEMP_DIR(retention__takes_what_is_erased),
         IN_TEMP_DIR(retention__goes_on_piece_by_piece),
         IN_TEMP_DIR(retention__comes_back_for_what_is_done_later),
         IN_TEMP_DIR(retention__mark_never_lies_above_the_last_row),
