@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -32,10 +33,61 @@ __attribute__((no_sanitize_thread)) static void STOP_FLAG_ASSIGN(stop_flag_t *f,
 #define bind(fd, address, len) (0)
 #define listen(fd, backlog) (0)
 
+/*
+ * What starts a worker leaves it to cw_start_worker, and says that it is done. civetweb takes a thread's id of 0 for
+ * a worker that isn't there.
+ */
+static void *worker_thread(void *conn);
+
+static int create_thread(pthread_t *out, const pthread_attr_t *attr, void *(*run)(void *arg),
+                         void *arg)
+{
+    if (run != worker_thread)
+        return pthread_create(out, attr, run, arg);
+    *out = 0;
+    return 0;
+}
+
+#define pthread_create(out, attr, run, arg) create_thread(out, attr, run, arg)
+
 #include "civetweb.c"
 
+#undef pthread_create
 #undef bind
 #undef listen
+
+/* Without memory for its buffer a worker ends at once. It was promised to who called it: it tries again. */
+static void *run_worker(void *conn)
+{
+    struct mg_context *ctx = ((struct mg_connection *)conn)->phys_ctx;
+
+    worker_thread(conn);
+    while (STOP_FLAG_IS_ZERO(&ctx->stop_flag)) {
+        mg_sleep(100);
+        worker_thread(conn);
+    }
+    return NULL;
+}
+
+int cw_start_worker(struct mg_context *ctx)
+{
+    unsigned int i = 0;
+    pthread_t thread;
+    pthread_attr_t attr;
+    int rc;
+
+    while (i < ctx->cfg_worker_threads && ctx->worker_threadids[i])
+        i++;
+    if (i == ctx->cfg_worker_threads)
+        return EAGAIN;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, USE_STACK_SIZE);
+    rc = pthread_create(&thread, &attr, run_worker, &ctx->worker_connections[i]);
+    pthread_attr_destroy(&attr);
+    if (rc == 0)
+        ctx->worker_threadids[i] = thread;
+    return rc;
+}
 
 void cw_replace_listener(struct mg_context *ctx, int fd)
 {

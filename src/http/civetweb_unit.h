@@ -7,8 +7,8 @@
  * listen, accept, read and write, we give a connection to a worker when there is something to do,
  * and we take it away again before civetweb closes it. civetweb itself never touches a socket.
  *
- * Threads    cw_replace_listener: init_context callback. cw_queue_place: any. The rest: the worker
- *            that has the connection.
+ * Threads    cw_replace_listener: init_context callback. cw_start_worker, cw_queue_place: any, one at a time.
+ *            The rest: the worker that has the connection.
  * Ownership  a descriptor given to cw_take stays the caller's, as long as cw_let_go is called in the
  *            connection_close callback.
  * Limits     this is civetweb 1.15; look through civetweb_unit.c with any other.
@@ -25,6 +25,13 @@ struct mg_connection;
 
 /* civetweb's master thread polls fd, which it owns then, instead of a listening socket. */
 void cw_replace_listener(struct mg_context *ctx, int fd);
+
+/*
+ * civetweb would start all of num_threads workers at once, and most of them would never do anything: of ours
+ * there are none until this starts them, one each time, at most that many. Not at the same time as mg_stop, nor
+ * afterwards. Returns 0, or the error of pthread_create.
+ */
+int cw_start_worker(struct mg_context *ctx);
 
 /* Queue a place for the workers; who stands in it is said when one takes it. The queue must have
  * room: civetweb would wait for it. */

@@ -63,14 +63,22 @@ static void wake_parked(struct crew *crew)
     sem_post(&parked->wake);
 }
 
+/* Is there no worker but those inside for one that was called? Then one of them has to go, and come. */
+static bool is_missed_outside(const struct crew *crew)
+{
+    return crew->called > crew->started - crew->inside;
+}
+
 static void bring_one(struct crew *crew)
 {
     if (crew->parked) {
         wake_parked(crew);
-    } else {
-        crew->called++;
-        crew->opts.call(crew->opts.arg);
+        return;
     }
+    crew->called++;
+    if (is_missed_outside(crew) && crew->started < crew->opts.most && !crew->closed)
+        crew->started += crew->opts.start(crew->opts.arg);
+    crew->opts.call(crew->opts.arg);
 }
 
 static void call_one(struct crew *crew)
@@ -264,12 +272,6 @@ static void rest(struct crew *crew)
         call_if_few(crew);
 }
 
-/* Is there no worker but those inside for one that was called? Then one of them has to go, and come. */
-static bool is_missed_outside(const struct crew *crew)
-{
-    return crew->called > crew->opts.most - crew->inside;
-}
-
 /*
  * Called and left with the lock held, by one that runs and has found nothing, or is one too many; what it
  * may have seen in a glance is for the others then. One that is woken takes what there is, though there be
@@ -438,6 +440,7 @@ int crew_start(struct crew *crew, const struct crew_opts *opts, struct err *err)
 
     assert(opts->usual > 0 && opts->most >= opts->usual);
     crew->opts = *opts;
+    crew->started = opts->start ? 0 : opts->most;
     crew->answers_end = &crew->answers;
     waiting_init(&crew->requests);
     pthread_mutex_init(&crew->lock, NULL);
@@ -447,12 +450,16 @@ int crew_start(struct crew *crew, const struct crew_opts *opts, struct err *err)
     return rc;
 }
 
-void crew_open(struct crew *crew)
+int crew_open(struct crew *crew, struct err *err)
 {
+    bool any;
+
     pthread_mutex_lock(&crew->lock);
     while (may_look(crew))
         bring_one(crew);
+    any = crew->started > 0;
     pthread_mutex_unlock(&crew->lock);
+    return any ? 0 : err_set(err, ERR_NOMEM, "cannot start any worker thread");
 }
 
 void crew_close(struct crew *crew)

@@ -22,16 +22,17 @@
  * first. While one that ran waits for something else, it is enough that one looks.
  *
  * Whoever is one too many is parked inside crew_next: to wake one costs less than to have one come,
- * and it is always the same few that are woken.
+ * and it is always the same few that are woken. Of the others most are never started: that is done when
+ * one is called, and all that there are have something to do.
  *
  *     opts.look, crew_add_request --> [ urgent | normal ] --+--> crew_come, crew_next --> the worker
  *                 crew_add_answer --> [ answers ] ----------+
  *
  * Answers go before requests: whoever gets one makes room.
  *
- * Threads    crew_start, _close, _stop: main; _open: main, or a worker. crew_add_*, _nudge_again: any. The
- *            others: a worker, of this crew alone. opts.call and .nudge: any of these; .look and .waits: a
- *            worker, without a lock.
+ * Threads    crew_start, _open, _close, _stop: main. crew_add_*, _nudge_again: any. The others: a worker, of
+ *            this crew alone. opts.start, .call and .nudge: any of these, with the crew's lock; .look and
+ *            .waits: a worker, without a lock.
  * Ownership  a connection or an answer belongs to the crew from add, or look, until a worker has it.
  * Limits     all connections have room. `call` is called at most `most` times more often than
  *            crew_come.
@@ -50,9 +51,12 @@
 
 struct crew_opts {
     int usual; /* workers that run, or look */
-    int most;  /* that there are */
+    int most;  /* that there may be */
     int stall_ms;
     void (*call)(void *arg); /* have one worker come, some time soon: it begins with crew_come */
+    /* There is to be one more worker that can be called. False: it can't be had, and the call is for one that
+     * there is already. NULL: `most` are there from the beginning. Not called after crew_close. */
+    bool (*start)(void *arg);
     /* Both NULL: nobody looks. As gate_look and gate_nudge (gate.h); is_urgent is set. */
     struct gate_conn *(*look)(void *arg, bool may_wait, bool *out_more);
     void (*nudge)(void *arg);
@@ -81,7 +85,8 @@ struct crew {
     struct http_later *answers, **answers_end;
     int running;  /* workers that came, and neither wait, nor wait in look, nor are parked */
     int stuck;    /* of these, those that ran at the last stall, and are still with the same */
-    int called;   /* workers that haven't come yet */
+    int started;  /* workers that there are */
+    int called;   /* of these, those that are to come, and haven't yet */
     int inside;   /* those that came, and haven't gone */
     int looking;  /* workers that wait in look */
     int away;     /* workers that wait for something else */
@@ -97,7 +102,8 @@ struct crew {
 };
 
 int crew_start(struct crew *crew, const struct crew_opts *opts, struct err *err) MUST_CHECK;
-void crew_open(struct crew *crew);  /* the first workers are called, to look */
+/* The first workers are called, to look. ERR_NOMEM: not even one could be started. */
+int crew_open(struct crew *crew, struct err *err) MUST_CHECK;
 void crew_close(struct crew *crew); /* nothing comes any more: no worker waits here from now on */
 void crew_stop(struct crew *crew);  /* no worker is left; once, and only after crew_start */
 

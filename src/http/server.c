@@ -52,11 +52,6 @@ struct http_server {
     atomic_bool is_stayed;             /* a worker waits for one connection alone */
     struct thread_wait_hook wait_hook; /* of the workers, for the crew */
 
-    pthread_mutex_t opening;
-    bool is_opened;      /* guarded by opening */
-    int opened;          /* what came of it; guarded by opening */
-    struct err open_err; /* guarded by opening */
-
     atomic_size_t answers;   /* bytes of large answers that are being sent */
     atomic_size_t leftovers; /* bytes of large answers since malloc last gave back what lies free */
     _Atomic int64_t
@@ -768,6 +763,20 @@ static void on_call(void *arg)
     cw_queue_place(server->civetweb);
 }
 
+/* crew_opts.start */
+static bool on_start(void *arg)
+{
+    static struct log_limit limit;
+    struct http_server *server = arg;
+    int rc = cw_start_worker(server->civetweb);
+
+    if (rc && log_may(&limit))
+        log_warn("cannot start another HTTP thread: those that there are do all the work",
+                 log_int("threads", server->crew.started), log_str("error", strerror(rc)),
+                 log_str("see", "TasksMax= of the service, ulimit -u, free memory"));
+    return rc == 0;
+}
+
 /* gate_opts.read */
 static ssize_t on_read(struct gate_conn *conn, char *out, size_t len)
 {
@@ -948,28 +957,7 @@ static int start_gate(struct http_server *server, struct err *err)
     if (rc < 0)
         return rc;
     server->listen_fd = -1; /* the gate's now */
-    crew_open(&server->crew);
-    return 0;
-}
-
-/*
- * The first worker that there is opens the gate, or main when all are there: so whoever comes early is answered
- * while most of the workers are still being made. But not before the first, who is called to look.
- */
-static int open_gate(struct http_server *server, struct err *err)
-{
-    int rc;
-
-    pthread_mutex_lock(&server->opening);
-    if (!server->is_opened) {
-        server->is_opened = true;
-        server->opened = start_gate(server, &server->open_err);
-    }
-    rc = server->opened;
-    if (rc < 0)
-        err_set(err, rc, "%s", server->open_err.text);
-    pthread_mutex_unlock(&server->opening);
-    return rc;
+    return crew_open(&server->crew, err);
 }
 
 static void on_thread_exit(const struct mg_context *ctx, int type, void *pointer)
@@ -989,7 +977,6 @@ static void *on_thread_start(const struct mg_context *ctx, int type)
 
         thread_set_wait_hook(&server->wait_hook);
         worker.out = BUF_INIT(HEADERS_MAX_BYTES + ONE_WRITE_MAX + 4096);
-        (void)open_gate(server, NULL); /* main gets the error */
     }
     return NULL;
 }
@@ -1106,6 +1093,7 @@ static int start_crew(struct http_server *server, struct err *err)
         .most = server->opts.threads,
         .stall_ms = STALL_MS,
         .call = on_call,
+        .start = on_start,
         .look = on_look,
         .nudge = on_nudge,
         .waits = on_waits,
@@ -1129,7 +1117,6 @@ int http_server_start(struct http_server **out, const struct http_server_opts *o
     server->opts = *opts;
     server->opts.address = NULL; /* the one in use is server->address */
     server->listen_fd = server->wake_fd = -1;
-    pthread_mutex_init(&server->opening, NULL);
     rc = start_crew(server, err);
     if (rc < 0)
         goto out;
@@ -1144,7 +1131,7 @@ int http_server_start(struct http_server **out, const struct http_server_opts *o
     rc = start_civetweb(server, err);
     if (rc < 0)
         goto out;
-    rc = open_gate(server, err);
+    rc = start_gate(server, err);
     if (rc < 0)
         goto out;
     *out = server;
@@ -1189,6 +1176,5 @@ void http_server_free(struct http_server *server)
         close(server->wake_fd);
     if (server->has_crew)
         crew_stop(&server->crew);
-    pthread_mutex_destroy(&server->opening);
     free(server);
 }

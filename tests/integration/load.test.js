@@ -270,4 +270,36 @@ if (!sanitizer)
             await server.deliver(large);
             assert.equal(server.eventRow(large).status, 'done');
         });
+
+        // Threads are started when they are first needed; then there may be no memory for their stacks.
+        test('a thread that can’t be started is no harm: those that there are answer', async (t) => {
+            const server = await startServer(t, {
+                handlers: `
+local authkit = require "authkit"
+authkit.routes { ["GET /slow"] = function()
+  local done_at = os.clock() + 0.05
+  while os.clock() < done_at do end
+  return "done"
+end }`,
+            });
+            const limitMemory = (limit) =>
+                execFileSync('prlimit', ['--pid', String(server.child.pid), `--as=${limit}:unlimited`]);
+            const askAll = () =>
+                Promise.all(
+                    Array.from({ length: 40 }, async () => {
+                        const response = await fetch(`${server.url}/slow`);
+                        await response.arrayBuffer();
+                        return response.status;
+                    }),
+                );
+
+            await fetch(`${server.url}/slow`);
+            limitMemory(server.residentBytes('VmSize'));
+            for (const status of await askAll()) assert.ok([200, 503].includes(status), String(status));
+            await server.waitForLog('cannot start another HTTP thread');
+            await server.deliver(userCreated());
+            limitMemory('unlimited');
+            await server.deliver(userCreated());
+            assert.ok((await askAll()).includes(200));
+        });
     });

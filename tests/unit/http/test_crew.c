@@ -506,6 +506,87 @@ static int start_two(void **state)
     return crew_start(&crew, &opts, &err);
 }
 
+static int started, startable; /* workers; guarded by the crew's lock */
+
+static bool start_one(void *arg)
+{
+    bool is_startable = started < startable;
+
+    (void)arg;
+    started += is_startable;
+    return is_startable;
+}
+
+static int start_without_workers(void **state)
+{
+    const struct crew_opts opts = {
+        .usual = USUAL,
+        .most = MOST,
+        .stall_ms = NEVER_MS,
+        .call = count_call,
+        .start = start_one,
+    };
+    struct err err;
+
+    (void)state;
+    memset(&crew, 0, sizeof(crew));
+    atomic_store(&calls, 0);
+    started = 0;
+    startable = MOST;
+    return crew_start(&crew, &opts, &err);
+}
+
+static void crew__workers_are_started_when_all_have_something_to_do(void **state)
+{
+    struct crew_work work;
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        add(1);
+        assert_int_equal(started, 1);
+        assert_true(crew_come(&crew, &work));
+        crew_go(&crew);
+    }
+    for (int i = 1; i <= MOST; i++) {
+        add(1);
+        assert_int_equal(started, i);
+        assert_true(crew_come(&crew, &work));
+        crew_wait_begin(&crew);
+    }
+    add(1);
+    assert_int_equal(started, MOST);
+}
+
+static void crew__what_has_no_worker_is_done_by_those_there_are(void **state)
+{
+    struct crew_work work;
+
+    (void)state;
+    startable = 1;
+    add(1);
+    assert_true(crew_come(&crew, &work));
+    crew_wait_begin(&crew);
+    add(1);
+    assert_int_equal(crew.started, 1);
+    crew_wait_end(&crew);
+    assert_true(crew_next(&crew, &work));
+    /* There is nothing, but one was called that isn't outside. */
+    assert_false(crew_next(&crew, &work));
+    crew_close(&crew);
+    while (crew.called > 0)
+        assert_false(crew_come(&crew, &work));
+}
+
+static void crew__without_any_worker_it_does_not_open(void **state)
+{
+    struct err err;
+
+    (void)state;
+    startable = 0;
+    crew.opts.look = look_at_world;
+    assert_int_equal(crew_open(&crew, &err), ERR_NOMEM);
+}
+
 /* Come, and wait. */
 static void *come_and_wait(void *arg)
 {
@@ -662,7 +743,9 @@ static void puppets_end(struct puppet *puppets, int count)
 
 static void start_lookers(struct puppet *puppets)
 {
-    crew_open(&crew);
+    struct err err;
+
+    assert_int_equal(crew_open(&crew, &err), 0);
     assert_int_equal(atomic_load(&calls), USUAL);
     for (int i = 0; i < USUAL; i++)
         puppet_start(&puppets[i]);
@@ -898,6 +981,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(crew__what_is_seen_by_one_too_many_is_not_forgotten,
                                         start_looking_impatient, stop),
         cmocka_unit_test_setup_teardown(crew__nudge_at_the_end_is_given_on, start_looking, stop),
+        cmocka_unit_test_setup_teardown(crew__workers_are_started_when_all_have_something_to_do,
+                                        start_without_workers, stop),
+        cmocka_unit_test_setup_teardown(crew__what_has_no_worker_is_done_by_those_there_are,
+                                        start_without_workers, stop),
+        cmocka_unit_test_setup_teardown(crew__without_any_worker_it_does_not_open,
+                                        start_without_workers, stop),
         cmocka_unit_test_setup_teardown(crew__stall_brings_more, start_impatient, stop),
         cmocka_unit_test_setup_teardown(crew__others_run_while_some_are_stuck, start_impatient,
                                         stop),
