@@ -66,6 +66,8 @@ static void *run_worker(void *conn)
         mg_sleep(100);
         worker_thread(conn);
     }
+    pthread_setspecific(
+        sTlsKey, NULL); /* it may have stayed as it was, and is looked at when the thread ends */
     return NULL;
 }
 
@@ -87,6 +89,15 @@ int cw_start_worker(struct mg_context *ctx)
     if (rc == 0)
         ctx->worker_threadids[i] = thread;
     return rc;
+}
+
+bool cw_has_started(struct mg_context *ctx)
+{
+    if (ctx->masterthreadid)
+        return true;
+    close_all_listening_sockets(ctx);
+    free_context(ctx);
+    return false;
 }
 
 void cw_replace_listener(struct mg_context *ctx, int fd)

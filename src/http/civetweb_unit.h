@@ -7,7 +7,7 @@
  * listen, accept, read and write, we give a connection to a worker when there is something to do,
  * and we take it away again before civetweb closes it. civetweb itself never touches a socket.
  *
- * Threads    cw_replace_listener: init_context callback. cw_start_worker, cw_queue_place: any, one at a time.
+ * Threads    cw_replace_listener: init_context callback. cw_has_started: main. cw_start_worker, cw_queue_place: any, one at a time.
  *            The rest: the worker that has the connection.
  * Ownership  a descriptor given to cw_take stays the caller's, as long as cw_let_go is called in the
  *            connection_close callback.
@@ -32,6 +32,10 @@ void cw_replace_listener(struct mg_context *ctx, int fd);
  * afterwards. Returns 0, or the error of pthread_create.
  */
 int cw_start_worker(struct mg_context *ctx);
+
+/* Right after mg_start2, which doesn't mind when its master thread can't be started; mg_stop would then stop
+ * nothing. False: so it was, and ctx is freed. */
+bool cw_has_started(struct mg_context *ctx);
 
 /* Queue a place for the workers; who stands in it is said when one takes it. The queue must have
  * room: civetweb would wait for it. */

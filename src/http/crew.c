@@ -69,6 +69,14 @@ static bool is_missed_outside(const struct crew *crew)
     return crew->called > crew->started - crew->inside;
 }
 
+static void start_one(struct crew *crew)
+{
+    bool is_started = crew->opts.start(crew->opts.arg);
+
+    crew->started += is_started;
+    crew->limit = is_started ? crew->opts.most : crew->started;
+}
+
 static void bring_one(struct crew *crew)
 {
     if (crew->parked) {
@@ -77,7 +85,7 @@ static void bring_one(struct crew *crew)
     }
     crew->called++;
     if (is_missed_outside(crew) && crew->started < crew->opts.most && !crew->closed)
-        crew->started += crew->opts.start(crew->opts.arg);
+        start_one(crew);
     crew->opts.call(crew->opts.arg);
 }
 
@@ -172,7 +180,7 @@ bool crew_is_short(struct crew *crew)
     bool is_short;
 
     pthread_mutex_lock(&crew->lock);
-    is_short = has_work(crew) && crew->opts.most - crew->away - 1 - crew->stuck < crew->opts.usual;
+    is_short = has_work(crew) && crew->limit - crew->away - 1 - crew->stuck < crew->opts.usual;
     pthread_mutex_unlock(&crew->lock);
     return is_short;
 }
@@ -441,6 +449,7 @@ int crew_start(struct crew *crew, const struct crew_opts *opts, struct err *err)
     assert(opts->usual > 0 && opts->most >= opts->usual);
     crew->opts = *opts;
     crew->started = opts->start ? 0 : opts->most;
+    crew->limit = opts->most;
     crew->answers_end = &crew->answers;
     waiting_init(&crew->requests);
     pthread_mutex_init(&crew->lock, NULL);

@@ -86,7 +86,8 @@ struct crew {
     int running;  /* workers that came, and neither wait, nor wait in look, nor are parked */
     int stuck;    /* of these, those that ran at the last stall, and are still with the same */
     int started;  /* workers that there are */
-    int called;   /* of these, those that are to come, and haven't yet */
+    int limit;    /* that there can be: most, or fewer since no other could be started */
+    int called;   /* of these, those that are to come, and haven't yet; more, if no more could be started */
     int inside;   /* those that came, and haven't gone */
     int looking;  /* workers that wait in look */
     int away;     /* workers that wait for something else */

@@ -252,24 +252,7 @@ static void close_politely(struct gate *g, struct slot *s)
         release(g, s);
 }
 
-/* A request that has begun keeps its deadline, however often it is looked at. */
-static void wait_again(struct gate *g, struct slot *s, bool begun)
-{
-    enum wait wait = begun ? WAIT_REQUEST : WAIT_IDLE;
-
-    if (s->late || (begun ? g->drain_is_cut : g->draining)) {
-        release(g, s);
-        return;
-    }
-    s->state = STATE_WAITING;
-    if (s->wait != wait)
-        link_wait(g, s, wait);
-    /* Arming anew reports what is there already, too. It need not be done when nothing was: the next
-     * byte is an edge then. What OpenSSL has read no socket tells of. */
-    if (!s->armed || s->noticed || !s->conn.is_drained || s->conn.tls)
-        watch(g, s, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP);
-}
-
+/* Over TLS there is somebody to say it to when something of the request was there: the handshake is done. */
 static void say_too_slow(struct gate *g, struct slot *s)
 {
     char text[512], date[CLOCK_HTTP_MAX];
@@ -286,13 +269,35 @@ static void say_too_slow(struct gate *g, struct slot *s)
                    "X-Content-Type-Options: nosniff\r\n\r\n%s",
                    date, sizeof(too_slow) - 1, too_slow);
 
-    if (!g->opts.tls && send(s->conn.fd, text, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
+    if ((!g->opts.tls || s->conn.carry.len > 0) && g->opts.write(&s->conn, text, (size_t)len) > 0) {
         if (g->opts.statuses)
             metric_count_status(g->opts.statuses, 408);
         start_linger(g, s);
     } else {
         release(g, s);
     }
+}
+
+/* A request that has begun keeps its deadline, however often it is looked at. */
+static void wait_again(struct gate *g, struct slot *s, bool begun)
+{
+    enum wait wait = begun ? WAIT_REQUEST : WAIT_IDLE;
+
+    if (s->late && begun && !g->drain_is_cut) {
+        say_too_slow(g, s);
+        return;
+    }
+    if (s->late || (begun ? g->drain_is_cut : g->draining)) {
+        release(g, s);
+        return;
+    }
+    s->state = STATE_WAITING;
+    if (s->wait != wait)
+        link_wait(g, s, wait);
+    /* Arming anew reports what is there already, too. It need not be done when nothing was: the next
+     * byte is an edge then. What OpenSSL has read no socket tells of. */
+    if (!s->armed || s->noticed || !s->conn.is_drained || s->conn.tls)
+        watch(g, s, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP);
 }
 
 /* Those that wait longest for the rest of a body make room, until bodies have enough. One whose rest is there

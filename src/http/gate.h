@@ -28,7 +28,8 @@
  *
  * Threads    gate_new, _start, _drain, _stop, _free: main. gate_look, gate_nudge: any. gate_whole,
  *            gate_fill, gate_consume and gate_give_back: the worker that has the connection. ready():
- *            the gate's thread, or a worker in gate_give_back. nudged(): whoever looks. read(): whoever has the connection.
+ *            the gate's thread, or a worker in gate_give_back. nudged(): whoever looks. read(), write():
+ *            whoever has the connection.
  * Ownership  every connection is the gate's. What a struct gate_conn shows belongs to the worker
  *            between gate_look() or ready() and gate_give_back().
  * Limits     at max_connections the one that lingers, else idles, else dawdles longest is closed to
@@ -88,6 +89,7 @@ struct gate_opts {
     void (*reminded)(void *arg);
     /* Bytes, 0 when none are there now, or -1 when the connection is over. */
     ssize_t (*read)(struct gate_conn *conn, char *out, size_t len);
+    ssize_t (*write)(struct gate_conn *conn, const char *bytes, size_t len); /* the same */
     void (*free_tls)(void *tls);
     void *arg;
     struct metric_statuses *statuses; /* gets the 408s; NULL: nobody counts */

@@ -785,6 +785,14 @@ static ssize_t on_read(struct gate_conn *conn, char *out, size_t len)
     return cw_read(conn->fd, conn->tls, out, len, &events);
 }
 
+/* gate_opts.write */
+static ssize_t on_write(struct gate_conn *conn, const char *bytes, size_t len)
+{
+    short events;
+
+    return cw_write(conn->fd, conn->tls, bytes, len, &events);
+}
+
 /* Over TLS, what the gate does by itself over plain HTTP. */
 static enum gate_fill fill_by_tls(struct http_server *server, struct gate_conn *c)
 {
@@ -945,6 +953,7 @@ static int start_gate(struct http_server *server, struct err *err)
         .nudged = on_nudged,
         .reminded = on_reminded,
         .read = on_read,
+        .write = on_write,
         .free_tls = cw_tls_free,
         .arg = server,
         .statuses = &server->statuses,
@@ -1057,8 +1066,11 @@ static int start_civetweb(struct http_server *server, struct err *err)
     snprintf(queue, sizeof(queue), "%d", server->opts.threads + 1);
     snprintf(header_block, sizeof(header_block), "%d", HTTP_HEADER_BLOCK_MAX);
     pthread_once(&once, init_civetweb);
-    if (mg_start2(&init, &error)) /* on_context has it already */
-        return 0;
+    if (mg_start2(&init, &error)) { /* on_context has it already */
+        if (cw_has_started(server->civetweb))
+            return 0;
+        snprintf(text, sizeof(text), "its main thread can't be started");
+    }
     server->civetweb = NULL;
     return err_set(err, ERR_IO, "cannot start the HTTP threads: %s", text);
 }

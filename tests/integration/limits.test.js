@@ -401,8 +401,8 @@ end }`,
             );
         const others = (statuses) => statuses.filter((status) => status !== 200 && status !== 503);
         let statuses = await askAll();
-        // What else runs on this machine may leave them too little of it; but not each time.
-        for (let i = 0; i < 2 && others(statuses).length > 0; i++) statuses = await askAll();
+        // What else runs on this machine may leave them too little of it; but not twice.
+        if (others(statuses).length > 0) statuses = await askAll();
         assert.deepEqual(others(statuses), [], server.logTail());
         assert.ok(statuses.filter((status) => status === 200).length >= 4, statuses.join());
     });

@@ -566,9 +566,12 @@ static void crew__what_has_no_worker_is_done_by_those_there_are(void **state)
     add(1);
     assert_true(crew_come(&crew, &work));
     crew_wait_begin(&crew);
+    assert_false(crew_is_short(&crew));
     add(1);
     assert_int_equal(crew.started, 1);
     crew_wait_end(&crew);
+    assert_true(crew_is_short(
+        &crew)); /* it is the only one: who doesn't read what it sends is to be cut off */
     assert_true(crew_next(&crew, &work));
     /* There is nothing, but one was called that isn't outside. */
     assert_false(crew_next(&crew, &work));
