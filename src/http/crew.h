@@ -83,17 +83,17 @@ struct crew {
     /* guarded by lock */
     struct waiting requests;
     struct http_later *answers, **answers_end;
-    int running;  /* workers that came, and neither wait, nor wait in look, nor are parked */
-    int stuck;    /* of these, those that ran at the last stall, and are still with the same */
-    int started;  /* workers that there are */
-    int limit;    /* that there can be: most, or fewer since no other could be started */
-    int called;   /* of these, those that are to come, and haven't yet; more, if no more could be started */
-    int inside;   /* those that came, and haven't gone */
-    int looking;  /* workers that wait in look */
-    int away;     /* workers that wait for something else */
-    bool nudged;  /* one of them is about to return */
-    bool glances; /* one that runs looks, too, and doesn't wait */
-    bool more;    /* the last look wasn't at everything */
+    int running; /* workers that came, and neither wait, nor wait in look, nor are parked */
+    int stuck;   /* of these, those that ran at the last stall, and are still with the same */
+    int started; /* workers that there are */
+    int limit;   /* that there can be: most, or fewer since no other could be started */
+    int called; /* of these, those that are to come, and haven't yet; more, if no more could be started */
+    int inside;                 /* those that came, and haven't gone */
+    int looking;                /* workers that wait in look */
+    int away;                   /* workers that wait for something else */
+    bool nudged;                /* one of them is about to return */
+    bool glances;               /* one that runs looks, too, and doesn't wait */
+    bool more;                  /* the last look wasn't at everything */
     struct crew_parked *parked; /* the last one first */
     unsigned long taken;        /* how often something was */
     unsigned long looked;       /* what taken was at the last look */

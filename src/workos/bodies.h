@@ -33,7 +33,7 @@ void bodies_keep(struct bodies *bodies, const struct event *event);
 /* As it came, or NULL. */
 const char *bodies_find(const struct bodies *bodies, const char *id, size_t *out_len);
 
-/* Its function has run, or never will. */
+/* Its function has run, or it is dead: authkitd retry gives it what is stored. */
 void bodies_drop(struct bodies *bodies, const char *id);
 
 #endif

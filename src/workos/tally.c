@@ -18,7 +18,7 @@ enum {
 struct tally {
     pthread_mutex_t lock;
     struct db *db; /* guarded by lock, as all that follows */
-    struct stmt *events, *users;
+    struct stmt *events, *erased, *users;
     struct tally_counts counts;
     int64_t next_events_ms, next_users_ms; /* monotonic: not before that */
     int64_t deadline_ms;                   /* monotonic: of what is being counted */
@@ -52,13 +52,25 @@ static int64_t next_time(int64_t began_ms, int64_t every_ms)
 }
 
 /* With the lock held, as the next. */
+static int64_t count_status(struct tally *tally, enum event_status status, int64_t instead)
+{
+    int64_t number;
+
+    stmt_bind_str(tally->events, 1, event_status_names[status]);
+    number = count(tally->events, -1);
+    if (number < 0)
+        return instead;
+    if (status == EVENT_DEAD && number > 0 && number <= TALLY_ERASED_MAX)
+        number -= count(tally->erased, 0);
+    return number;
+}
+
 static void count_events(struct tally *tally, int64_t now_ms)
 {
     tally->deadline_ms = now_ms + EVENTS_TIME_MS;
-    for (int status = EVENT_DONE + 1; status < EVENT_STATUSES; status++) {
-        stmt_bind_str(tally->events, 1, event_status_names[status]);
-        tally->counts.events[status] = count(tally->events, tally->counts.events[status]);
-    }
+    for (int status = EVENT_DONE + 1; status < EVENT_STATUSES; status++)
+        tally->counts.events[status] =
+            count_status(tally, (enum event_status)status, tally->counts.events[status]);
     tally->next_events_ms = next_time(now_ms, EVENTS_EVERY_MS);
 }
 
@@ -111,6 +123,12 @@ static int prepare(struct tally *tally, struct err *err)
     int rc = stmt_new(&tally->events, tally->db, TALLY_EVENTS_SQL, err);
 
     if (rc == 0)
+        rc =
+            stmt_new(&tally->erased, tally->db,
+                     "SELECT count(*) FROM workos_events WHERE status = 'dead' AND status <> 'done'"
+                     " AND " IS_ERASED,
+                     err);
+    if (rc == 0)
         rc = stmt_new(&tally->users, tally->db,
                       "SELECT count(*) FROM (SELECT 1 FROM workos_users LIMIT ?)", err);
     return rc;
@@ -144,6 +162,7 @@ void tally_close(struct tally *tally)
     if (!tally)
         return;
     stmt_free(tally->events);
+    stmt_free(tally->erased);
     stmt_free(tally->users);
     db_close(tally->db);
     pthread_mutex_destroy(&tally->lock);

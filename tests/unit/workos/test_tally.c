@@ -122,7 +122,8 @@ static void tally__is_quick_beside_many_events_that_are_done(void **state)
     assert_int_equal(counts.events[EVENT_DEAD], 1);
     assert_int_equal(stmt_new(&plan, s.db, "EXPLAIN QUERY PLAN " TALLY_EVENTS_SQL, &err), 0);
     while (stmt_step(plan, &err) == 1)
-        assert_null(strstr(stmt_text(plan, 3, NULL), "SCAN workos_events"));
+        assert_true(!strstr(stmt_text(plan, 3, NULL), "workos_events") ||
+                    strstr(stmt_text(plan, 3, NULL), "COVERING INDEX"));
     stmt_free(plan);
     tally_close(tally);
     stop_service(&s);
