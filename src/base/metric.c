@@ -97,6 +97,18 @@ void metric_table_release(struct metric_table *table)
     pthread_mutex_destroy(&table->lock);
 }
 
+void metric_table_add(struct metric_table *table, const char *name)
+{
+    size_t len;
+    uint32_t hash = hash_name(name, &len);
+    struct metric_row *row;
+
+    assert(len > 0 && len <= METRIC_NAME_MAX);
+    row = add_row(table, name, hash);
+    if (row)
+        row->shows_zeros = true;
+}
+
 void metric_table_count(struct metric_table *table, const char *name, size_t column)
 {
     size_t len, place;
@@ -197,12 +209,12 @@ void metric_put_histogram(struct buf *out, const char *name, const struct metric
 
 static void put_columns(struct buf *out, const char *name, const struct metric_label *row,
                         const char *column_label, const char *const *columns, size_t column_count,
-                        const struct metric_counter *counters)
+                        const struct metric_counter *counters, bool with_zeros)
 {
     for (size_t i = 0; i < column_count; i++) {
         uint64_t value = metric_value(&counters[i]);
 
-        if (value)
+        if (value || with_zeros)
             metric_put(out, name, METRIC_LABELS(*row, {column_label, columns[i]}), value);
     }
 }
@@ -216,10 +228,16 @@ void metric_put_table(struct buf *out, const char *name, const char *row_label,
     for (size_t i = 0; i < count; i++) {
         const struct metric_label row = {row_label, table->rows[i].name};
 
-        put_columns(out, name, &row, column_label, columns, column_count, table->rows[i].counters);
+        put_columns(out, name, &row, column_label, columns, column_count, table->rows[i].counters,
+                    table->rows[i].shows_zeros);
     }
     put_columns(out, name, &(const struct metric_label){row_label, other}, column_label, columns,
-                column_count, table->others);
+                column_count, table->others, false);
+}
+
+static bool is_watched(int status)
+{
+    return status == 500 || status == 503;
 }
 
 void metric_put_statuses(struct buf *out, const char *name, const struct metric_label *label,
@@ -230,7 +248,7 @@ void metric_put_statuses(struct buf *out, const char *name, const struct metric_
         char text[16];
         const struct metric_label status = {"status", text};
 
-        if (value == 0)
+        if (value == 0 && !is_watched(METRIC_STATUS_MIN + i))
             continue;
         snprintf(text, sizeof(text), "%d", METRIC_STATUS_MIN + i);
         metric_put(out, name, label->name ? METRIC_LABELS(*label, status) : METRIC_LABELS(status),

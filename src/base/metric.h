@@ -79,6 +79,7 @@ void metric_observe(struct metric_histogram *histogram, const struct metric_scal
  * counted as "other". */
 struct metric_row {
     uint32_t hash;
+    bool shows_zeros; /* set by metric_table_add */
     char name[METRIC_NAME_MAX + 1];
     struct metric_counter counters[METRIC_COLUMNS_MAX];
 };
@@ -94,6 +95,11 @@ struct metric_table {
 
 void metric_table_init(struct metric_table *table);
 void metric_table_release(struct metric_table *table);
+
+/* A name that is known before it comes, when nobody uses the table yet. All its columns are shown as 0 from
+ * the start: whoever watches a counter grow doesn't see the step from nothing to 1. */
+void metric_table_add(struct metric_table *table, const char *name);
+
 void metric_table_count(struct metric_table *table, const char *name, size_t column);
 
 /* Answers by HTTP status. */
@@ -132,12 +138,13 @@ void metric_put_histogram(struct buf *out, const char *name, const struct metric
                           const struct metric_histogram *histogram,
                           const struct metric_scale *scale);
 
-/* A line for every name and column that has been counted; "other" only when it has been. */
+/* A line for every name and column that has been counted, and for every column of a name that was added. */
 void metric_put_table(struct buf *out, const char *name, const char *row_label,
                       const char *column_label, const char *const *columns, size_t column_count,
                       const struct metric_table *table);
 
-/* A line for every status that there was; one label at most, in front of "status". */
+/* A line for every status that there was, and for those that alerts watch (500, 503) from the start, as
+ * metric_table_add has it; one label at most, in front of "status". */
 void metric_put_statuses(struct buf *out, const char *name, const struct metric_label *label,
                          const struct metric_statuses *statuses);
 

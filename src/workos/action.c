@@ -13,6 +13,7 @@
 
 enum { NAME_MAX_BYTES = 64, PAYLOAD_MAX = 16384 };
 static const char context_suffix[] = "_action_context";
+const char *const action_names[ACTION_NAMES] = {"user_registration", "authentication"};
 
 struct action {
     struct writer_job job; /* first: it is cast back */

@@ -27,7 +27,10 @@
 #include "workos/signature.h"
 #include "workos/workos.h"
 
-enum { ACTION_MESSAGE_MAX = 500 };
+enum { ACTION_MESSAGE_MAX = 500, ACTION_NAMES = 2 };
+
+/* Those that WorkOS is known to ask for. */
+extern const char *const action_names[ACTION_NAMES];
 
 enum action_result {
     ACTION_DECIDED,     /* response holds the signed answer */

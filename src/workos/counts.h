@@ -35,8 +35,9 @@ enum { VERDICT_ALLOW, VERDICT_DENY, VERDICT_ERROR, VERDICT_NO_FUNCTION, VERDICTS
 extern const char *const workos_verdict_names[VERDICTS];
 
 struct workos_counts {
-    struct metric_table events;  /* by type; the columns are OUTCOME_ */
-    struct metric_table actions; /* by name; the columns are VERDICT_ */
+    struct metric_table events; /* by type; the columns are OUTCOME_ */
+    struct metric_table
+        actions; /* by name, WorkOS's own from the start; the columns are VERDICT_ */
     struct metric_histogram event_functions, action_functions; /* metric_scale_seconds */
     atomic_size_t script_bytes; /* that the script's Lua state had after its last call */
 };

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "workos/action.h"
 #include "workos/poller.h"
 #include "workos/tables.h"
 
@@ -129,6 +130,8 @@ int workos_open(struct workos **out, const struct workos_opts *opts, struct err 
         rc = make_keys(&workos->webhook_keys, opts->webhook_secret, "WORKOS_WEBHOOK_SECRET", err);
     if (rc == 0)
         rc = make_keys(&workos->action_keys, opts->action_secret, "WORKOS_ACTION_SECRET", err);
+    for (int i = 0; workos->action_keys && i < ACTION_NAMES; i++)
+        metric_table_add(&workos->counts.actions, action_names[i]);
     if (rc == 0)
         rc = bring_forward(opts->db, err);
     if (rc == 0)

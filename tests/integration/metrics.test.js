@@ -526,6 +526,21 @@ describeLogic('what is made of the metrics', () => {
         return uses;
     }
 
+    /** Each series that an expression looks for: its metric, and one value of each label that is asked for. */
+    function seriesOf(expression) {
+        const series = [];
+
+        for (const [, name, text] of expression.matchAll(/\b(authkitd_\w+)\{([^}]*)\}/g)) {
+            let combinations = [{}];
+            for (const [, label, , values] of text.matchAll(/(\w+)(=~?)"([^"]*)"/g))
+                combinations = combinations.flatMap((one) =>
+                    values.split('|').map((value) => ({ ...one, [label]: value })),
+                );
+            series.push(...combinations.map((labels) => ({ name, labels })));
+        }
+        return series;
+    }
+
     // With an API key there are two more, and with a certificate.
     const POLL = ['authkitd_poll_age_seconds', 'authkitd_poll_failing'];
     const CERTIFICATE = [
@@ -553,6 +568,47 @@ describeLogic('what is made of the metrics', () => {
             const uses = usesOf(expression);
             assert.ok(uses.length > 0, expression);
             for (const name of uses) assert.ok(known.has(name), `${name} in ${expression}`);
+        }
+    });
+
+    // Symptom: no alert for the first failure, since its series wasn't there before: increase() sees a counter
+    // from its second reading on.
+    test('every series that a rule looks for is there before anything has happened', async () => {
+        const series = alerts.flatMap(({ expr }) => seriesOf(expr));
+
+        assert.ok(series.length >= 9, JSON.stringify(series));
+        for (const { name, labels } of series)
+            await until(`${name} ${JSON.stringify(labels)}`, async () => {
+                const { families } = await scrape(server);
+                return families
+                    .get(name)
+                    ?.samples.some((sample) =>
+                        Object.entries(labels).every(([key, value]) => sample.labels[key] === value),
+                    );
+            });
+        const { families } = await scrape(server);
+        const actions = families.get('authkitd_actions_total').samples;
+        for (const action of ['user_registration', 'authentication'])
+            for (const verdict of ['error', 'no_function'])
+                assert.ok(
+                    actions.some(
+                        ({ labels, value }) =>
+                            labels.action === action && labels.verdict === verdict && value === 0,
+                    ),
+                    `${action} ${verdict}`,
+                );
+    });
+
+    // Symptom: of a small app, where every sign-in failed and one came each ten minutes, no alert told.
+    test('a rule about failures that are counted finds them though they are minutes apart', () => {
+        const counting = alerts.filter(({ expr }) => /authkitd_\w+_total\b/.test(expr));
+
+        assert.ok(counting.length >= 4);
+        for (const { alert, expr, for: wait } of counting) {
+            const uses = [...expr.matchAll(/_total(?:\{[^}]*\})?(?:\[(\w+)\])?/g)];
+            const ranges = uses.map(([, range]) => range);
+            assert.ok(ranges.every((range) => range === '30m'), `${alert}: ${expr}`);
+            assert.match(wait ?? '0m', /^[01]m$/, alert);
         }
     });
 
@@ -602,6 +658,69 @@ describeLogic('what is made of the metrics', () => {
         execFileSync('promtool', ['check', 'rules', path.join(scripts, 'alert-rules.yml')]);
         const { text } = await scrape(server);
         execFileSync('promtool', ['check', 'metrics'], { input: text });
+    });
+
+    test('promtool: one failure each ten minutes is told after the first, until half an hour is over', async (t) => {
+        if (spawnSync('promtool', ['--version']).error) return t.skip('there is no promtool');
+        const folder = newFolder();
+        const failing = '0x20 1x39 2x39 3x200'; // a reading each 15 s: it fails after 5, 15 and 25 minutes
+        const series = (name, labels) => ({
+            series: `${name}{instance="a",${labels}}`,
+            values: failing,
+        });
+        const alertsAt = (alertname, minutes, ...labels) => ({
+            alertname,
+            eval_time: `${minutes}m`,
+            exp_alerts: labels.map((one) => {
+                const { annotations, labels: own } = alerts.find(({ alert }) => alert === alertname);
+                const filled = (text) =>
+                    text.replace(/\{\{ \$labels\.(\w+) \}\}/g, (_, key) => one[key]);
+                return {
+                    exp_labels: { ...own, ...one },
+                    exp_annotations: {
+                        summary: filled(annotations.summary),
+                        description: filled(annotations.description),
+                    },
+                };
+            }),
+        });
+        const cases = [
+            ['AuthkitdActionErrors', { instance: 'a', action: 'authentication' }],
+            ['AuthkitdActionWithoutFunction', { instance: 'a', action: 'authentication' }],
+            ['AuthkitdTokensUnavailable', { instance: 'a' }],
+            ['AuthkitdServerErrors', { instance: 'a' }],
+        ];
+        const action = (verdict) =>
+            series('authkitd_actions_total', `action="authentication",verdict="${verdict}"`);
+        writeFile(
+            path.join(folder, 'test.yml'),
+            JSON.stringify({
+                rule_files: [path.join(scripts, 'alert-rules.yml')],
+                evaluation_interval: '15s',
+                tests: [
+                    {
+                        interval: '15s',
+                        input_series: [
+                            action('error'),
+                            action('no_function'),
+                            series('authkitd_tokens_total', 'outcome="unavailable"'),
+                            series('authkitd_http_requests_total', 'status="500"'),
+                        ],
+                        alert_rule_test: cases.flatMap(([name, labels]) => [
+                            alertsAt(name, 4),
+                            ...[7, 14, 24, 50].map((minutes) => alertsAt(name, minutes, labels)),
+                            alertsAt(name, 60),
+                        ]),
+                    },
+                ],
+            }),
+        );
+        const { status, stdout, stderr } = spawnSync(
+            'promtool',
+            ['test', 'rules', path.join(folder, 'test.yml')],
+            { encoding: 'utf8' },
+        );
+        assert.equal(status, 0, stdout + stderr);
     });
 });
 

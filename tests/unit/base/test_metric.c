@@ -107,6 +107,29 @@ static void metric__a_table_shows_what_was_counted(void **state)
     free_table(table);
 }
 
+/* Symptom: no alert for the first failure, since its counter began at 1: increase() saw none. */
+static void metric__an_added_name_is_shown_before_it_comes(void **state)
+{
+    static const char *const columns[] = {"allow", "error"};
+    struct metric_table *table = new_table();
+    struct buf out = BUF_INIT(OUT_MAX);
+
+    (void)state;
+    metric_table_add(table, "authentication");
+    metric_put_table(&out, "a_total", "action", "verdict", columns, 2, table);
+    assert_string_equal(buf_text(&out), "a_total{action=\"authentication\",verdict=\"allow\"} 0\n"
+                                        "a_total{action=\"authentication\",verdict=\"error\"} 0\n");
+    metric_table_count(table, "authentication", 1);
+    metric_table_count(table, "registration", 0);
+    buf_reset(&out);
+    metric_put_table(&out, "a_total", "action", "verdict", columns, 2, table);
+    assert_string_equal(buf_text(&out), "a_total{action=\"authentication\",verdict=\"allow\"} 0\n"
+                                        "a_total{action=\"authentication\",verdict=\"error\"} 1\n"
+                                        "a_total{action=\"registration\",verdict=\"allow\"} 1\n");
+    buf_release(&out);
+    free_table(table);
+}
+
 static void metric__names_too_many_too_long_or_empty_are_others(void **state)
 {
     static const char *const columns[] = {"done"};
@@ -136,7 +159,7 @@ static void metric__names_too_many_too_long_or_empty_are_others(void **state)
     free_table(table);
 }
 
-static void metric__statuses_that_there_were_are_shown(void **state)
+static void metric__statuses_that_there_were_or_that_alerts_watch_are_shown(void **state)
 {
     struct metric_statuses *statuses = calloc(1, sizeof(*statuses));
     struct buf out = BUF_INIT(OUT_MAX);
@@ -152,8 +175,12 @@ static void metric__statuses_that_there_were_are_shown(void **state)
     metric_put_statuses(&out, "s", METRIC_LABELS(), statuses);
     metric_put_statuses(&out, "t", METRIC_LABELS({"method", "GET"}), statuses);
     assert_string_equal(buf_text(&out), "s{status=\"200\"} 2\n"
+                                        "s{status=\"500\"} 0\n"
+                                        "s{status=\"503\"} 0\n"
                                         "s{status=\"599\"} 1\n"
                                         "t{method=\"GET\",status=\"200\"} 2\n"
+                                        "t{method=\"GET\",status=\"500\"} 0\n"
+                                        "t{method=\"GET\",status=\"503\"} 0\n"
                                         "t{method=\"GET\",status=\"599\"} 1\n");
     buf_release(&out);
     free(statuses);
@@ -231,8 +258,9 @@ int main(void)
         cmocka_unit_test(metric__a_histogram_counts_what_is_at_most_each_bound),
         cmocka_unit_test(metric__nanoseconds_are_shown_as_seconds),
         cmocka_unit_test(metric__a_table_shows_what_was_counted),
+        cmocka_unit_test(metric__an_added_name_is_shown_before_it_comes),
         cmocka_unit_test(metric__names_too_many_too_long_or_empty_are_others),
-        cmocka_unit_test(metric__statuses_that_there_were_are_shown),
+        cmocka_unit_test(metric__statuses_that_there_were_or_that_alerts_watch_are_shown),
         cmocka_unit_test(metric__many_count_while_somebody_reads),
     };
 
