@@ -16,7 +16,8 @@
 #include <unistd.h>
 
 enum {
-    LINE_MAX_BYTES = 64 * 1024 * 1024 + 65536,
+    JSON_MAX_BYTES = 64 * 1024 * 1024 + 65536,
+    LINE_MAX_BYTES = 6 * JSON_MAX_BYTES, /* when each of its bytes is escaped */
     FOLLOW_PAUSE_MS = 500,
     FOLLOWED_MAX = 10000,
     FAILURES_UNTOLD = 20
@@ -35,7 +36,8 @@ struct listing {
     int failures;      /* to open the new one */
     int64_t looked_ms; /* when it last looked for what is new */
     struct event_filter filter;
-    struct buf line;
+    struct buf json; /* as it is in the database */
+    struct buf line; /* as it is printed */
     int64_t last_seq;
 
     struct followed *followed; /* FOLLOWED_MAX of them; NULL without --follow */
@@ -51,13 +53,6 @@ static void put_member(struct buf *out, const char *name, const char *value)
         buf_put_json_string(out, value, strlen(value));
     else
         buf_puts(out, "null");
-}
-
-/* On one line: line ends stand between the tokens of a JSON text only, never in its strings. */
-static void put_payload(struct buf *out, const char *payload)
-{
-    for (const char *c = payload ? payload : "null"; *c; c++)
-        buf_putc(out, *c == '\n' || *c == '\r' ? ' ' : *c);
 }
 
 static void put_json(struct buf *out, const struct event_row *row)
@@ -77,8 +72,8 @@ static void put_json(struct buf *out, const struct event_row *row)
         buf_puts(out, "null");
     put_member(out, "last_error", row->last_error);
     buf_puts(out, ",\"payload\":");
-    put_payload(out, row->payload);
-    buf_puts(out, "}\n");
+    buf_puts(out, row->payload ? row->payload : "null");
+    buf_putc(out, '}');
 }
 
 /* The first line of a text, with a "?" for each trick. */
@@ -120,10 +115,14 @@ static void put_text(struct buf *out, const struct event_row *row)
 static void show_row(struct listing *listing, const struct event_row *row)
 {
     buf_reset(&listing->line);
-    if (listing->config->json)
-        put_json(&listing->line, row);
-    else
+    if (listing->config->json) {
+        buf_reset(&listing->json);
+        put_json(&listing->json, row);
+        buf_put_plain_json(&listing->line, buf_text(&listing->json));
+        buf_putc(&listing->line, '\n');
+    } else {
         put_text(&listing->line, row);
+    }
     fwrite(buf_text(&listing->line), 1, listing->line.len, stdout);
 }
 
@@ -318,6 +317,7 @@ static int events(const struct config *config)
         .config = config,
         .filter = {.status = config->status ? config_statuses[config->status] : NULL,
                    .type = config->type},
+        .json = BUF_INIT(JSON_MAX_BYTES),
         .line = BUF_INIT(LINE_MAX_BYTES),
     };
     struct err err;
@@ -329,6 +329,7 @@ static int events(const struct config *config)
     if (rc < 0)
         command_complain(err.text);
     free(listing.followed);
+    buf_release(&listing.json);
     buf_release(&listing.line);
     db_close(listing.db);
     return rc < 0 ? EXIT_FAILED : EXIT_FINE;

@@ -149,6 +149,28 @@ void buf_put_json_string(struct buf *b, const char *text, size_t len)
     buf_putc(b, '"');
 }
 
+void buf_put_plain_json(struct buf *b, const char *json)
+{
+    const char *plain = json; /* from here on it waits to be copied as it is */
+
+    while (*json) {
+        size_t size = text_trick_size(json);
+
+        if (size == 0) {
+            json++;
+            continue;
+        }
+        buf_put(b, plain, (size_t)(json - plain));
+        if ((unsigned char)*json < ' ')
+            buf_putc(b, ' ');
+        else
+            buf_printf(b, "\\u%04x", text_trick_code(json, size));
+        json += size;
+        plain = json;
+    }
+    buf_put(b, plain, (size_t)(json - plain));
+}
+
 char *buf_reserve(struct buf *b, size_t len)
 {
     return grow(b, len) ? b->data + b->len : NULL;

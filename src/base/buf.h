@@ -41,6 +41,13 @@ void buf_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
  */
 void buf_put_json_string(struct buf *b, const char *text, size_t len);
 
+/*
+ * A JSON text for somebody's terminal: the same values on one line. What plays tricks there
+ * (text_trick_size) becomes a \u escape in a string, and a blank between the tokens, where JSON
+ * has control characters alone: '\n', '\r', '\t'.
+ */
+void buf_put_plain_json(struct buf *b, const char *json);
+
 /* Room for len more bytes at the returned address; buf_added(b, n) says how many were used. */
 char *buf_reserve(struct buf *b, size_t len) MUST_CHECK;
 void buf_added(struct buf *b, size_t len);

@@ -71,18 +71,6 @@ static bool needs_quotes(const char *text, size_t len)
     return len == 0;
 }
 
-/* What text_trick_size found, as \u009b. */
-static void put_trick(struct buf *line, const char *trick, size_t size)
-{
-    unsigned code = (unsigned char)trick[0];
-
-    if (size > 1)
-        code &= size == 2 ? 0x1F : 0x0F;
-    for (size_t i = 1; i < size; i++)
-        code = code << 6 | ((unsigned char)trick[i] & 0x3F);
-    buf_printf(line, "\\u%04x", code);
-}
-
 /* Text as it is, but on one line and UTF-8, whatever is in it, and without what a terminal would obey; a key
  * without what ends a key. */
 static void put_plain(struct buf *line, const char *text, const char *escaped_too)
@@ -98,7 +86,7 @@ static void put_plain(struct buf *line, const char *text, const char *escaped_to
         else if (size == 0 || (c < 0x20 && c != '\t') || c == 0x7F || strchr(escaped_too, c))
             buf_printf(line, "\\x%02x", c);
         else if (size > 1 && text_trick_size(text) > 0)
-            put_trick(line, text, size);
+            buf_printf(line, "\\u%04x", text_trick_code(text, size));
         else
             buf_put(line, text, size);
         size += size == 0;
@@ -111,19 +99,10 @@ static void put_plain(struct buf *line, const char *text, const char *escaped_to
 static void escape_tricks(struct buf *line, size_t start)
 {
     struct buf rest = BUF_INIT(LOG_LINE_MAX);
-    const char *text;
 
     buf_puts(&rest, line->data + start);
     line->len = start;
-    for (text = buf_text(&rest); *text;) {
-        size_t size = text_trick_size(text);
-
-        if (size > 0)
-            put_trick(line, text, size);
-        else
-            buf_putc(line, *text);
-        text += size > 0 ? size : 1;
-    }
+    buf_put_plain_json(line, buf_text(&rest));
     line->failed |= !buf_ok(&rest);
     buf_release(&rest);
 }

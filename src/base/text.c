@@ -202,6 +202,17 @@ size_t text_trick_size(const char *text)
     return 0;
 }
 
+unsigned text_trick_code(const char *trick, size_t size)
+{
+    unsigned code = (unsigned char)trick[0];
+
+    if (size > 1)
+        code &= size == 2 ? 0x1F : 0x0F;
+    for (size_t i = 1; i < size; i++)
+        code = code << 6 | ((unsigned char)trick[i] & 0x3F);
+    return code;
+}
+
 static void make_plain(char *text, const char *kept)
 {
     char *out = text;

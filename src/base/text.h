@@ -37,6 +37,9 @@ bool text_to_u64(const char *text, size_t len, uint64_t max, uint64_t *out);
  * when it is harmless. */
 size_t text_trick_size(const char *text);
 
+/* The code point of what text_trick_size found. */
+unsigned text_trick_code(const char *trick, size_t size);
+
 /* A '?' in the place of each of those; the second keeps line ends and tabs. */
 void text_make_plain(char *text);
 void text_make_plain_lines(char *text);

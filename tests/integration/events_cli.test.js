@@ -213,8 +213,17 @@ describe('authkitd events', () => {
         for (const line of stdout.trimEnd().split('\n'))
             assert.match(line, /^(RECEIVED|\d{4}-|    )/, 'no line is forged');
         assert.match(stdout, /clear.*red/, 'the rest can be read');
-        // For programs it is all there.
-        assert.equal((await listed(server))[0].object_id, tricks);
+        // For programs it is all there, in escapes: they, too, print in terminals.
+        const [row] = await listed(server);
+        assert.equal(row.object_id, tricks);
+        assert.equal(row.payload.data.bad, tricks);
+        const json = await events(server, '--json');
+        assert.doesNotMatch(
+            json.stdout,
+            // eslint-disable-next-line no-control-regex
+            /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]/,
+        );
+        assert.match(json.stdout, /clear\\u009b31mred/);
     });
 
     test('without a database: exit 1, and the name of what is missing', async () => {

@@ -154,6 +154,29 @@ static void buf__json_string_escapes_no_more_than_it_must(void **state)
     }
 }
 
+static void buf__plain_json_means_the_same_and_plays_no_tricks(void **state)
+{
+    static const struct {
+        const char *json, *plain;
+    } cases[] = {
+        {"", ""},
+        {"{\r\n\t\"a\" : [1,\n2]\n}", "{   \"a\" : [1, 2] }"},
+        {"\"\u00e9 \U0001F600 \\n \\\\ \\u001b\"", "\"\u00e9 \U0001F600 \\n \\\\ \\u001b\""},
+        {"\"\xC2\x9B[2J\x7F\"", "\"\\u009b[2J\\u007f\""},
+        {"\"\\\\\xC2\x80\u2028\u2029\u202a\u202e\u2066\u2069\"",
+         "\"\\\\\\u0080\\u2028\\u2029\\u202a\\u202e\\u2066\\u2069\""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct buf b = BUF_INIT(1024);
+
+        buf_put_plain_json(&b, cases[i].json);
+        assert_string_equal(buf_text(&b), cases[i].plain);
+        buf_release(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -165,6 +188,7 @@ int main(void)
         cmocka_unit_test(buf__take_hands_over),
         cmocka_unit_test(buf__reserve_and_added),
         cmocka_unit_test(buf__json_string_escapes_no_more_than_it_must),
+        cmocka_unit_test(buf__plain_json_means_the_same_and_plays_no_tricks),
     };
 
     return cmocka_run_group_tests_name("buf", tests, NULL, NULL);
