@@ -4,7 +4,6 @@
 #include "app/advice.h"
 #include "base/text.h"
 
-#include <ctype.h>
 #include <embedded_lua.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -48,13 +47,11 @@ static const char *hint_of(const char *variable)
     return NULL;
 }
 
-/* The help's words as a sentence, with what it may be where they don't say it. */
+/* The help's words, behind what stands for the value there: its unit, or the words that it may be. */
 static void put_sentence(struct buf *out, const struct config_option *option)
 {
-    bool has_choices = option->argument && strchr(option->argument, '|');
-
-    buf_printf(out, "# %c%s%s%s.\n", toupper((unsigned char)option->help[0]), option->help + 1,
-               has_choices ? ": " : "", has_choices ? option->argument : "");
+    buf_printf(out, "# %s: %s.\n", option->argument ? option->argument : "true|false",
+               option->help);
 }
 
 static const char *default_of(const struct config_option *option)

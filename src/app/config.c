@@ -108,11 +108,11 @@ static const struct option options[] = {
     {"--jwks-url", "AUTHKITD_JWKS_URL", "URL", KEYS_URL, AT(jwks_url), NULL, SERVER, 0, 0, NULL,
      "where the keys of access tokens are; file:///… for a file [WorkOS, for the client id]"},
     {"--issuer", "AUTHKITD_ISSUERS", "URL", ISSUERS, AT(issuers), NULL, SERVER, 0, 0, NULL,
-     "an \"iss\" of access tokens that are taken; repeatable [those of WorkOS]"},
+     "an \"iss\" of access tokens that are taken; several by commas [those of WorkOS]"},
     {"--audience", "AUTHKITD_AUDIENCES", "TEXT", AUDIENCES, AT(audiences), NULL, SERVER, 0, 0, NULL,
-     "an \"aud\" that is ours, in tokens that have one; repeatable [the client id]"},
+     "an \"aud\" that is ours, in tokens that have one; several by commas [the client id]"},
     {"--cors-origin", "AUTHKITD_CORS_ORIGINS", "ORIGIN", ORIGINS, AT(cors_origins), NULL, SERVER, 0,
-     0, NULL, "an origin whose pages may call the routes, or * for any; repeatable [none]"},
+     0, NULL, "an origin whose pages may call the routes, or * for any; several by commas [none]"},
     {"--log-level", "AUTHKITD_LOG_LEVEL", "LEVEL", CHOICE, AT(log_level), "info", SERVER, 0, 0,
      log_levels, "debug, info, warn or error"},
     {"--log-format", "AUTHKITD_LOG_FORMAT", "text|json", CHOICE, AT(log_format), "text", SERVER, 0,
@@ -173,7 +173,7 @@ static const struct option options[] = {
     {NULL, "WORKOS_API_PORT", "PORT", COUNT, AT(api_port), "443", API, 1, 65535, NULL,
      "port of WorkOS's API"},
     {NULL, "WORKOS_API_HTTPS", "true|false", CHOICE, AT(api_https), "true", API, 0, 0, booleans,
-     "false: ask it by plain HTTP, for the emulator"},
+     "ask it by HTTPS; false for plain HTTP, as the emulator has it"},
 };
 
 /* ------------------------------------------------------------------------- values */
@@ -916,6 +916,8 @@ void config_put_options(struct buf *out, int command)
         buf_printf(out, "%-*s %s", COLUMN, left, option->help);
         if (option->kind == SECRET)
             buf_printf(out, " (or %s_FILE)", option->variable);
+        if (is_list(option->kind))
+            buf_printf(out, " (or repeat %s)", option->name);
         if (option->fallback)
             buf_printf(out, " [%s]", option->fallback);
         if (option->name && option->variable)

@@ -68,6 +68,30 @@ describe('init', () => {
         assert.equal(code, 0, output);
     });
 
+    // Symptom: "Time an event's function may take." and a 1000: of what?
+    test('the env file tells units, keeps words as they are typed, and says how a list is written', async () => {
+        const cwd = newFolder();
+        await runCommand(['init'], { cwd });
+        const text = read(cwd, 'authkitd.env');
+        for (const [variable, sentence] of [
+            ['AUTHKITD_HANDLER_TIMEOUT', "MS: time an event's function may take."],
+            ['AUTHKITD_RETENTION', 'DAYS: payloads of done events are kept so long.'],
+            ['AUTHKITD_MAX_BODY', 'BYTES: largest request body.'],
+            ['AUTHKITD_LOG_LEVEL', 'LEVEL: debug, info, warn or error.'],
+            ['AUTHKITD_LOG_FORMAT', 'text|json: form of the log lines, on standard error.'],
+            ['WORKOS_API_HTTPS', 'true|false: ask it by HTTPS; false for plain HTTP, as the emulator has it.'],
+        ])
+            assert.ok(text.includes(`\n# ${sentence}\n#${variable}=`), `${variable}: ${sentence}`);
+        assert.match(text, /^# SECONDS: how often .*\n#AUTHKITD_POLL=/m);
+        assert.match(text, /^# true\|false: take events .*\n#AUTHKITD_ORDERED=false$/m);
+        assert.doesNotMatch(text, /repeat/);
+        for (const variable of ['AUTHKITD_ISSUERS', 'AUTHKITD_AUDIENCES', 'AUTHKITD_CORS_ORIGINS'])
+            assert.match(text, new RegExp(`several by commas .*\\n#${variable}=`), variable);
+        // As an option it can be given several times, too.
+        const { stdout: help } = await runCommand(['serve', '--help']);
+        assert.match(help, /^ {2}--issuer URL .*several by commas .*\(or repeat --issuer\)$/m);
+    });
+
     test('its commands lead to a server that takes an event', async (t) => {
         const cwd = newFolder();
         const folder = 'my app';
