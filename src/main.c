@@ -13,7 +13,7 @@
 const struct command *const commands[] = {
     &cmd_init,     &cmd_serve, &cmd_check,      &cmd_send,      &cmd_reload,
     &cmd_events,   &cmd_retry, &cmd_backfill,   &cmd_reconcile, &cmd_backup,
-    &cmd_maintain, &cmd_setup, &cmd_completion, &cmd_version,
+    &cmd_maintain, &cmd_setup, &cmd_completion, &cmd_version,   &cmd_help,
 };
 const size_t command_count = ARRAY_LEN(commands);
 
@@ -32,7 +32,7 @@ static void print_help(void)
     buf_release(&text);
 }
 
-static void print_command_help(const struct command *command)
+static void print_help_of(const struct command *command)
 {
     struct buf text = BUF_INIT(65536);
 
@@ -47,6 +47,14 @@ static void print_command_help(const struct command *command)
     }
     fputs(buf_text(&text), stdout);
     buf_release(&text);
+}
+
+void command_print_help(const struct command *command)
+{
+    if (command)
+        print_help_of(command);
+    else
+        print_help();
 }
 
 void command_complain(const char *text)
@@ -66,15 +74,7 @@ static int complain_of_usage(const char *text, const char *command)
     return EXIT_USAGE;
 }
 
-static const struct command *find_command(const char *name)
-{
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-        if (strcmp(commands[i]->name, name) == 0)
-            return commands[i];
-    return NULL;
-}
-
-static int unknown_command(const char *name)
+static void complain_of_command(const char *name)
 {
     const char *names[ARRAY_LEN(commands)], *closest;
     char text[256];
@@ -84,7 +84,16 @@ static int unknown_command(const char *name)
     closest = text_closest(name, names, ARRAY_LEN(names));
     snprintf(text, sizeof(text), "there is no command '%.100s'%s%s%s", name,
              closest ? " (did you mean " : "", closest ? closest : "", closest ? "?)" : "");
-    return complain_of_usage(text, "");
+    complain_of_usage(text, "");
+}
+
+const struct command *command_find(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+        if (strcmp(commands[i]->name, name) == 0)
+            return commands[i];
+    complain_of_command(name);
+    return NULL;
 }
 
 static int run_command(const struct command *command, int argc, char **argv)
@@ -96,7 +105,7 @@ static int run_command(const struct command *command, int argc, char **argv)
     if (config_read(&config, command->options, argc, argv, &err) < 0) {
         code = complain_of_usage(err.text, command->name);
     } else if (config.help) {
-        print_command_help(command);
+        print_help_of(command);
         code = EXIT_FINE;
     } else {
         code = command->run(&config);
@@ -124,35 +133,19 @@ static int finish_output(int code)
     return code == EXIT_FINE ? EXIT_FAILED : code;
 }
 
-/* authkitd help [COMMAND] */
-static int help(const char *name)
-{
-    const struct command *command = name ? find_command(name) : NULL;
-
-    if (name && !command)
-        return unknown_command(name);
-    if (command)
-        print_command_help(command);
-    else
-        print_help();
-    return EXIT_FINE;
-}
-
 static int run(int argc, char **argv)
 {
     const struct command *command = &cmd_serve;
     int used = 1;
 
     if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
-        return help(NULL);
-    if (argc > 1 && strcmp(argv[1], "help") == 0)
-        return help(argv[2]); /* NULL behind the last one */
+        return run_command(&cmd_help, 0, NULL);
     if (argc > 1 && strcmp(argv[1], "--version") == 0)
         return run_command(&cmd_version, 0, NULL);
     if (argc > 1 && argv[1][0] != '-') {
-        command = find_command(argv[1]);
+        command = command_find(argv[1]);
         if (!command)
-            return unknown_command(argv[1]);
+            return EXIT_USAGE;
         used = 2;
     }
     return run_command(command, argc - used, argv + used);

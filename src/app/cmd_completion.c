@@ -2,7 +2,7 @@
 #include "app/command.h"
 
 #include "app/event_types.h"
-#include "app/sample.h"
+#include "workos/action.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -10,12 +10,10 @@
 /*
  * All that is completed is made of the tables that the program itself goes by: commands, options,
  * choices, event types. What an option or an operand may be is told by the word that stands for it
- * in the help: FILE, TYPE, [FOLDER], bash|zsh|fish.
+ * in the help: FILE, TYPE, [FOLDER], [COMMAND], bash|zsh|fish.
  */
 
 enum { SCRIPT_MAX = 1024 * 1024 };
-
-static const char *const actions[] = {"user_registration", "authentication"};
 
 /* ---------------------------------------------------------------------------------- words */
 
@@ -23,8 +21,8 @@ static void put_types(struct buf *out, bool with_actions)
 {
     for (size_t i = 0; i < event_type_count; i++)
         buf_printf(out, "%s%s", i ? " " : "", event_types[i]);
-    for (size_t i = 0; with_actions && i < ARRAY_LEN(actions); i++)
-        buf_printf(out, " %s", actions[i]);
+    for (size_t i = 0; with_actions && i < ARRAY_LEN(action_names); i++)
+        buf_printf(out, " %s", action_names[i]);
 }
 
 static void put_choices(struct buf *out, const char *const *choices)
@@ -42,29 +40,48 @@ static void put_values(struct buf *out, const struct config_option *option)
         put_types(out, false);
 }
 
-static void put_operands(struct buf *out, const struct command *command)
+/* Of "ID…|--all" what one types as it stands there: ID… holds the place of something else. */
+static void put_alternatives(struct buf *out, const char *alternatives)
 {
-    if (command->operand && strcmp(command->operand, "TYPE") == 0)
-        put_types(out, true);
-    else if (command->operand && strchr(command->operand, '|'))
-        for (const char *c = command->operand; *c; c++)
-            buf_putc(out, *c == '|' ? ' ' : *c);
-}
+    static const char typed[] = "abcdefghijklmnopqrstuvwxyz-";
+    const char *separator = "";
 
-static bool takes_file(const struct config_option *option)
-{
-    return option->argument && strcmp(option->argument, "FILE") == 0;
-}
+    while (*alternatives) {
+        size_t len = strcspn(alternatives, "|");
 
-static bool takes_folder(const struct command *command)
-{
-    return command->operand && strcmp(command->operand, "[FOLDER]") == 0;
+        if (strspn(alternatives, typed) == len) {
+            buf_printf(out, "%s%.*s", separator, (int)len, alternatives);
+            separator = " ";
+        }
+        alternatives += len + (alternatives[len] == '|');
+    }
 }
 
 static void put_command_names(struct buf *out)
 {
     for (size_t i = 0; i < command_count; i++)
         buf_printf(out, "%s%s", i ? " " : "", commands[i]->name);
+}
+
+static bool takes(const struct command *command, const char *operand)
+{
+    return command->operand && strcmp(command->operand, operand) == 0;
+}
+
+/* What the operand may be, by spaces; nothing for files, and for what can't be listed. */
+static void put_operands(struct buf *out, const struct command *command)
+{
+    if (takes(command, "TYPE"))
+        put_types(out, true);
+    else if (takes(command, "[COMMAND]"))
+        put_command_names(out);
+    else if (command->operand)
+        put_alternatives(out, command->operand);
+}
+
+static bool takes_file(const struct config_option *option)
+{
+    return option->argument && strcmp(option->argument, "FILE") == 0;
 }
 
 static void put_option_names(struct buf *out, int command)
@@ -133,13 +150,15 @@ static void put_bash_command(struct buf *out, const struct command *command)
     if (!command->operand)
         return;
     buf_printf(out, "        %s:*) ", command->name);
-    if (takes_folder(command)) {
+    if (takes(command, "[FOLDER]")) {
         buf_puts(out, "what=-d ;;\n");
-        return;
+    } else if (takes(command, "FILE")) {
+        buf_puts(out, "what=-f ;;\n");
+    } else {
+        buf_puts(out, "words='");
+        put_operands(out, command);
+        buf_puts(out, "' ;;\n");
     }
-    buf_puts(out, "words='");
-    put_operands(out, command);
-    buf_puts(out, "' ;;\n");
 }
 
 /* What zsh's bashcompinit knows as well. IFS is for names with spaces in them. */
@@ -226,8 +245,11 @@ static void put_fish_operands(struct buf *out, const struct command *command)
     struct buf operands = BUF_INIT(SCRIPT_MAX);
 
     put_operands(&operands, command);
-    if (takes_folder(command))
+    if (takes(command, "[FOLDER]"))
         buf_puts(&operands, "(__fish_complete_directories)");
+    if (takes(command, "FILE"))
+        buf_printf(out, "complete -c authkitd -n '__fish_seen_subcommand_from %s' -F\n",
+                   command->name);
     if (operands.len > 0) {
         buf_printf(out, "complete -c authkitd -n '__fish_seen_subcommand_from %s' -a ",
                    command->name);

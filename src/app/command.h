@@ -24,11 +24,17 @@ struct command {
 
 extern const struct command cmd_serve, cmd_check, cmd_send, cmd_reload, cmd_events, cmd_retry,
     cmd_backfill, cmd_reconcile, cmd_backup, cmd_maintain, cmd_setup, cmd_init, cmd_completion,
-    cmd_version;
+    cmd_version, cmd_help;
 
 /* All of them, in the order of the help. */
 extern const struct command *const commands[];
 extern const size_t command_count;
+
+/* The command of that name; NULL after a complaint that there is none. */
+const struct command *command_find(const char *name);
+
+/* The command's own help; NULL: that of the whole program. On standard output. */
+void command_print_help(const struct command *command);
 
 /* "authkitd: <text>" on standard error, each further line of the text indented. */
 void command_complain(const char *text);

@@ -476,7 +476,7 @@ static void given_release(struct given *given)
 /* How many words without a dash a command takes. */
 static size_t operands_max(int command)
 {
-    int one = FOR_SEND | FOR_SETUP | FOR_BACKUP | FOR_INIT | FOR_COMPLETION;
+    int one = FOR_SEND | FOR_SETUP | FOR_BACKUP | FOR_INIT | FOR_COMPLETION | FOR_HELP;
 
     return command & FOR_RETRY ? SIZE_MAX : command & one ? 1 : 0;
 }

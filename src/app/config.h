@@ -35,8 +35,9 @@ enum {
     FOR_SETUP = 256,
     FOR_BACKUP = 512,
     FOR_MAINTAIN = 1024,
-    FOR_INIT = 1 << 20, /* these two take a word and no option */
+    FOR_INIT = 1 << 20, /* these three take a word and no option */
     FOR_COMPLETION = 1 << 21,
+    FOR_HELP = 1 << 22,
 };
 
 enum { CONFIG_OWN_PATHS = 4 };

@@ -92,6 +92,10 @@ describe('help and usage', () => {
         ]);
         assert.equal(help.code, 0);
         assert.equal(help.stdout, same.stdout);
+        const ofHelp = await runCommand(['help', 'help']);
+        assert.equal(ofHelp.code, 0, ofHelp.stderr);
+        assert.match(ofHelp.stdout, /^usage: authkitd help \[COMMAND\]\n/);
+        assert.equal((await runCommand(['help', '--help'])).stdout, ofHelp.stdout);
         const general = await runCommand(['help']);
         assert.equal(general.stdout, (await runCommand(['--help'])).stdout);
     });

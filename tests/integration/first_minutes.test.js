@@ -364,6 +364,15 @@ describe('completion', () => {
         [['init', ''], ['folder']],
         [['init', '-'], ['--help']],
         [['completion', ''], ['bash', 'fish', 'zsh']],
+        // Symptom: backup completed no file, retry completed the word "ID…", help and its commands were unknown.
+        [['backup', './a'], ['./a file']],
+        [['backup', '-'], ['--db', '--env-file', '--force', '--help']],
+        [['retry', 'I'], []],
+        [['retry', ''], ['--all']],
+        [['setup', 'h'], []],
+        [['h'], ['help']],
+        [['help', 'ev'], ['events']],
+        [['help', 'h'], ['help']],
     ])
         test(`bash: ${words.join(' ')}`, () => {
             assert.deepEqual(offered(...words), wanted);
@@ -382,6 +391,15 @@ describe('completion', () => {
         const fish = await runCommand(['completion', 'fish']);
         assert.match(fish.stdout, /^complete -c authkitd .* -l log-level -x -a 'debug info /m);
         for (const { code } of [zsh, fish]) assert.equal(code, 0);
+        const ofFish = (command) =>
+            fish.stdout
+                .match(new RegExp(`^.*subcommand_from ${command}' -[aF].*$`, 'gm'))
+                .map((line) => line.replace(/^.*?' /, ''));
+        assert.deepEqual(ofFish('retry'), ["-a '--all'"]);
+        assert.deepEqual(ofFish('backup'), ['-F']);
+        assert.deepEqual(ofFish('init'), ["-a '(__fish_complete_directories)'"]);
+        assert.match(ofFish('help')[0], /^-a 'init serve .* help'$/);
+        for (const { stdout } of [zsh, fish]) assert.ok(!stdout.includes('ID…'));
     });
 
     for (const args of [[], ['tcsh']])
