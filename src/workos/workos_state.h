@@ -14,6 +14,7 @@
 #include "workos/counts.h"
 #include "workos/event_log.h"
 #include "workos/mirror.h"
+#include "workos/retention.h"
 #include "workos/signature.h"
 #include "workos/suspects.h"
 #include "workos/upkeep.h"
@@ -42,6 +43,7 @@ struct workos {
     struct event_log *events;
     struct suspects *suspects;
     struct bodies *bodies;
+    struct retention retention;
     struct stmt *begin_function, *keep_function, *undo_function; /* a savepoint of its own */
 };
 

@@ -38,7 +38,15 @@ function age(server, event, days) {
         ),
         1,
     );
+    setLastSweep(server, 0);
 }
+
+/** As if the last sweep had been so many days ago; the events may be older than it has seen. The server must rest. */
+const setLastSweep = (server, days) =>
+    server.change(
+        "INSERT OR REPLACE INTO authkitd_state (key, value) VALUES ('retention_clock_ms', ?)",
+        Date.now() - days * DAY_MS,
+    );
 
 /** Deliver events of these ages (in days), and start again: a start sweeps. */
 async function startWithAges(t, ages, options = {}) {
@@ -136,6 +144,21 @@ describe('ids of events', () => {
             assert.deepEqual(JSON.parse(rowOf(server, event).payload), event);
     });
 
+    test('stay when the clock is far ahead at a start, and the log tells', async (t) => {
+        const server = await startServer(t, { handlers: FIXED });
+        const event = newRun();
+        await server.deliver(event);
+        await server.stop();
+        age(server, event, 101); // all that the server knows is as old as if the clock were ahead by so much
+        setLastSweep(server, 101);
+        await server.start();
+        const told = await server.waitForLog('the clock is far ahead');
+        assert.equal(told.days_ahead, 101);
+        await server.deliver(event);
+        assert.equal(runsOf(server, event), 1, 'a duplicate');
+        assert.deepEqual(JSON.parse(rowOf(server, event).payload), event);
+    });
+
     test('of failed, waiting and dead events never go, however many, and keep no other there', async (t) => {
         const server = await startServer(t, { handlers: BROKEN });
         const failed = newRun({ bad: true });
@@ -187,6 +210,7 @@ describe('a sweep', () => {
             'UPDATE workos_events SET received_at = ? WHERE _seq <= 1000',
             Date.now() - 120 * DAY_MS,
         );
+        setLastSweep(server, 0);
         await server.start();
         const left = () =>
             server.row(
@@ -204,6 +228,9 @@ describe('a sweep', () => {
             patience(30_000),
         );
         t.diagnostic(`${sent} webhooks answered meanwhile`);
+        const told = await server.waitForLog('"info"', 'payloads_emptied');
+        assert.equal(Number(told.payloads_emptied), MANY, 'of all pieces of the sweep');
+        assert.equal(Number(told.events_removed), 1000);
         assert.equal(
             server.row("SELECT count(*) FROM workos_events WHERE id GLOB 'old_*'"),
             MANY - 1000,
