@@ -114,7 +114,11 @@ local function read_index(t, spec)
    end
    local columns = {}
    for i, column in ipairs(spec) do
-      if not t.by_name[column] and column ~= "_creation_time" then
+      if type(column) ~= "string" then
+         raise(('%s wants names of columns, such as { "user_id" }, not a %s'):format(where, type(column)))
+      elseif column == "_id" then
+         raise(where .. " names '_id', which has an index of its own, and is the end of every other one: leave it out")
+      elseif not t.by_name[column] and column ~= "_creation_time" then
          raise(("%s names column '%s', which isn't declared"):format(where, tostring(column)))
       end
       for j = 1, i - 1 do
@@ -260,8 +264,25 @@ local operators = {
    [">"] = ">", [">="] = ">=", ["in"] = "in", like = "like",
 }
 
-local Query = {} -- the methods; scripts see them through a read-only proxy, never the metatable
-local query_metatable = { __index = read_only("a query", Query), __name = "query", __metatable = false }
+-- Without its last call a query would look like an empty list, and a list of who is blocked blocks nobody.
+local function refuse_as_rows()
+   raise("this is a query, not its rows: end it with :all(), :first(), :unique(), :each() or :count()")
+end
+
+local Query = setmetatable({}, { -- the methods; scripts never get at the table itself
+   __index = function(_, name)
+      if type(name) ~= "string" then
+         refuse_as_rows()
+      end
+      raise(("a query has no '%s': it has where, order_by, limit and after; its rows come of :all(), :first(), :unique() or :each(), and their number of :count()")
+         :format(name))
+   end,
+})
+
+local query_metatable = {
+   __index = Query, __newindex = refuse_as_rows, __len = refuse_as_rows, __pairs = refuse_as_rows,
+   __name = "query", __metatable = false,
+}
 
 -- What a query has been told: its handle; where, the conditions as SQL, or nil; count, columns and values,
 -- what is bound in them; order, a list or nil; limit; after, the values of a cursor.
@@ -276,13 +297,17 @@ local function check_query(query)
    return q
 end
 
--- Returns the name in quotes.
-local function check_column(q, column)
-   local quoted = type(column) == "string" and q.handle.quoted[column]
-   if not quoted then
-      native.unknown("column", column, sorted_keys(q.handle.by_name), q.handle.name)
+local shown = { string = true, number = true, ["nil"] = true } -- types: what the error can show in a name's place
+
+-- called is the method that wants it.
+local function check_column(q, column, called)
+   if type(column) == "string" and q.handle.quoted[column] then
+      return
    end
-   return quoted
+   if not shown[type(column)] then
+      raise(("%s wants the name of a column, a text, not a %s"):format(called, type(column)))
+   end
+   native.unknown("column", column, sorted_keys(q.handle.by_name), q.handle.name)
 end
 
 local function check_in(q, column, values)
@@ -306,7 +331,7 @@ end
 -- Raises when that is no condition, before anything is added to the query: it stays as it was then.
 -- Returns the operator in SQL, and the value.
 local function check_where(q, column, op, value)
-   check_column(q, column)
+   check_column(q, column, "where")
    if q.handle.by_name[column].type == "json" and value ~= null then
       raise(("where('%s'): %s.%s is json; compare what is in it with ctx.db.sql and json_extract")
          :format(column, q.handle.name, column))
@@ -399,7 +424,7 @@ end
 
 function Query:order_by(column, direction)
    local q = check_query(self)
-   check_column(q, column)
+   check_column(q, column, "order_by")
    if q.handle.by_name[column].type == "json" then
       raise(("order_by('%s'): %s.%s is json; order by what is in it with ctx.db.sql and json_extract")
          :format(column, q.handle.name, column))
@@ -548,10 +573,11 @@ local function check_cursor(q, order, values)
    end
 end
 
--- :after(cursor) goes on behind the page whose rows.cursor it was; nil is the first page.
+-- :after(cursor) goes on behind the page whose rows.cursor it was; nil is the first page, and so is "", which
+-- clients without a cursor send.
 function Query:after(cursor)
    local q = check_query(self)
-   if cursor == nil then
+   if cursor == nil or cursor == "" then
       return self
    end
    local order = total_order(q)
@@ -614,6 +640,19 @@ local function query(name)
    return q
 end
 
+-- A list of keys that no unique index is on: perhaps none could be.
+local function check_key_columns(name, keys)
+   local by_name = handle(name).by_name
+   for _, key in ipairs(keys) do
+      if not by_name[key] then
+         native.unknown("column", key, sorted_keys(by_name), name)
+      elseif not declared[name].by_name[key] then
+         raise(("upsert into %s: '%s' is set by authkitd and can't be a key; change the row that has an _id with ctx.db.patch or ctx.db.replace")
+            :format(name, key))
+      end
+   end
+end
+
 -- Upsert needs a unique index on exactly its keys: it is what "the same row" means.
 local function check_keys(name, keys)
    local usable = type(keys) == "table" and rawlen(keys) > 0
@@ -644,6 +683,7 @@ local function check_keys(name, keys)
          end
       end
    end
+   check_key_columns(name, keys)
    raise(("upsert: %s has no unique index on (%s); it has %s. Declare one: indexes = { { \"%s\", unique = true } }")
       :format(name, table.concat(keys, ", "), #unique > 0 and table.concat(unique, " and ") or "none",
          table.concat(keys, '", "')))

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 /*
  * The handle of the table that argument 1 names, put in its place. Upvalue 1 maps names to handles;
@@ -55,17 +56,23 @@ static lua_Integer check_id(lua_State *L, const struct table *t, int index)
 
 /*
  * Check the fields of the table at index and leave what is to be stored in the slots that were
- * pushed, one a column, from first_slot on; set[i] says which were given.
+ * pushed, one a column, from first_slot on; set[i] says which were given. What authkitd sets itself can't be;
+ * but where it may (is_row: the table may be a row that was read), it is left in its slot as it is, and not set.
  */
-static void take_fields(lua_State *L, const struct table *t, int index, int first_slot, bool *set)
+static void take_fields(lua_State *L, const struct table *t, int index, int first_slot, bool is_row,
+                        bool *set)
 {
     settle(L, index);
     for (lua_pushnil(L); lua_next(L, index);) {
         int i = check_column(L, t, lua_gettop(L) - 1);
 
-        if (t->columns[i].system)
-            script_raise(L, "%s.%s is set by authkitd and can't be given", t->name,
-                         t->columns[i].name);
+        if (t->columns[i].system) {
+            if (!is_row)
+                script_raise(L, "%s.%s is set by authkitd and can't be given", t->name,
+                             t->columns[i].name);
+            lua_replace(L, first_slot + i);
+            continue;
+        }
         push_stored(L, t, &t->columns[i], lua_gettop(L));
         if (lua_isnil(L, -1) && !t->columns[i].nullable)
             script_raise(L, "%s.%s can't be null: its type is %s, without '?'", t->name,
@@ -130,7 +137,7 @@ static int l_insert(lua_State *L)
     lua_settop(L, 2);
     luaL_checkstack(L, t->count + LUA_MINSTACK, NULL);
     lua_settop(L, 2 + t->count);
-    take_fields(L, t, 2, 3, set);
+    take_fields(L, t, 2, 3, false, set);
     for (int i = 0; i < t->count; i++)
         if (!set[i])
             check_may_miss(L, t, &t->columns[i]);
@@ -164,6 +171,19 @@ static void push_select_sql(lua_State *L, const struct table *t)
     luaL_pushresult(&sql);
 }
 
+/* The row of that _id, ready to be read, or NULL. A statement that isn't kept stays on the stack. [-0, +(0|1), v] */
+static struct stmt *find_row(lua_State *L, struct table *t, lua_Integer id)
+{
+    struct stmt *stmt = find_kept(L, t, GET, NULL);
+
+    if (!stmt) {
+        push_select_sql(L, t);
+        stmt = keep_statement(L, t, GET, NULL);
+    }
+    stmt_bind_int(stmt, 1, id);
+    return step(L, stmt) ? stmt : NULL;
+}
+
 /* db.get(table, _id) -> row | nil  [-2, +1, v] */
 static int l_get(lua_State *L)
 {
@@ -177,13 +197,8 @@ static int l_get(lua_State *L)
                      "rows of %s have no _id; use ctx.db.query(\"%s\"):where(\"id\", …):unique()",
                      t->name, t->name);
     id = check_id(L, t, 2);
-    stmt = find_kept(L, t, GET, NULL);
+    stmt = find_row(L, t, id);
     if (!stmt) {
-        push_select_sql(L, t);
-        stmt = keep_statement(L, t, GET, NULL);
-    }
-    stmt_bind_int(stmt, 1, id);
-    if (!step(L, stmt)) {
         lua_pushnil(L);
         return 1;
     }
@@ -239,6 +254,33 @@ static int update_row(lua_State *L, struct table *t, const bool *set, const char
     return 0;
 }
 
+/* What is given of the columns that authkitd sets (in the slots from 4 on) must be what the row has, whose _id is
+ * at index 2: so a row that was read can go back whole. */
+static void check_unchanged(lua_State *L, struct table *t)
+{
+    lua_Integer id = lua_tointeger(L, 2);
+
+    for (int i = 0; i < t->count; i++) {
+        const struct column *c = &t->columns[i];
+        struct stmt *stmt = NULL;
+        lua_Integer own = id;
+
+        if (!c->system || lua_isnil(L, 4 + i))
+            continue;
+        if (strcmp(c->name, "_id") != 0) {
+            stmt = find_row(L, t, id);
+            if (!stmt)
+                return; /* the update says so */
+            own = stmt_int(stmt, i);
+            end_statement(L, stmt);
+        }
+        lua_pushinteger(L, own);
+        if (!lua_rawequal(L, -1, 4 + i))
+            script_raise(L, "%s.%s is set by authkitd and can't be changed", t->name, c->name);
+        lua_pop(L, 1);
+    }
+}
+
 /* db.patch(table, _id, fields): other columns keep their values  [-3, +0, v] */
 static int l_patch(lua_State *L)
 {
@@ -251,7 +293,8 @@ static int l_patch(lua_State *L)
     lua_settop(L, 3);
     luaL_checkstack(L, t->count + LUA_MINSTACK, NULL);
     lua_settop(L, 3 + t->count);
-    take_fields(L, t, 3, 4, set);
+    take_fields(L, t, 3, 4, true, set);
+    check_unchanged(L, t);
     return update_row(L, t, set, "patch");
 }
 
@@ -277,7 +320,8 @@ static int l_replace(lua_State *L)
     lua_settop(L, 3);
     luaL_checkstack(L, t->count + LUA_MINSTACK, NULL);
     lua_settop(L, 3 + t->count);
-    take_fields(L, t, 3, 4, set);
+    take_fields(L, t, 3, 4, true, set);
+    check_unchanged(L, t);
     for (int i = 0; i < t->count; i++) {
         if (set[i] || t->columns[i].system)
             continue;
@@ -338,7 +382,7 @@ static int l_upsert(lua_State *L)
     lua_settop(L, 3);
     luaL_checkstack(L, t->count + LUA_MINSTACK, NULL);
     lua_settop(L, 3 + t->count);
-    take_fields(L, t, 3, 4, set);
+    take_fields(L, t, 3, 4, false, set);
     for (lua_Integer i = 1; lua_rawgeti(L, 2, i) != LUA_TNIL; i++, lua_pop(L, 1)) {
         int column = check_column(L, t, lua_gettop(L));
 

@@ -267,11 +267,16 @@ void settle_whole(lua_State *L, int index)
 
 int lazy_next(lua_State *L)
 {
+    bool is_first;
+
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 2);
     settle(L, 1);
+    is_first = lua_isnil(L, 2);
     if (lua_next(L, 1))
         return 2;
+    if (is_first && is_no_data(L, 1))
+        luaL_callmeta(L, 1, "__len"); /* a query isn't empty: its own raises */
     lua_pushnil(L);
     return 1;
 }

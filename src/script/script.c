@@ -34,6 +34,32 @@ static bool find_line(lua_State *L, int level, lua_Debug *out)
     return false;
 }
 
+/* "handlers.lua:12: ", where the function on top begins; "" when it is none of a script's. [-1, +1, m] */
+static void push_definition(lua_State *L)
+{
+    lua_Debug ar;
+
+    lua_getinfo(L, ">S", &ar);
+    if (ar.linedefined > 0)
+        lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.linedefined);
+    else
+        lua_pushliteral(L, "");
+}
+
+/* No line of the script runs: of a route's function then the place where it begins, as far as one is
+ * called. [-0, +1, v] */
+static void push_route_place(lua_State *L)
+{
+    const struct route_run *run = script_of(L)->run;
+
+    if (!run) {
+        lua_pushliteral(L, "");
+        return;
+    }
+    push_function(L, "routes", run->route->name);
+    push_definition(L);
+}
+
 int script_raise(lua_State *L, const char *fmt, ...)
 {
     char text[ERR_TEXT_MAX];
@@ -44,9 +70,11 @@ int script_raise(lua_State *L, const char *fmt, ...)
     vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
     if (find_line(L, 0, &line))
-        lua_pushfstring(L, "%s:%d: %s", line.short_src, line.currentline, text);
+        lua_pushfstring(L, "%s:%d: ", line.short_src, line.currentline);
     else
-        lua_pushstring(L, text);
+        push_route_place(L);
+    lua_pushstring(L, text);
+    lua_concat(L, 2);
     lua_error(L);
     abort(); /* lua_error doesn't return */
 }

@@ -234,7 +234,7 @@ static void db__names_are_checked(void **state)
         {"ctx.db.patch('notes', 1, { ['n\\0'] = 1 })", "no column 'n\\0'"},
         {"ctx.db.replace('notes', 1, { name = 'a', ['n\\0x'] = 1 })", "no column 'n\\0x'"},
         {"ctx.db.upsert('notes', { 'name' }, { name = 'a', ['n\\0x'] = 1 })", "no column 'n\\0x'"},
-        {"ctx.db.upsert('notes', { 'name\\0x' }, { name = 'a' })", "no unique index on (name\\0x)"},
+        {"ctx.db.upsert('notes', { 'name\\0x' }, { name = 'a' })", "no column 'name\\0x'"},
         {"ctx.db.query('notes'):where('n\\0x', 1)", "no column 'n\\0x'"},
         {"ctx.db.query('notes'):where { ['n\\0x'] = 1 }", "no column 'n\\0x'"},
         {"ctx.db.query('notes'):where('n', '=\\0', 1)", "no operator '=\\0'"},
@@ -310,6 +310,10 @@ static void db__values_are_checked(void **state)
          "the direction is \"asc\" or \"desc\", not 'down'"},
         {"ctx.db.query('notes'):limit(-1)",
          "limit wants a whole number that isn't negative, not '-1'"},
+        {"ctx.db.query('notes'):order_by { 'n', 'desc' }",
+         "order_by wants the name of a column, a text, not a table"},
+        {"ctx.db.query('notes'):where(print, 5)",
+         "where wants the name of a column, a text, not a function"},
         {"ctx.db.query('notes'):order_by('n', true)", "\"asc\" or \"desc\", not 'true'"},
         {"ctx.db.query('notes'):limit(1.5)", "limit wants a whole number"},
         {"ctx.db.query('notes'):limit(-2.0)", "isn't negative, not '-2.0'"},
@@ -325,6 +329,79 @@ static void db__values_are_checked(void **state)
     };
 
     (void)state;
+    raise_all(cases, ARRAY_LEN(cases));
+}
+
+/* A query without its last call looked like an empty list: a block list never denied. */
+static void db__query_is_not_its_rows(void **state)
+{
+    static const char told[] = "this is a query, not its rows: end it with :all(), :first(), "
+                               ":unique(), :each() or :count()";
+    static const struct raising cases[] = {
+        {"return #ctx.db.query('notes'):where('n', 1) > 0", told},
+        {"for _, row in ipairs(ctx.db.query('notes')) do error('x') end", told},
+        {"for _, row in pairs(ctx.db.query('notes')) do error('x') end", told},
+        {"local row = ctx.db.query('notes')[1]", told},
+        {"local row = ctx.db.query('notes')[true]", told},
+        {"if next(ctx.db.query('notes')) then error('x') end", told},
+        {"ctx.db.query('notes').x = 1", told},
+        {"ctx.db.query('notes')[1] = { name = 'a' }", told},
+        {"local names = table.concat(ctx.db.query('notes'))", told},
+        {"local row = table.unpack(ctx.db.query('notes'))", told},
+        {"ctx.db.query('notes'):where('n', 'in', ctx.db.query('notes'))", told},
+        {"local name = ctx.db.query('notes'):where('n', 1).name",
+         "a query has no 'name': it has where, order_by, limit and after; its rows come of :all(), "
+         ":first(), :unique() or :each(), and their number of :count()"},
+        {"ctx.db.query('notes'):offset(5)", "a query has no 'offset': it has where, order_by"},
+    };
+
+    (void)state;
+    raise_all(cases, ARRAY_LEN(cases));
+    passes("local q = ctx.db.query('notes')\n"
+           "assert(getmetatable(q) == false and not pcall(setmetatable, q, {}))\n"
+           "assert(q:limit(3) == q and rawequal(q.where, ctx.db.query('notes').where))\n"
+           "assert(tostring(q):find('^query') and #q:all() == 0)\n"
+           "assert(next({}) == nil and next(ctx.db.query('notes'):all()) == nil)\n");
+}
+
+static void db__row_that_was_read_can_go_back_whole(void **state)
+{
+    static const struct raising cases[] = {
+        {"local id = ctx.db.insert('notes', { name = 'a1' })\n"
+         "ctx.db.patch('notes', id, { _id = id + 1 })",
+         "notes._id is set by authkitd and can't be changed"},
+        {"local id = ctx.db.insert('notes', { name = 'a2' })\n"
+         "ctx.db.replace('notes', id, { _id = tostring(id), name = 'b' })",
+         "notes._id is set by authkitd and can't be changed"},
+        {"local id = ctx.db.insert('notes', { name = 'a3' })\n"
+         "ctx.db.patch('notes', id, { _id = null })",
+         "notes._id is set by authkitd and can't be changed"},
+        {"local id = ctx.db.insert('notes', { name = 'a4' })\n"
+         "ctx.db.replace('notes', id, { name = 'b', _creation_time = 5 })",
+         "notes._creation_time is set by authkitd and can't be changed"},
+        {"local row = ctx.db.get('notes', ctx.db.insert('notes', { name = 'a5' }))\n"
+         "ctx.db.delete('notes', row._id)\n"
+         "ctx.db.replace('notes', row._id, row)",
+         "replace: there is no row with _id"},
+        {"local row = ctx.db.get('notes', ctx.db.insert('notes', { name = 'a6' }))\n"
+         "row.name = 'b'\n"
+         "ctx.db.insert('notes', row)",
+         "is set by authkitd and can't be given"},
+    };
+
+    (void)state;
+    passes("local id = ctx.db.insert('notes', { name = 'a', n = 1, j = { 1 } })\n"
+           "local row = ctx.db.get('notes', id)\n"
+           "row.n = 9\n"
+           "ctx.db.replace('notes', row._id, row)\n"
+           "local after = ctx.db.get('notes', id)\n"
+           "assert(after.n == 9 and after.name == 'a' and after.j[1] == 1)\n"
+           "assert(after._id == id and after._creation_time == row._creation_time)\n"
+           "after.b = true\n"
+           "ctx.db.patch('notes', id, after)\n"
+           "assert(ctx.db.get('notes', id).b == true)\n"
+           "ctx.db.patch('notes', id, { _id = id, _creation_time = row._creation_time })\n"
+           "ctx.db.patch('notes', id, { _id = id + 0.0 })\n");
     raise_all(cases, ARRAY_LEN(cases));
 }
 
@@ -489,6 +566,8 @@ int main(void)
         IN_TEMP_DIR(db__a_query_may_run_and_go_on),
         IN_TEMP_DIR(db__names_are_checked),
         IN_TEMP_DIR(db__values_are_checked),
+        IN_TEMP_DIR(db__query_is_not_its_rows),
+        IN_TEMP_DIR(db__row_that_was_read_can_go_back_whole),
         IN_TEMP_DIR(db__colon_in_place_of_a_dot_is_told),
         IN_TEMP_DIR(db__where_with_a_list_among_the_names_is_placed),
         IN_TEMP_DIR(db__mirror_is_read_and_never_written),

@@ -252,7 +252,7 @@ static void request__cursor_of_another_order_is_answered(void **state)
 /* It was a 500 with a traceback: strangers could fill the log. */
 static void request__cursor_that_is_none_is_answered(void **state)
 {
-    static const char *const cursors[] = {"", "x", "5", "[1,2,3]", "[5]", "true"};
+    static const char *const cursors[] = {" ", "x", "5", "[1,2,3]", "[5]", "true"};
 
     (void)state;
     asking_route(&a, "POST /", "return ctx.db.query('workos_users'):after(request.body):all()");
@@ -264,6 +264,17 @@ static void request__cursor_that_is_none_is_answered(void **state)
     }
     a.body = "[\"user_1\"]";
     assert_string_equal(asking_for(&a, "POST /"), JSON "[]");
+}
+
+/* It was a 400: a client that has no cursor yet sends ?after= for its first page. */
+static void request__empty_cursor_is_the_first_page(void **state)
+{
+    (void)state;
+    asking_route(&a, "GET /",
+                 "return ctx.db.query('workos_users'):after(request.query.after):all()");
+    assert_non_null(strstr(asking_for(&a, "GET /?after="), JSON "[{"));
+    assert_non_null(strstr(asking_for(&a, "GET /"), JSON "[{"));
+    assert_string_equal(asking_for(&a, "GET /?after=[\"user_9\"]"), JSON "[]");
 }
 
 static void request__body_that_is_not_json_is_answered(void **state)
@@ -514,8 +525,9 @@ static void answer__what_is_none_is_an_error(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         asking_raises(&a, cases[i].body, cases[i].wanted);
-        /* the function isn't running any more: there is nothing to trace */
+        /* the function isn't running any more: there is nothing to trace, and its place is where it begins */
         assert_null(strstr(a.b.err.text, "stack traceback:"));
+        assert_int_equal(strncmp(a.b.err.text, "handlers.lua:2: ", 16), 0);
     }
 }
 
@@ -791,6 +803,7 @@ int main(void)
         WITH_ASKING(request__bad_encoding_is_answered),
         WITH_ASKING(request__cursor_of_another_order_is_answered),
         WITH_ASKING(request__cursor_that_is_none_is_answered),
+        WITH_ASKING(request__empty_cursor_is_the_first_page),
         WITH_ASKING(request__body_that_is_not_json_is_answered),
         WITH_ASKING(request__large_body_leaves_no_memory_behind),
         WITH_ASKING(request__kept_one_reads_nothing_any_more),

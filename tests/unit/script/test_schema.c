@@ -95,6 +95,11 @@ static void schema__wrong_declarations_are_refused(void **state)
         {"a = { columns = { x = 'text' }, indexes = { {} } }", "names no column"},
         {"a = { columns = { x = 'text' }, indexes = { { 'y' } } }",
          "names column 'y', which isn't declared"},
+        {"a = { columns = { x = 'text' }, indexes = { { '_id', unique = true } } }",
+         "an index of a names '_id', which has an index of its own, and is the end of every other "
+         "one: leave it out"},
+        {"a = { columns = { x = 'text' }, indexes = { { { 'x' } } } }",
+         "an index of a wants names of columns, such as { \"user_id\" }, not a table"},
         {"a = { columns = { x = 'text', y = 'text' }, indexes = { { 'x', 'y', 'x' } } }",
          "an index of a names column 'x' twice"},
         {"a = { columns = { x = 'text' }, indexes = { { 'x', uniq = true } } }",

@@ -194,6 +194,15 @@ static void upsert__errors_say_what_is_wrong(void **state)
          "notes has no unique index on (n); it has (name)"},
         {"ctx.db.upsert('pairs_of', { 'a' }, { a = '1', b = '2' })",
          "no unique index on (a); it has (a, b)"},
+        {"ctx.db.upsert('notes', { 'nmae' }, { name = 'a' })",
+         "no column 'nmae' in notes; it has _creation_time, _id, b, d, j, n, name, r (did you mean "
+         "'name'?)"},
+        {"ctx.db.upsert('notes', { '_id' }, { name = 'a' })",
+         "upsert into notes: '_id' is set by authkitd and can't be a key; change the row that has "
+         "an "
+         "_id with ctx.db.patch or ctx.db.replace"},
+        {"ctx.db.upsert('notes', { 'name', '_creation_time' }, { name = 'a' })",
+         "'_creation_time' is set by authkitd and can't be a key"},
         {"ctx.db.upsert('notes', {}, { name = 'a' })", "wants a list of key columns"},
         {"ctx.db.upsert('notes', 'name', { name = 'a' })", "wants a list of key columns"},
         {"ctx.db.upsert('notes', { 'name' }, { n = 1 })", "no value for its key 'name'"},
