@@ -260,6 +260,7 @@ static int check_script(const struct config *config)
     if (handlers_load(&script, config, &err) < 0)
         return problem(&err);
     say("script", config->handlers);
+    say_lines("warning", script_warnings(script));
     check_functions(config, script);
     say("routes", *script_route_names(script) ? script_route_names(script) : "none");
     return check_schema(config, script);

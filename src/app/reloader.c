@@ -41,6 +41,7 @@ static const struct {
     enum log_level level;
     const char *message;
 } report_lines[] = {
+    {WORKOS_LOST, LOG_LEVEL_WARN, "without a function any more"},
     {"warning: ", LOG_LEVEL_WARN, "schema"},
     {"note: ", LOG_LEVEL_INFO, "note"},
     {"", LOG_LEVEL_INFO, "schema changed"},
@@ -83,18 +84,19 @@ static void tell_outcome(const struct reloader_opts *opts, int rc, const struct 
 
 /* ------------------------------------------------------------------------- one load */
 
-/* A script's names. They are copied before it is installed: from then on it is the writer's, and may be
- * freed. */
+/* A script's names, and its warnings. They are copied before it is installed: from then on it is the writer's,
+ * and may be freed. */
 struct names {
-    struct buf events, actions, routes;
+    struct buf events, actions, routes, warnings;
 };
 
 static void take_names(struct names *out, const struct script *script)
 {
-    out->events = out->actions = out->routes = BUF_INIT(NAMES_MAX);
+    out->events = out->actions = out->routes = out->warnings = BUF_INIT(NAMES_MAX);
     buf_puts(&out->events, script_event_names(script));
     buf_puts(&out->actions, script_action_names(script));
     buf_puts(&out->routes, script_route_names(script));
+    buf_puts(&out->warnings, script_warnings(script));
 }
 
 static void release_names(struct names *names)
@@ -102,6 +104,7 @@ static void release_names(struct names *names)
     buf_release(&names->events);
     buf_release(&names->actions);
     buf_release(&names->routes);
+    buf_release(&names->warnings);
 }
 
 static const char *or_none(const struct buf *names)
@@ -126,27 +129,34 @@ static void put_warning(struct buf *report, const char *text, size_t len)
     buf_put(report, text, len);
 }
 
-/* What check says of the names of its events: who only looks for an error here must not miss that a function
- * never runs. */
-static void advise(const struct config *config, const struct names *names, struct buf *report)
+/* Lines of advice, into the log and the report: those for which there is room. */
+static void put_advice(const char *message, const char *advice, struct buf *report)
 {
     static const char more[] = "there are more of them: authkitd check names all";
-    struct buf advice = BUF_INIT(REPORT_MAX);
-    const char *at;
     int left = ADVICE_MAX;
 
-    advice_put_event_names(&advice, buf_text(&names->events), config);
-    for (at = buf_text(&advice); *at && left-- > 0;) {
-        size_t len = strcspn(at, "\n");
+    while (*advice && left-- > 0) {
+        size_t len = strcspn(advice, "\n");
 
-        log_warn("event type", log_bytes("what", at, len));
-        put_warning(report, at, len);
-        at += len + (at[len] == '\n');
+        log_warn(message, log_bytes("what", advice, len));
+        put_warning(report, advice, len);
+        advice += len + (advice[len] == '\n');
     }
-    if (*at) {
-        log_warn("event type", log_str("what", more));
+    if (*advice) {
+        log_warn(message, log_str("what", more));
         put_warning(report, more, strlen(more));
     }
+}
+
+/* What check says of the script and of the names of its events: who only looks for an error here must not miss
+ * that a function never runs. */
+static void advise(const struct config *config, const struct names *names, struct buf *report)
+{
+    struct buf advice = BUF_INIT(REPORT_MAX);
+
+    put_advice("script", buf_text(&names->warnings), report);
+    advice_put_event_names(&advice, buf_text(&names->events), config);
+    put_advice("event type", buf_text(&advice), report);
     buf_release(&advice);
 }
 

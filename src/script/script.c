@@ -18,6 +18,8 @@ enum { GC_PAUSE_PERCENT = 400 };
 
 enum { MIGRATE_TIMEOUT_MS = 600000, DENY_MESSAGE_MAX = 65536, NAMES_MAX = 65536 };
 
+enum { LOST_NAMES_MAX = 20 }; /* how many are said at once */
+
 /* Our own chunks are named "=authkitd:…": an error's place is looked for above them. */
 #define OWN_CHUNK "=authkitd:"
 
@@ -133,16 +135,28 @@ static int l_raise(lua_State *L)
 /* native.defined_at(function) -> "handlers.lua:12: " | "", when it is none of a script's */
 static int l_defined_at(lua_State *L)
 {
-    lua_Debug ar;
-
     luaL_checktype(L, 1, LUA_TFUNCTION);
     lua_settop(L, 1);
-    lua_getinfo(L, ">S", &ar);
-    if (ar.linedefined > 0)
-        lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.linedefined);
-    else
-        lua_pushliteral(L, "");
+    push_definition(L);
     return 1;
+}
+
+/* native.place() -> file, line of the script that runs, and that line's text, or nothing */
+static int l_place(lua_State *L)
+{
+    struct source_text text;
+    const char *at;
+    lua_Debug line;
+    size_t len;
+
+    if (!find_line(L, 0, &line) || line.source[0] != '@' ||
+        !source_find(script_of(L)->origin->source, line.source + 1, &text))
+        return 0;
+    at = source_line(&text, line.currentline, &len);
+    lua_pushstring(L, text.file);
+    lua_pushinteger(L, line.currentline);
+    lua_pushlstring(L, at, len);
+    return 3;
 }
 
 /* native.check_budget(): raises when time or memory is used up */
@@ -208,8 +222,10 @@ static void open_libraries(lua_State *L)
 static void push_native(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"raise", l_raise}, {"defined_at", l_defined_at},     {"now", l_now}, {"module", l_module},
-        {"print", l_print}, {"check_budget", l_check_budget}, {NULL, NULL},
+        {"raise", l_raise}, {"defined_at", l_defined_at},
+        {"now", l_now},     {"module", l_module},
+        {"print", l_print}, {"check_budget", l_check_budget},
+        {"place", l_place}, {NULL, NULL},
     };
 
     lua_newtable(L);
@@ -297,6 +313,12 @@ static void open_sandbox(lua_State *L, const struct script_opts *opts)
     lua_pushvalue(L, DB);
     lua_call(L, 3, 1);
 
+    push_embedded(L, "undefined.lua");
+    lua_pushvalue(L, NATIVE);
+    lua_getfield(L, SANDBOX, "globals");
+    lua_call(L, 2, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, REGISTRY_UNDEFINED);
+
     push_embedded(L, "schema.lua");
     lua_pushvalue(L, NATIVE);
     lua_pushvalue(L, DB);
@@ -333,6 +355,9 @@ static int l_open_state(lua_State *L)
     lua_call(L, 0, 0);
     lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_FINISH);
     lua_call(L, 0, 0);
+    lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_UNDEFINED);
+    lua_call(L, 0, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, REGISTRY_UNDEFINED);
     return 0;
 }
 
@@ -633,6 +658,10 @@ static int l_copy_declarations(lua_State *L)
     copy_names(L, "actions", " ", &origin->actions);
     copy_names(L, "routes", ", ", &origin->route_names);
     copy_routes(L, &origin->route_names, &origin->routes);
+    lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_UNDEFINED);
+    origin->warnings = strdup(luaL_checkstring(L, -1));
+    if (!origin->warnings)
+        luaL_error(L, "no memory for the script's warnings");
     return 0;
 }
 
@@ -656,6 +685,7 @@ static void let_go_of_origin(struct origin *origin)
     release_names(&origin->actions);
     release_names(&origin->route_names);
     routes_release(&origin->routes);
+    free(origin->warnings);
     free(origin->path);
     free(origin);
 }
@@ -762,6 +792,38 @@ const char *script_action_names(const struct script *script)
 const char *script_route_names(const struct script *script)
 {
     return joined(&script->origin->route_names);
+}
+
+const char *script_warnings(const struct script *script)
+{
+    return script->origin->warnings ? script->origin->warnings : "";
+}
+
+/* Append the names that the script hasn't, as far as there is room for them: *count goes on, and is how many
+ * there are. */
+static void put_lost(const struct names *former, const struct names *names, size_t *count,
+                     struct buf *out)
+{
+    for (size_t i = 0; i < former->count; i++) {
+        if (has_name(names, former->items[i]))
+            continue;
+        if (*count < LOST_NAMES_MAX)
+            buf_printf(out, "%s%s", *count > 0 ? ", " : "", former->items[i]);
+        ++*count;
+    }
+}
+
+size_t script_put_lost(const struct script *script, const struct script *former, struct buf *out)
+{
+    const struct origin *one = former->origin, *other = script->origin;
+    size_t count = 0;
+
+    put_lost(&one->events, &other->events, &count, out);
+    put_lost(&one->actions, &other->actions, &count, out);
+    put_lost(&one->route_names, &other->route_names, &count, out);
+    if (count > LOST_NAMES_MAX)
+        buf_printf(out, " and %zu more", count - LOST_NAMES_MAX);
+    return count;
 }
 
 /* ------------------------------------------------------------------------- schema */

@@ -90,6 +90,14 @@ const char *script_event_names(const struct script *script);
 const char *script_action_names(const struct script *script);
 const char *script_route_names(const struct script *script);
 
+/* What looks like a slip in it, a line each: globals that were nil when the script's top read them, the first
+ * few. "" when there are none. */
+const char *script_warnings(const struct script *script);
+
+/* Append the names of the functions that the former script has and this one hasn't, the first few, joined by
+ * ", ". Returns how many there are. Thread: any, as for names. */
+size_t script_put_lost(const struct script *script, const struct script *former, struct buf *out);
+
 /* Whether a route fits (route.h says how). path is as it was sent. A HEAD is a GET where there is no
  * route for it. */
 enum script_route_match { SCRIPT_ROUTE_FOUND, SCRIPT_ROUTE_NO_PATH, SCRIPT_ROUTE_NO_METHOD };

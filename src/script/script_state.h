@@ -30,8 +30,10 @@ enum { SCRATCH_KEPT_NODES = 65536 };
 #define REGISTRY_DECIDE "authkitd.decide"         /* runs an action's function */
 #define REGISTRY_CTX "authkitd.ctx"               /* what every ctx has: db, users, log, now */
 #define REGISTRY_FINISH "authkitd.finish"         /* called when the script has been loaded */
-#define REGISTRY_SCHEMA "authkitd.schema"         /* { plan, apply } */
-#define REGISTRY_STATEMENTS "authkitd.statements" /* SQL text -> statement userdata */
+#define REGISTRY_UNDEFINED \
+    "authkitd.undefined"                  /* called then, too; afterwards what it has returned */
+#define REGISTRY_SCHEMA "authkitd.schema" /* { plan, apply } */
+#define REGISTRY_STATEMENTS "authkitd.statements"               /* SQL text -> statement userdata */
 #define REGISTRY_SCRIPT_STATEMENTS "authkitd.script_statements" /* the same, of ctx.db.sql */
 #define REGISTRY_ARRAY "authkitd.array" /* metatable of tables that are JSON arrays */
 
@@ -56,6 +58,7 @@ struct origin {
     char *path;
     struct names events, actions, route_names;
     struct routes routes;
+    char *warnings; /* NULL: none */
 };
 
 /* An answer that a function was ended with: what ctx.auth.require() raises. */

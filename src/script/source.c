@@ -194,6 +194,41 @@ static bool is_module_name(const char *name)
     return !part_begins;
 }
 
+/* Called with the lock held. */
+static struct file *find_file(const struct source *source, const char *name)
+{
+    struct file *file = source->files;
+
+    while (file && strcmp(file->name, name) != 0)
+        file = file->next;
+    return file;
+}
+
+bool source_find(struct source *source, const char *file, struct source_text *out)
+{
+    const struct file *found;
+
+    pthread_mutex_lock(&source->lock);
+    found = find_file(source, file);
+    pthread_mutex_unlock(&source->lock);
+    if (found)
+        *out = text_of(found);
+    return found != NULL;
+}
+
+const char *source_line(const struct source_text *text, int line, size_t *out_len)
+{
+    const char *at = text->text, *end = text->text + text->len, *newline;
+
+    while (--line > 0 && (newline = memchr(at, '\n', (size_t)(end - at))))
+        at = newline + 1;
+    if (line > 0)
+        at = end;
+    newline = memchr(at, '\n', (size_t)(end - at));
+    *out_len = (size_t)((newline ? newline : end) - at);
+    return at;
+}
+
 /* The lock is held while a file is read: who asks for the same one gets the same text. */
 static int find_or_add(struct source *source, const char *name, struct file **out, struct err *err)
 {
@@ -201,8 +236,7 @@ static int find_or_add(struct source *source, const char *name, struct file **ou
     int rc = 0;
 
     pthread_mutex_lock(&source->lock);
-    for (file = source->files; file && strcmp(file->name, name) != 0;)
-        file = file->next;
+    file = find_file(source, name);
     if (file)
         *out = file;
     else

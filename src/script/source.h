@@ -6,7 +6,7 @@
  * that somebody may be editing by now. So texts are read on first use and kept; twins of a script
  * share them.
  *
- * Threads    source_main, source_module: any, several at once.
+ * Threads    source_main, source_module, source_find: any, several at once.
  * Ownership  texts are borrowed until source_free.
  * Errors     ERR_ABSENT: no such file. ERR_IO: cannot be read. ERR_INVALID: a module name that
  *            can't be a file beside the script, or a file above SOURCE_MAX_BYTES.
@@ -16,6 +16,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum { SOURCE_MAX_BYTES = 4 * 1024 * 1024 };
@@ -37,5 +38,11 @@ struct source_text source_main(const struct source *source);
 /* The text of require's "a.b": a/b.lua or a/b/init.lua beside the script. */
 int source_module(struct source *source, const char *name, struct source_text *out, struct err *err)
     MUST_CHECK;
+
+/* The text of that file (as struct source_text names it), if it was read before. */
+bool source_find(struct source *source, const char *file, struct source_text *out);
+
+/* A line of it, from 1 on: borrowed, not terminated, without its end; "" behind the last one. */
+const char *source_line(const struct source_text *text, int line, size_t *out_len);
 
 #endif

@@ -36,7 +36,7 @@ struct event_log {
     uint64_t lines_mark; /* db_undo_mark, when that was found */
     struct stmt *add, *is_known, *update, *any_in_line, *is_held, *any_later, *is_late, *release,
         *erase, *erase_one;
-    struct stmt *load_due, *find_due, *find_ahead, *find_next, *renew_failed;
+    struct stmt *load_due, *find_due, *find_ahead, *find_next, *renew_failed, *count_failed;
     struct stmt *find, *retry, *retry_all, *is_backfilled;
     struct stmt *arrive, *list_expected, *stop_expecting;
     /* So that a look per event is spared where backfill, or opts.ordered, was never used. */
@@ -119,6 +119,8 @@ int event_log_open(struct event_log **out, struct db *db, struct err *err)
                           " WHERE next_attempt_at > ?1 AND next_attempt_at <= ?2"},
         {&log->renew_failed, "UPDATE workos_events SET attempts = 0, next_attempt_at = ?"
                              " WHERE status = 'failed' AND status <> 'done'"},
+        {&log->count_failed, "SELECT event, count(*) FROM workos_events"
+                             " WHERE status = 'failed' AND status <> 'done' GROUP BY event"},
         {&log->is_backfilled, "SELECT 1 FROM workos_events WHERE id = '" BACKFILL_PREFIX "' || ?"},
         {&log->find, "SELECT _seq, status, attempts, payload IS NOT NULL FROM workos_events"
                      " WHERE id = ?"},
@@ -171,6 +173,7 @@ void event_log_close(struct event_log *log)
     stmt_free(log->find_next);
     stmt_free(log->find_ahead);
     stmt_free(log->renew_failed);
+    stmt_free(log->count_failed);
     stmt_free(log->find);
     stmt_free(log->retry);
     stmt_free(log->retry_all);
@@ -509,11 +512,22 @@ int event_log_find_due(struct event_log *log, int64_t now_ms, int64_t *out_seqs,
     return 0;
 }
 
-int event_log_renew_failed(struct event_log *log, int64_t now_ms, int64_t *out_count,
-                           struct err *err)
+int event_log_renew_failed(struct event_log *log, int64_t now_ms,
+                           bool (*counts)(void *arg, const char *type), void *arg,
+                           int64_t *out_count, struct err *err)
 {
+    int64_t count = 0;
+    int rc;
+
+    while ((rc = stmt_step(log->count_failed, err)) == 1)
+        if (counts(arg, stmt_text(log->count_failed, 0, NULL)))
+            count += stmt_int(log->count_failed, 1);
+    if (rc < 0)
+        return rc;
     stmt_bind_int(log->renew_failed, 1, now_ms);
-    return count_changes(log, log->renew_failed, out_count, err);
+    rc = stmt_run(log->renew_failed, err);
+    *out_count = count;
+    return rc;
 }
 
 int event_log_list_expected(struct event_log *log, char (*out_ids)[EVENT_NAME_MAX + 1], size_t max,

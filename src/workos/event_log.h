@@ -123,9 +123,11 @@ enum { EVENT_AHEAD_MS = 61 * 60 * 1000 };
 int event_log_find_due(struct event_log *log, int64_t now_ms, int64_t *out_seqs, size_t max,
                        size_t *out_count, int64_t *out_next_ms, struct err *err) MUST_CHECK;
 
-/* Every failed event is due now, its attempts counted anew. */
-int event_log_renew_failed(struct event_log *log, int64_t now_ms, int64_t *out_count,
-                           struct err *err) MUST_CHECK;
+/* Every failed event is due now, its attempts counted anew. out_count: how many of them are of a type that
+ * counts. */
+int event_log_renew_failed(struct event_log *log, int64_t now_ms,
+                           bool (*counts)(void *arg, const char *type), void *arg,
+                           int64_t *out_count, struct err *err) MUST_CHECK;
 
 /* The ids of expected events that aren't due yet, the first max of them. */
 int event_log_list_expected(struct event_log *log, char (*out_ids)[EVENT_NAME_MAX + 1], size_t max,

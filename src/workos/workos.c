@@ -11,7 +11,7 @@
 #include <semaphore.h>
 #include <stdlib.h>
 
-enum { MAX_BATCH = 256, MAX_BATCH_MS = 50 };
+enum { MAX_BATCH = 256, MAX_BATCH_MS = 50, LOST_MAX = 16384 };
 
 /* Writer thread. */
 static void on_full(void *arg, bool is_full)
@@ -212,6 +212,31 @@ struct install_job {
     sem_t done;
 };
 
+static bool has_function(void *script, const char *type)
+{
+    return script_handles_event(script, type);
+}
+
+static void begin_line(struct buf *report)
+{
+    if (report->len > 0)
+        buf_putc(report, '\n');
+}
+
+/* Functions that are in the script that goes and not in the one that comes: perhaps nobody meant to take them
+ * away, and their events would be done without them. */
+static void report_lost(const struct install_job *install)
+{
+    struct buf names = BUF_INIT(LOST_MAX);
+
+    if (install->workos->script &&
+        script_put_lost(install->script, install->workos->script, &names) > 0) {
+        begin_line(install->report);
+        buf_printf(install->report, WORKOS_LOST "%s", buf_text(&names));
+    }
+    buf_release(&names);
+}
+
 static int run_install(struct writer_job *job, struct db *db, struct err *err)
 {
     struct install_job *install = (struct install_job *)job;
@@ -223,10 +248,13 @@ static int run_install(struct writer_job *job, struct db *db, struct err *err)
     rc = script_migrate(install->script, db, install->report, err);
     if (rc < 0)
         return rc;
-    rc = event_log_renew_failed(install->workos->events, clock_wall_ms(), &renewed, err);
-    if (rc == 0 && renewed)
-        buf_printf(install->report, "%snote: failed events that run again now: %" PRId64,
-                   install->report->len ? "\n" : "", renewed);
+    report_lost(install);
+    rc = event_log_renew_failed(install->workos->events, clock_wall_ms(), has_function,
+                                install->script, &renewed, err);
+    if (rc == 0 && renewed) {
+        begin_line(install->report);
+        buf_printf(install->report, "note: failed events that run again now: %" PRId64, renewed);
+    }
     if (rc == 0 && opts->installing)
         opts->installing(opts->arg); /* the COMMIT comes next */
     return rc;

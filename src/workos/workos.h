@@ -77,9 +77,11 @@ int workos_open(struct workos **out, const struct workos_opts *opts, struct err 
 /*
  * Make script the one that events and actions run, in one transaction with its schema; the former
  * one is freed. On failure the former one goes on, and script still is the caller's. report gets
- * what script_migrate reports. Every failed event is due with it, at once; the report has a line
- * "note: …" about them.
+ * what script_migrate reports; then, should the former one have functions that this one hasn't, a line that
+ * begins with WORKOS_LOST and has their names. Every failed event is due with it, at once: the report has a
+ * line "note: …" about those that have a function.
  */
+#define WORKOS_LOST "warning: without a function any more: "
 int workos_install(struct workos *workos, struct script *script, struct buf *report,
                    struct err *err) MUST_CHECK;
 

@@ -65,6 +65,63 @@ static void script__absent_file_is_absent(void **state)
     script_free(NULL);
 }
 
+/* A function that is nil at load was left out without a word. */
+static void script__undefined_globals_are_told(void **state)
+{
+    static const struct {
+        const char *text, *wanted;
+    } cases[] = {
+        {"local authkit = require 'authkit'\nauthkit.events {\n  t = on_t,\n  u = on_t,\n"
+         "  v = on_v }\nlocal function on_t() end\nfunction on_v() end",
+         "handlers.lua:3: the global 'on_t' is nil here: is it misspelt, or defined further down?\n"
+         "handlers.lua:5: the global 'on_v' is nil here: it gets its value further down"},
+        {"require 'authkit'.schema { a = { columns = { x = text } } }",
+         "handlers.lua:1: the global 'text' is nil here: is it misspelt, or defined further down?"},
+        {"local a, b, c, d, e, f, g = a1, a2, a3, a4, a5, a6, a7",
+         "handlers.lua:1: the global 'a1' is nil here: is it misspelt, or defined further down?\n"
+         "handlers.lua:1: the global 'a2' is nil here: is it misspelt, or defined further down?\n"
+         "handlers.lua:1: the global 'a3' is nil here: is it misspelt, or defined further down?\n"
+         "handlers.lua:1: the global 'a4' is nil here: is it misspelt, or defined further down?\n"
+         "handlers.lua:1: the global 'a5' is nil here: is it misspelt, or defined further down?\n"
+         "globals that are nil where the script reads them: there are 2 more"},
+        {"require 'm'", "m.lua:2: the global 'one' is nil here: is it misspelt, or defined further "
+                        "down?"},
+        {"x = x or {}\ncache = cache or {}\n_G.y = _G.y or 1\nlocal z = _G.z", ""},
+        {"if DEBUG then print(1) end\nif not READY then READY = 1 end\n"
+         "local a = LIMIT == nil and 5 or 6\nlocal b = type(C) == 'table'\n"
+         "local d = nil ~= D\nwhile AGAIN do end\nlocal e = E and E.x\n"
+         "local f = table.unpack or unpack\nlocal g = unpack or table.unpack\n"
+         "local io, debug, jit = io, debug, jit\nassert(rawget(_G, 'h') == nil)",
+         ""},
+        {"require 'authkit'.events { t = function() return later end }", ""},
+        {"setmetatable(_G, { __index = function(_, name) return name end })\n"
+         "assert(on_t == 'on_t')\n",
+         ""},
+    };
+    struct bench b;
+
+    (void)state;
+    bench_file("m.lua", "local M = {}\nM.f = one\nreturn M\n");
+    bench_open(&b);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        bench_load(&b, cases[i].text);
+        bench_ok(&b);
+        assert_string_equal(script_warnings(b.script), cases[i].wanted);
+    }
+    bench_load(&b, "local mt = getmetatable(_G) or {}\nmt.__index = function() error 'strict' end\n"
+                   "setmetatable(_G, mt)\n"
+                   "require 'authkit'.events { t = function() return nothing end }");
+    bench_ok(&b);
+    bench_run(&b);
+    bench_says(&b, ERR_SCRIPT, "strict");
+    bench_load(&b, "require 'authkit'.events { t = function()\n"
+                   "assert(getmetatable(_G) == nil and nothing == nil) end }");
+    bench_ok(&b);
+    bench_run(&b);
+    bench_ok(&b);
+    bench_close(&b);
+}
+
 static void script__empty_script_is_fine(void **state)
 {
     struct bench b;
@@ -836,6 +893,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_TEMP_DIR(script__error_of_loading_names_file_and_line),
         IN_TEMP_DIR(script__absent_file_is_absent),
+        IN_TEMP_DIR(script__undefined_globals_are_told),
         IN_TEMP_DIR(script__empty_script_is_fine),
         IN_TEMP_DIR(script__registrations_are_known),
         IN_TEMP_DIR(script__wrong_registrations_are_refused),

@@ -65,7 +65,9 @@ static inline void stop_service(struct service *s)
     signing_keys_free(s->keys);
 }
 
-static inline void install_script(struct service *s, const char *text, int timeout_ms)
+/* out_report, the caller's to release, becomes what workos_install says; it may be NULL. */
+static inline void install_reporting(struct service *s, const char *text, int timeout_ms,
+                                     struct buf *out_report)
 {
     struct script_opts opts = {.path = "handlers.lua",
                                .memory_bytes = 16 << 20,
@@ -83,7 +85,15 @@ static inline void install_script(struct service *s, const char *text, int timeo
     if (script_load(&script, &opts, &err) < 0 ||
         workos_install(s->workos, script, &report, &err) < 0)
         fail_msg("the script of the test: %s", err.text);
-    buf_release(&report);
+    if (out_report)
+        *out_report = report;
+    else
+        buf_release(&report);
+}
+
+static inline void install_script(struct service *s, const char *text, int timeout_ms)
+{
+    install_reporting(s, text, timeout_ms, NULL);
 }
 
 /* An event of this id and type, about this object. */

@@ -499,8 +499,15 @@ static void event_log__expecting_ends_in_time(void **state)
     stop(&b);
 }
 
+/* arg: the one type that counts. */
+static bool is_type(void *arg, const char *type)
+{
+    return strcmp(type, arg) == 0;
+}
+
 static void event_log__new_script_renews_the_failed_only(void **state)
 {
+    char type[] = "test.a", other[] = "test.b";
     struct bench b;
     int64_t count;
 
@@ -510,7 +517,9 @@ static void event_log__new_script_renews_the_failed_only(void **state)
     add(&b, 2, "\"o2\"", EVENT_FAILED, 900);
     add(&b, 3, "\"o2\"", EVENT_WAITING, 0);
     add(&b, 4, "\"o4\"", EVENT_DEAD, 0);
-    ok(&b, event_log_renew_failed(b.log, 500, &count, &b.err));
+    ok(&b, event_log_renew_failed(b.log, 400, is_type, other, &count, &b.err));
+    assert_int_equal(count, 0);
+    ok(&b, event_log_renew_failed(b.log, 500, is_type, type, &count, &b.err));
     assert_int_equal(count, 1);
     assert_string_equal(value(&b, "SELECT group_concat(status || attempts ||"
                                   " coalesce(next_attempt_at, '-')) FROM workos_events"),

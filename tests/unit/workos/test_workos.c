@@ -105,11 +105,77 @@ static void workos__crowd_of_calls_is_turned_away(void **state)
     stop_service(&s);
 }
 
+/* One script after the other, and what is said of the second one. */
+static void reports(struct service *s, const char *first, const char *second, const char *wanted)
+{
+    struct buf report = {0};
+
+    install_script(s, first, 1000);
+    install_reporting(s, second, 1000, &report);
+    assert_string_equal(buf_text(&report), wanted);
+    buf_release(&report);
+}
+
+/* Their events were done without them, and nothing was said. */
+static void workos__functions_that_are_gone_are_named(void **state)
+{
+    static const char all[] = "local authkit = require 'authkit'\nlocal function f() end\n"
+                              "authkit.events { a = f, b = f, c = f }\n"
+                              "authkit.actions { authentication = f }\n"
+                              "authkit.routes { ['GET /x'] = f, ['GET /x/:y'] = f }\n";
+    struct service s;
+
+    (void)state;
+    start_service(&s);
+    reports(&s, "", all, "");
+    reports(&s, all, all, "");
+    reports(&s, all,
+            "local authkit = require 'authkit'\nlocal function f() end\n"
+            "authkit.events { a = f, c = f, d = f }\n"
+            "authkit.actions { user_registration = f }\nauthkit.routes { ['GET /x/:y'] = f }\n",
+            "warning: without a function any more: b, authentication, GET /x");
+    reports(&s,
+            "local t = {} for i = 10, 40 do t['e' .. i] = function() end end\n"
+            "require 'authkit'.events(t)",
+            "",
+            "warning: without a function any more: e10, e11, e12, e13, e14, e15, e16, e17, e18, "
+            "e19, e20, e21, e22, e23, e24, e25, e26, e27, e28, e29 and 11 more");
+    stop_service(&s);
+}
+
+/* Those without a function don't run again: they are dead at once. */
+static void workos__failed_events_without_a_function_are_not_counted(void **state)
+{
+    static const char fails[] = "local function f() error 'x' end\n"
+                                "require 'authkit'.events { a = f, b = f }";
+    struct buf report = {0};
+    struct service s;
+
+    (void)state;
+    start_service(&s);
+    install_script(&s, fails, 1000);
+    deliver_event(&s, "event_1", "a", "o1");
+    deliver_event(&s, "event_2", "b", "o2");
+    deliver_event(&s, "event_3", "b", "o3");
+    install_reporting(&s, "require 'authkit'.events { a = function() end }", 1000, &report);
+    assert_string_equal(buf_text(&report), "warning: without a function any more: b\n"
+                                           "note: failed events that run again now: 1");
+    buf_release(&report);
+    await_value("SELECT group_concat(id || status, ' ') FROM workos_events",
+                "event_1done event_2dead event_3dead");
+    install_reporting(&s, "", 1000, &report);
+    assert_string_equal(buf_text(&report), "warning: without a function any more: a");
+    buf_release(&report);
+    stop_service(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN_TEMP_DIR(workos__few_calls_wait_for_their_turn),
         IN_TEMP_DIR(workos__crowd_of_calls_is_turned_away),
+        IN_TEMP_DIR(workos__functions_that_are_gone_are_named),
+        IN_TEMP_DIR(workos__failed_events_without_a_function_are_not_counted),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
