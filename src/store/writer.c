@@ -392,21 +392,27 @@ static int lose_batch(struct writer *w, struct err *why) ON_THREAD(writer_thread
     return why->code;
 }
 
+static bool is_everybodys(int code)
+{
+    return code == ERR_FULL || code == ERR_FATAL || code == ERR_NOMEM;
+}
+
 /*
- * The transaction was lost while job ran, or has to be given up for it. Disk and memory are nobody's
- * fault and everybody's loss. Else it was the job's own doing: it is reported, and the others begin
+ * The transaction was lost while job ran, or has to be given up for it; rc is what it returned. Disk and
+ * memory are nobody's fault and everybody's loss. Else it was the job's own doing: it is reported, with
+ * the error that it has itself, which says more than the statement that was ended; and the others begin
  * again.
  */
-static int drop_culprit(struct writer *w, struct writer_job *job) ON_THREAD(writer_thread)
+static int drop_culprit(struct writer *w, struct writer_job *job, int rc) ON_THREAD(writer_thread)
 {
     struct err why = w->err;
     int code = db_trouble(w->db);
 
-    if (code)
+    if (code && (rc >= 0 || !why.code || is_everybodys(code)))
         err_set(&why, code, "%s", db_trouble_text(w->db));
     else if (!why.code)
         err_set(&why, ERR_INVALID, "the job ended the transaction that it ran in");
-    if (code == ERR_FULL || code == ERR_FATAL || code == ERR_NOMEM) {
+    if (is_everybodys(code)) {
         list_push(&w->ran, job);
         return lose_batch(w, &why);
     }
@@ -472,20 +478,20 @@ static int run_job(struct writer *w, struct writer_job *job) ON_THREAD(writer_th
     w->err.code = 0;
     w->err.text[0] = '\0';
     if (has_savepoint && stmt_run(w->savepoint, &w->err) < 0)
-        return drop_culprit(w, job);
+        return drop_culprit(w, job, 0);
     db_hold_transaction(w->db, true);
     rc = job->run(job, w->db, &w->err);
     db_reset_statements(w->db);
     db_hold_transaction(w->db, false);
     if (db_trouble(w->db) || !db_in_transaction(w->db))
-        return drop_culprit(w, job);
+        return drop_culprit(w, job, rc);
     if (rc >= 0 && db_has_broken_references(w->db))
         rc = err_set(&w->err, ERR_CONFLICT, "FOREIGN KEY constraint failed");
     changed = db_total_changes(w->db) != changes;
     if (rc < 0 && !undo_job(w, job, rc, changed))
-        return drop_culprit(w, job);
+        return drop_culprit(w, job, 0);
     if (has_savepoint && stmt_run(w->release, rc < 0 ? NULL : &w->err) < 0)
-        return drop_culprit(w, job);
+        return drop_culprit(w, job, 0);
     keep_result(w, job, rc < 0 ? rc : 0, changed);
     return 0;
 }

@@ -687,6 +687,21 @@ static void writer__interrupted_job_costs_nobody_else(void **state)
     stop(&b);
 }
 
+/* Symptom: of a function whose time was up, only the statement that was ended by that was heard. */
+static void writer__jobs_own_error_goes_before_the_statements(void **state)
+{
+    struct bench b;
+    struct test_job *job;
+
+    (void)state;
+    start(&b, plain);
+    job = JOB(&b, .name = "x", .sql = endless_insert, .interrupts = true, .fails = ERR_SCRIPT);
+    assert_int_equal(do_job(job), ERR_SCRIPT);
+    assert_string_equal(job->text, "x failed");
+    assert_int_equal(count("1"), 0);
+    stop(&b);
+}
+
 static void writer__jobs_own_rollback_costs_nobody_else(void **state)
 {
     struct bench b;
@@ -1535,6 +1550,7 @@ int main(void)
         IN_TEMP_DIR(writer__slow_batch_is_committed_early),
         IN_TEMP_DIR(writer__stop_runs_what_waits),
         IN_TEMP_DIR(writer__interrupted_job_costs_nobody_else),
+        IN_TEMP_DIR(writer__jobs_own_error_goes_before_the_statements),
         IN_TEMP_DIR(writer__jobs_own_rollback_costs_nobody_else),
         IN_TEMP_DIR(writer__full_disk_fails_the_batch),
         IN_TEMP_DIR(writer__quota_and_file_size_limit_are_a_full_disk),
