@@ -74,11 +74,27 @@ int l_print(lua_State *L)
     return 0;
 }
 
+/* Push the name on the line of a field whose key is below the top: one of ours would be there twice, and
+ * who reads JSON takes the last. [-0, +1, m] */
+static const char *push_field_name(lua_State *L)
+{
+    static const char *const ours[] = {"time", "level", "msg", "source"};
+    const char *name = push_visible(L, lua_gettop(L) - 1, TEXT_MAX);
+
+    for (size_t i = 0; i < ARRAY_LEN(ours); i++) {
+        if (strcmp(name, ours[i]) == 0) {
+            lua_pop(L, 1);
+            return lua_pushfstring(L, "%s_", ours[i]);
+        }
+    }
+    return name;
+}
+
 /* Leaves the key and the text under the live key, so that both stay until the line is written,
  * whatever a __tostring does to the table. */
 static struct log_field read_field(lua_State *L, size_t *room)
 {
-    const char *key = push_visible(L, lua_gettop(L) - 1, TEXT_MAX), *text;
+    const char *key = push_field_name(L), *text;
     bool is_table;
     size_t len;
 

@@ -114,6 +114,26 @@ static void shown__fields_are_json_too(void **state)
     bench_close(&b);
 }
 
+/* Symptom: such a name was in a line twice, and who reads JSON took the script's for ours. */
+static void shown__names_of_ours_are_changed(void **state)
+{
+    struct bench b;
+    const char *text;
+
+    (void)state;
+    bench_open(&b);
+    text = logged(&b, "ctx.log.info('m', { level = 'error', msg = 'other', time = 'never',\n"
+                      " source = 'mine', sources = 's' })");
+    assert_has(text, "  level_=error");
+    assert_has(text, "  msg_=other");
+    assert_has(text, "  time_=never");
+    assert_has(text, "  source_=mine");
+    assert_has(text, "  source=handlers.lua:4");
+    assert_has(text, "  sources=s");
+    assert_null(strstr(text, "source=mine"));
+    bench_close(&b);
+}
+
 /* What was shown is a table as any other afterwards. */
 static void shown__event_stays_as_it_was(void **state)
 {
@@ -243,6 +263,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_TEMP_DIR(shown__tables_are_json),
         IN_TEMP_DIR(shown__fields_are_json_too),
+        IN_TEMP_DIR(shown__names_of_ours_are_changed),
         IN_TEMP_DIR(shown__event_stays_as_it_was),
         IN_TEMP_DIR(shown__what_contains_itself_has_an_end),
         IN_TEMP_DIR(shown__long_ones_are_cut),
