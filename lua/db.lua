@@ -634,6 +634,10 @@ function Query:each()
    end
 end
 
+for name, method in next, Query do
+   Query[name] = native.framed(method)
+end
+
 local function query(name)
    local q = setmetatable({}, query_metatable)
    queries[q] = { handle = handle(name), count = 0, columns = nothing, values = nothing }
@@ -737,7 +741,8 @@ local ctx_db = read_only("ctx.db", {
    sql = native.sql,
 })
 
--- No tail calls: native.check_dot looks for these functions among those that run.
+-- No tail calls: an error's line is looked for below the frames of our own Lua, and one that was called so counts
+-- as called by the script.
 local ctx_users = read_only("ctx.users", {
    get = function(id)
       return (user_by("id", id))

@@ -24,16 +24,28 @@ local allowed = {
    },
    utf8 = { "char", "charpattern", "codepoint", "codes", "len", "offset" },
    coroutine = {
-      "create", "isyieldable", "resume", "running", "status", "yield",
+      "close", "create", "isyieldable", "resume", "running", "status", "wrap", "yield",
    },
    os = { "clock", "date", "difftime", "time" },
 }
 
 local next, rawget, rawset, setmetatable, type = next, rawget, rawset, setmetatable, type
 local load, pcall, raise, settle = real.base.load, real.base.pcall, native.raise, native.settle
+local framed = native.framed
 local protected = setmetatable({}, { __mode = "k" })
 
+-- Functions are made to keep the frame of who calls them, in place: a script may say `return f()`, and an error
+-- of f's is to name that line.
+local function keep_frames(library)
+   for name, value in next, library do
+      if type(value) == "function" then
+         library[name] = framed(value)
+      end
+   end
+end
+
 local function read_only(name, library)
+   keep_frames(library)
    local proxy = setmetatable({}, {
       __index = library,
       __newindex = function(_, key)
@@ -136,13 +148,10 @@ function globals.collectgarbage(option)
    raise("collectgarbage('" .. tostring(option) .. "') isn't available to scripts")
 end
 
--- Lua switches hooks off while a hook's error is on its way: a message handler, and the __close
--- functions of a coroutine that died of it, would run with no time limit. So the handler is called
--- after the error has arrived, and nothing of a coroutine is closed once the limit was hit.
+-- Lua switches hooks off while a hook's error is on its way: a message handler would run with no time limit. So it
+-- is called after the error has arrived.
 
 local pack, unpack = real.table.pack, real.table.unpack
-local create, resume, status, close =
-   real.coroutine.create, real.coroutine.resume, real.coroutine.status, real.coroutine.close
 
 function globals.xpcall(f, handler, ...)
    local results = pack(pcall(f, ...))
@@ -151,43 +160,6 @@ function globals.xpcall(f, handler, ...)
    end
    local _, message = pcall(handler, results[2])
    return false, message
-end
-
-local function close_if_in_time(co)
-   check_type(co, "thread", "coroutine.close")
-   local state = status(co)
-   if state == "running" or state == "normal" then
-      raise("cannot close a " .. state .. " coroutine")
-   end
-   native.check_budget()
-   return close(co)
-end
-
--- A coroutine begins with a hook count of its own: many short ones would never reach it.
-local function resume_if_in_time(co, ...)
-   check_type(co, "thread", "coroutine.resume")
-   native.check_budget()
-   return resume(co, ...)
-end
-
-library_of.coroutine.close = close_if_in_time
-library_of.coroutine.resume = resume_if_in_time
-
-function library_of.coroutine.wrap(f)
-   check_type(f, "function", "coroutine.wrap")
-   local co = create(f)
-   local function finish(ok, ...)
-      if ok then
-         return ...
-      end
-      if status(co) == "dead" then
-         close_if_in_time(co)
-      end
-      error((...), 0)
-   end
-   return function(...)
-      return finish(resume_if_in_time(co, ...))
-   end
 end
 
 -- require: modules are files beside the script. Their text is kept, so that a state that must be
@@ -221,6 +193,11 @@ function globals.require(name)
    end
    loaded[name] = value
    return value
+end
+
+-- Not xpcall: it raises nothing, and each level of it would be one more of those that Lua allows in C.
+for _, name in ipairs { "rawset", "setmetatable", "load", "collectgarbage", "require" } do
+   globals[name] = framed(globals[name])
 end
 
 return { globals = globals, loaded = loaded, read_only = read_only }

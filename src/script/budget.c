@@ -7,20 +7,56 @@
 #include <lauxlib.h>
 #include <stdio.h>
 
+static void on_count(lua_State *L, lua_Debug *ar);
+
+static size_t room_bytes(const struct budget *budget)
+{
+    return budget->limit_bytes + (budget->out_of_memory ? BUDGET_RESERVE_BYTES : 0) -
+           budget->used_bytes;
+}
+
+/*
+ * When Lua is refused memory, no message handler runs, and the error has neither a line nor a traceback. So
+ * what fits the reserve is still given, and the hook raises at the next instruction. Of what doesn't, the
+ * place is noted. Reading it allocates nothing, and the list of calls is whole whenever Lua asks for a block
+ * that is new. It is not when Lua makes its stack grow: later versions of 5.4 have its addresses changed to
+ * offsets by then. So nothing is read when a block is to grow.
+ */
+static void run_out_of_memory(struct budget *budget, const void *block, size_t new_size)
+{
+    lua_Debug line;
+
+    if (budget->out_of_memory)
+        return;
+    budget->out_of_memory = true;
+    if (!budget->deadline_ns)
+        return; /* no call runs: there may be no state yet */
+    lua_sethook(budget->L, on_count, LUA_MASKCOUNT, 1); /* may be called at any time */
+    if (!block && new_size > room_bytes(budget) && find_line(budget->L, 0, &line))
+        snprintf(budget->place, sizeof(budget->place), "%s:%d: ", line.short_src, line.currentline);
+}
+
 /*
  * Lua asks, is refused, collects all garbage and asks for the same once more. Only the second
  * refusal in a row means that the state is really out of memory.
  */
-static void *refuse(struct budget *budget, size_t new_size)
+static bool is_asked_again(struct budget *budget, size_t new_size)
 {
-    if (budget->refused_bytes == new_size)
-        budget->out_of_memory = true;
+    bool is_again = budget->refused_bytes == new_size;
+
     budget->has_refused = true;
     budget->refused_bytes = new_size;
-    return NULL;
+    return is_again;
 }
 
-static void on_count(lua_State *L, lua_Debug *ar);
+static bool is_refused(struct budget *budget, const void *block, size_t new_size, size_t more)
+{
+    if (more <= room_bytes(budget))
+        return false;
+    if (is_asked_again(budget, new_size))
+        run_out_of_memory(budget, block, new_size);
+    return more > room_bytes(budget);
+}
 
 /* The deadline of a call that others run beside has passed: is its time up? Else a later deadline is set. */
 static bool is_time_up(struct budget *budget, int64_t now_ns)
@@ -80,13 +116,15 @@ void *budget_alloc(void *ud, void *block, size_t old_size, size_t new_size)
         budget->used_bytes -= old_size;
         return NULL;
     }
-    if (new_size > old_size && new_size - old_size > budget->limit_bytes - budget->used_bytes)
-        return refuse(budget, new_size);
+    if (new_size > old_size && is_refused(budget, block, new_size, new_size - old_size))
+        return NULL;
     if (new_size > old_size && is_too_late(budget, new_size))
         return NULL;
     fresh = blocks_resize(&budget->blocks, block, old_size, new_size);
-    if (!fresh)
-        return refuse(budget, new_size);
+    if (!fresh) { /* the machine has no more, whatever the limit says */
+        budget->out_of_memory |= is_asked_again(budget, new_size);
+        return NULL;
+    }
     budget->used_bytes += new_size - old_size;
     if (new_size > old_size)
         budget->refused_bytes = 0;
@@ -96,6 +134,7 @@ void *budget_alloc(void *ud, void *block, size_t old_size, size_t new_size)
 void budget_forget(struct budget *budget)
 {
     blocks_release(&budget->blocks);
+    budget->L = NULL;
     budget->out_of_memory = budget->out_of_time = false;
 }
 
@@ -133,10 +172,7 @@ static void on_count(lua_State *L, lua_Debug *ar)
         return;
     lua_sethook(L, on_count, LUA_MASKCOUNT, 1); /* at every instruction from now on */
     budget_describe(budget, text, sizeof(text));
-    luaL_where(L, 0); /* in a hook, level 0 is the function that was interrupted */
-    lua_pushstring(L, text);
-    lua_concat(L, 2);
-    lua_error(L);
+    script_raise(L, "%s", text);
 }
 
 void budget_check(lua_State *L)
@@ -164,6 +200,7 @@ void budget_start(struct budget *budget, int limit_ms)
     budget->deadline_ns = budget->end_ns = clock_mono_ns() + limit_ms * INT64_C(1000000);
     budget->refused_bytes = 0;
     budget->has_refused = false;
+    budget->place[0] = '\0';
 }
 
 void budget_start_beside_others(struct budget *budget, int limit_ms)

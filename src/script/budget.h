@@ -10,6 +10,9 @@
  * used up the hook raises, and goes on raising at every single instruction, so that no pcall,
  * <close> or coroutine of a script can go on; the state must be closed then, not used again.
  *
+ * Up to BUDGET_RESERVE_BYTES more than the limit are given to a state that is out of memory: so that it gets
+ * to the hook, and the error has a line and a traceback.
+ *
  * What this can't stop: one call of a C function of Lua that works on for long without coming back
  * to the interpreter, such as table.sort of a giant table. Patterns ask by themselves
  * (bind_pattern.c), what makes large strings ends when it asks for memory, and what could go on
@@ -31,6 +34,7 @@
 enum {
     BUDGET_HOOK_COUNT = 1000,
     BUDGET_LARGE_BYTES = 32 * 1024,
+    BUDGET_RESERVE_BYTES = 64 * 1024,
     BUDGET_PATIENCE = 3,
 };
 
@@ -48,6 +52,8 @@ struct budget {
     bool was_short; /* of a processor: it was ended by end_ns, and had had had_ms */
     int had_ms;
     bool out_of_memory;
+    char place[LUA_IDSIZE +
+               16]; /* "handlers.lua:7: " where it was, if the hook can't say, and if it is known */
     bool out_of_time;
     struct blocks blocks; /* that the state has freed; budget_forget frees them */
 };

@@ -16,7 +16,12 @@
  * and near the limit Lua collects anyway. */
 enum { GC_PAUSE_PERCENT = 400 };
 
-enum { MIGRATE_TIMEOUT_MS = 600000, DENY_MESSAGE_MAX = 65536, NAMES_MAX = 65536 };
+enum {
+    MIGRATE_TIMEOUT_MS = 600000,
+    DENY_MESSAGE_MAX = 65536,
+    NAMES_MAX = 65536,
+    ERROR_SHOWN_MAX = 1000
+};
 
 enum { LOST_NAMES_MAX = 20 }; /* how many are said at once */
 
@@ -25,13 +30,17 @@ enum { LOST_NAMES_MAX = 20 }; /* how many are said at once */
 
 /* ------------------------------------------------------------------------- raising */
 
-/* The innermost line of the script itself that runs, from that level on. */
-static bool find_line(lua_State *L, int level, lua_Debug *out)
+bool find_line(lua_State *L, int level, lua_Debug *out)
 {
     for (; lua_getstack(L, level, out); level++) {
-        lua_getinfo(L, "Sl", out);
-        if (out->currentline > 0 && strncmp(out->source, OWN_CHUNK, strlen(OWN_CHUNK)) != 0)
+        bool is_own;
+
+        lua_getinfo(L, "Slt", out);
+        is_own = strncmp(out->source, OWN_CHUNK, strlen(OWN_CHUNK)) == 0;
+        if (out->currentline > 0 && !is_own)
             return true;
+        if (is_own && out->istailcall)
+            return false; /* it was the script's own line that went with `return f()` */
     }
     return false;
 }
@@ -159,6 +168,38 @@ static int l_place(lua_State *L)
     return 3;
 }
 
+static int finish_framed(lua_State *L, int status, lua_KContext argument_count)
+{
+    (void)status;
+    return lua_gettop(L) - (int)argument_count;
+}
+
+/* A function of our Lua as scripts get it, upvalue 1: the function. `return f()` replaces the frame of who calls a
+ * function of Lua, and an error in that would find the script's line no more; a function of C is called
+ * beside it. The arguments stay below those of the call, where check_dot looks for them. */
+static int l_framed(lua_State *L)
+{
+    int count = lua_gettop(L);
+
+    if (count >= LUA_MINSTACK) /* so many places there are in any case */
+        luaL_checkstack(L, count + 1, "too many arguments");
+    lua_pushvalue(L, lua_upvalueindex(1));
+    for (int i = 1; i <= count; i++)
+        lua_pushvalue(L, i);
+    lua_callk(L, count, LUA_MULTRET, count, finish_framed);
+    return finish_framed(L, LUA_OK, count);
+}
+
+/* native.framed(function) -> one that keeps the frame of who calls it */
+static int l_framed_of(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    if (!lua_iscfunction(L, 1))
+        lua_pushcclosure(L, l_framed, 1);
+    return 1;
+}
+
 /* native.check_budget(): raises when time or memory is used up */
 static int l_check_budget(lua_State *L)
 {
@@ -216,16 +257,18 @@ static void open_libraries(lua_State *L)
     bind_pattern_open(L);
     lua_pop(L, 1);
     bind_bounds_open(L);
+    bind_coroutine_open(L);
     lazy_open_library(L);
 }
 
 static void push_native(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"raise", l_raise}, {"defined_at", l_defined_at},
-        {"now", l_now},     {"module", l_module},
-        {"print", l_print}, {"check_budget", l_check_budget},
-        {"place", l_place}, {NULL, NULL},
+        {"raise", l_raise},      {"defined_at", l_defined_at},
+        {"now", l_now},          {"module", l_module},
+        {"print", l_print},      {"check_budget", l_check_budget},
+        {"framed", l_framed_of}, {"place", l_place},
+        {NULL, NULL},
     };
 
     lua_newtable(L);
@@ -363,11 +406,32 @@ static int l_open_state(lua_State *L)
 
 /* ------------------------------------------------------------------------- calling */
 
+/* Push what an error that is no text is, with the place where it was raised. [-0, +1, v] */
+static void push_odd_error(lua_State *L)
+{
+    int kind = lua_type(L, 1);
+    lua_Debug line;
+
+    if (find_line(L, 1, &line))
+        lua_pushfstring(L, "%s:%d: the error is a ", line.short_src, line.currentline);
+    else
+        lua_pushliteral(L, "the error is a ");
+    if (kind == LUA_TTABLE) {
+        lua_pushliteral(L, "table: ");
+        push_shown(L, 1, ERROR_SHOWN_MAX, NULL);
+        lua_concat(L, 3);
+    } else {
+        lua_pushfstring(L, "%s, not a text", lua_typename(L, kind));
+        lua_concat(L, 2);
+    }
+}
+
 /* Message handler: the error as a text, with the traceback when it is wanted. */
 static void push_error_text(lua_State *L)
 {
-    if (!lua_isstring(L, 1) && !luaL_getmetafield(L, 1, "__tostring"))
-        lua_pushfstring(L, "the error is a %s, not a text", luaL_typename(L, 1));
+    luaL_checkstack(L, LUA_MINSTACK, NULL);
+    if (!lua_isstring(L, 1) && luaL_getmetafield(L, 1, "__tostring") == LUA_TNIL)
+        push_odd_error(L);
     else
         luaL_tolstring(L, 1, NULL);
     push_visible(L, lua_gettop(L),
@@ -466,6 +530,33 @@ static bool is_one_too_large(const struct script *script, const char *text)
     return script->budget.has_refused && strncmp(text, lua_says, sizeof(lua_says) - 1) == 0;
 }
 
+/* Push where the function that was called is defined, or nothing. [-0, +(0|1), m] */
+static int l_push_called(lua_State *L)
+{
+    const struct script *script = script_of(L);
+
+    push_function(L, script->called_kind, script->called_name);
+    lua_pushcfunction(L, l_defined_at);
+    lua_insert(L, -2);
+    lua_call(L, 1, 1);
+    return 1;
+}
+
+/* The limit as an error, for which Lua had no memory to say where it was: as near as can be told. */
+static int memory_error(struct script *script, const char *limit, struct err *err)
+{
+    lua_State *L = script->L;
+
+    if (script->budget.place[0] || !script->called_name)
+        return err_set(err, ERR_LIMIT, "%s%s", script->budget.place, limit);
+    lua_settop(L, 0);
+    lua_pushcfunction(L, l_push_called);
+    if (lua_pcall(L, 0, 1, 0) != LUA_OK || lua_rawlen(L, -1) == 0)
+        return err_set(err, ERR_LIMIT, "%s", limit);
+    return err_set(err, ERR_LIMIT, "%s%s, somewhere in the function that begins there",
+                   lua_tostring(L, -1), limit);
+}
+
 /* What a failed call left on the stack, as an error. */
 static int call_error(struct script *script, int status, struct err *err)
 {
@@ -485,7 +576,9 @@ static int call_error(struct script *script, int status, struct err *err)
         return err_set(err, ERR_SCRIPT, "%s: %s", limit, text);
     }
     budget_describe(&script->budget, limit, sizeof(limit));
-    if (status == LUA_ERRMEM && !script->budget.out_of_memory)
+    if (status == LUA_ERRMEM && script->budget.out_of_memory)
+        return memory_error(script, limit, err);
+    if (status == LUA_ERRMEM)
         text = ""; /* "not enough memory": it was refused because the time was up */
     if (strstr(text, limit))
         return err_set(err, ERR_LIMIT, "%s", text);
@@ -504,6 +597,7 @@ static int call_protected(struct script *script, lua_CFunction function, void *a
 
     script->raised = NULL;
     script->refused = false;
+    script->called_kind = script->called_name = NULL;
     if (script->read_only)
         budget_start_beside_others(&script->budget, timeout_ms);
     else
@@ -881,6 +975,10 @@ struct function_call {
 
 void push_function(lua_State *L, const char *kind, const char *name)
 {
+    struct script *script = script_of(L);
+
+    script->called_kind = kind;
+    script->called_name = name;
     lua_getfield(L, LUA_REGISTRYINDEX, REGISTRY_REGISTERED);
     lua_getfield(L, -1, kind);
     if (lua_getfield(L, -1, name) != LUA_TFUNCTION)

@@ -92,6 +92,9 @@ struct script {
      * address on the stack of Lua. */
     const void *raised;
     bool refused;
+
+    /* The function that push_function found for it; NULL: none. */
+    const char *called_kind, *called_name;
     struct refusal refusal;
 
     struct json scratch; /* for JSON columns */
@@ -109,6 +112,10 @@ static inline struct script *script_of(lua_State *L)
 {
     return *(struct script **)lua_getextraspace(L);
 }
+
+/* The innermost line of the script itself that runs, from that level on; false when there is none, or it
+ * can't be told. Allocates nothing. [-0, +0, -] */
+bool find_line(lua_State *L, int level, lua_Debug *out);
 
 /* Raise an error that begins with the script's file and line. [-0, +0, v] */
 int script_raise(lua_State *L, const char *fmt, ...) PRINTF_LIKE(2, 3) __attribute__((noreturn));
@@ -207,6 +214,9 @@ void bind_pattern_open(lua_State *L);
 
 /* bind_bounds.c: for the table of libraries on top. [-0, +0, m] */
 void bind_bounds_open(lua_State *L);
+
+/* bind_coroutine.c: for the table of libraries on top. [-0, +0, m] */
+void bind_coroutine_open(lua_State *L);
 
 /* refusal.c: an answer as an error, which ends the function unless it is caught. Scripts can't make
  * one. [-0, +0, v] */

@@ -292,7 +292,7 @@ static void hostile__coroutines(void **state)
          "assert(not coroutine.resume(co))",
          0, NULL},
         {"coroutine.close(coroutine.running())", ERR_SCRIPT, NULL},
-        {"local co = coroutine.wrap(function() error({}) end) co()", ERR_SCRIPT, "not a text"},
+        {"local co = coroutine.wrap(function() error({}) end) co()", ERR_SCRIPT, "a table: {}"},
         {"local co = coroutine.create(function()\n"
          "  local x <close> = setmetatable({}, { __close = function() while true do end end })\n"
          "  coroutine.yield() end) coroutine.resume(co) coroutine.close(co)",

@@ -552,7 +552,7 @@ static void answer__error_has_the_place_and_the_traceback(void **state)
     assert_non_null(strstr(a.b.err.text, "in upvalue 'deep'") ?: strstr(a.b.err.text, "'deep'"));
     assert_null(strstr(a.b.err.text, "authkitd:"));
     asking_raises(&a, "error(nil)", "the error is a nil, not a text");
-    asking_raises(&a, "error({})", "the error is a table, not a text");
+    asking_raises(&a, "error({})", "handlers.lua:3: the error is a table: {}");
     asking_raises(&a, "coroutine.yield(1)", "yield from outside a coroutine");
 }
 

@@ -31,7 +31,7 @@ static void script__error_of_loading_names_file_and_line(void **state)
                "\xEF\xBB\xBF"
                "error 'oops'\n",
                "handlers.lua:1: oops");
-    load_fails(ERR_SCRIPT, "\nerror {}", "handlers.lua:2: the error is a table, not a text");
+    load_fails(ERR_SCRIPT, "\nerror {}", "handlers.lua:2: the error is a table: {}");
     load_fails(ERR_SCRIPT, "error(5)", "handlers.lua:1: 5");
     load_fails(ERR_SCRIPT, "error('bare', 0)", "handlers.lua:1: bare");
     load_fails(ERR_SCRIPT, "error()", "handlers.lua:1: the error is a nil, not a text");
