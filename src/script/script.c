@@ -264,11 +264,9 @@ static void open_libraries(lua_State *L)
 static void push_native(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"raise", l_raise},      {"defined_at", l_defined_at},
-        {"now", l_now},          {"module", l_module},
-        {"print", l_print},      {"check_budget", l_check_budget},
-        {"framed", l_framed_of}, {"place", l_place},
-        {NULL, NULL},
+        {"raise", l_raise},      {"defined_at", l_defined_at}, {"now", l_now},
+        {"module", l_module},    {"print", l_print},           {"check_budget", l_check_budget},
+        {"framed", l_framed_of}, {"place", l_place},           {NULL, NULL},
     };
 
     lua_newtable(L);
