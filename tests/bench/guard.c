@@ -14,10 +14,12 @@
  *     get_token                the same, of whoever the access token is
  *     user                     GET /workos/user
  *
- * Batches don't form by chance here: a first job keeps the writer until all the others wait. A line is
- * printed for each part: its name, how many events, and how many blocks of memory were allocated.
+ * Batches don't form by chance here: a first job keeps the writer until all the others wait. Nor does what the
+ * writer does by itself fall where the clock will have it: each part begins with an empty log (settle) and
+ * ends when the writer has looked after its last batch (wait_for_writer). A line is printed for each dump: the
+ * part's name, how many events, and how many blocks of memory were allocated.
  *
- * The process's malloc is counted, and then is glibc's own.
+ * FOLDER has to be empty, and keeps the database. The process's malloc is counted, and then is glibc's own.
  */
 #include "auth/auth.h"
 #include "base/clock.h"
@@ -32,12 +34,14 @@
 #include "workos/signature.h"
 #include "workos/workos_state.h"
 
+#include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #if __has_include(<valgrind/callgrind.h>)
@@ -47,9 +51,22 @@
 #define CALLGRIND_DUMP_STATS_AT(name) (void)(name)
 #endif
 
-enum { BATCH = 32, BATCHES = 10, SINGLES = 100, ACTIONS = 200, GETS = 200, PATH_ROOM = 4096 };
+enum {
+    BATCH = 32,
+    BATCHES = 10,
+    SINGLES = 100,
+    ACTIONS = 200,
+    GETS = 200,      /* of each script, behind WARM_GETS */
+    WARM_GETS = 250, /* each state grows at first */
+    SCRIPTS = 4,
+    PATH_ROOM = 4096, /* and some more for the names of files in the folder */
+    NAME_ROOM = 32,
+    WAIT_PAUSE_US = 20000,
+    WAIT_TRIES = 3000, /* a minute */
+};
 
 static const char seed[] = TOKEN_SEED;
+static char folder[PATH_ROOM]; /* absolute */
 
 /* ------------------------------------------------------------------------ allocations */
 
@@ -77,6 +94,25 @@ void *realloc(void *block, size_t size)
     return __libc_realloc(block, size);
 }
 
+/* ------------------------------------------------------------------------ time */
+
+static const int64_t epoch_ms = 1768249067677; /* of the bodies, which shall always be the same */
+
+/*
+ * Lua seeds the hashes of its strings with it, and with addresses: which of them collide, and so what a request
+ * costs, is each state's luck. Here no clock takes part in that; what luck is left the GET parts spread over
+ * SCRIPTS states, of which each has another seed.
+ */
+time_t time(time_t *out)
+{
+    static atomic_int calls;
+    time_t now = epoch_ms / 1000 + atomic_fetch_add(&calls, 1);
+
+    if (out)
+        *out = now;
+    return now;
+}
+
 /* ------------------------------------------------------------------------ the service */
 
 static struct workos *workos;
@@ -84,12 +120,21 @@ static struct signing_keys *action_keys, *webhook_keys;
 static struct routes *routes; /* NULL until their parts come */
 static struct auth *auth;
 
+static _Noreturn void die(const char *what, const char *which)
+{
+    fprintf(stderr, "bench_guard: %s%s\n", what, which);
+    exit(1);
+}
+
 static void must(int rc, const struct err *err)
 {
-    if (rc < 0) {
-        fprintf(stderr, "bench_guard: %s\n", err->text);
-        exit(1);
-    }
+    if (rc < 0)
+        die(err->text, "");
+}
+
+static void path_of(const char *name, char out[PATH_ROOM + NAME_ROOM])
+{
+    snprintf(out, PATH_ROOM + NAME_ROOM, "%s/%s", folder, name);
 }
 
 static void install(const char *handlers)
@@ -122,14 +167,14 @@ static void installed(void *arg, const struct script *script)
         routes_installed(routes, script);
 }
 
-static void open_service(const char *folder, const char *handlers, struct db **out_db)
+static void open_service(const char *handlers, struct db **out_db)
 {
-    static char note_path[PATH_ROOM];
-    char path[PATH_ROOM];
+    static char note_path[PATH_ROOM + NAME_ROOM];
+    char path[PATH_ROOM + NAME_ROOM];
     struct err err;
 
-    snprintf(path, sizeof(path), "%s/guard.db", folder);
-    snprintf(note_path, sizeof(note_path), "%s/guard.db.watchdog", folder);
+    path_of("guard.db", path);
+    path_of("guard.db.watchdog", note_path);
     must(db_open(out_db, path, DB_WRITER, &err), &err);
     const struct workos_opts opts = {.db = *out_db,
                                      .webhook_secret = TRAFFIC_WEBHOOK_SECRET,
@@ -167,7 +212,7 @@ static void write_file(const char *path, const char *first, const char *text)
     int c;
 
     if (!out || (first && !in))
-        abort();
+        die("can't be written: ", path);
     while (in && (c = getc(in)) != EOF)
         putc(c, out);
     fputs(text, out);
@@ -176,24 +221,23 @@ static void write_file(const char *path, const char *first, const char *text)
     fclose(out);
 }
 
-/* The same service with routes, and another script. */
-static void open_routes(const char *folder, const char *handlers)
+/* The same service with routes, whose script is written to script_path. */
+static void open_routes(const char *handlers, const char *script_path)
 {
-    char db_path[PATH_ROOM], script_path[PATH_ROOM], key_path[PATH_ROOM], url[PATH_ROOM + 8];
+    char db_path[PATH_ROOM + NAME_ROOM];
+    char key_path[PATH_ROOM + NAME_ROOM], url[PATH_ROOM + NAME_ROOM + 8];
     struct auth_opts auth_opts = {
         .jwks_url = url, .client_id = TOKEN_CLIENT_ID, .issuers = TOKEN_ISSUER};
     struct err err;
 
-    snprintf(db_path, sizeof(db_path), "%s/guard.db", folder);
-    snprintf(script_path, sizeof(script_path), "%s/routes.lua", folder);
-    snprintf(key_path, sizeof(key_path), "%s/keys.json", folder);
+    path_of("guard.db", db_path);
+    path_of("keys.json", key_path);
     write_file(script_path, handlers, routes_text);
     write_file(key_path, NULL, token_key_set);
     snprintf(url, sizeof(url), "file:%s", key_path);
     must(auth_start(&auth, &auth_opts, &err), &err);
     const struct routes_opts opts = {.workos = workos, .auth = auth, .db_path = db_path};
     must(routes_new(&routes, &opts, &err), &err);
-    install(script_path);
 }
 
 /* ------------------------------------------------------------------------ traffic */
@@ -205,8 +249,6 @@ struct signed_body {
     char header[SIGNATURE_HEADER_MAX];
     size_t len;
 };
-
-static const int64_t epoch_ms = 1768249067677; /* of the bodies, which shall always be the same */
 
 static void sign(struct signed_body *out, const struct signing_keys *keys)
 {
@@ -255,7 +297,7 @@ static struct webhook *begin(const struct signed_body *event, sem_t *done)
 
     if (webhook_open(&webhook, workos, event->header, event->body, event->len, &status, &err) !=
         WEBHOOK_PENDING)
-        abort();
+        die("a webhook is refused: ", event->body);
     webhook_begin(webhook, false, receive_done, done);
     return webhook;
 }
@@ -284,7 +326,7 @@ static void run_batch(const struct signed_body *events, enum webhook_result expe
         sem_wait(&done);
     for (int i = 0; i < BATCH; i++)
         if (webhook_close(webhooks[i], &err) != expected)
-            abort();
+            die("a webhook's outcome is another one: ", events[i].body);
 }
 
 static void run_single(const struct signed_body *event)
@@ -294,7 +336,7 @@ static void run_single(const struct signed_body *event)
 
     if (receive_webhook(workos, event->header, event->body, event->len, &status, &err) !=
         WEBHOOK_RECEIVED)
-        abort();
+        die("a webhook isn't received: ", event->body);
 }
 
 static void run_action(const struct signed_body *action)
@@ -306,36 +348,100 @@ static void run_action(const struct signed_body *action)
     if (receive_action(workos, action->header, action->body, action->len, &response, &status,
                        &err) != ACTION_DECIDED ||
         !strstr(buf_text(&response), "Allow"))
-        abort();
+        die("an action isn't allowed: ", action->body);
     buf_release(&response);
 }
 
 /* ------------------------------------------------------------------------ parts */
 
+struct probe {
+    struct writer_job job; /* first: it is cast back */
+    pthread_t asker;
+    bool was_idle;
+};
+
+static int run_probe(struct writer_job *job, struct db *db, struct err *err)
+{
+    struct probe *probe = (struct probe *)job;
+
+    (void)db, (void)err;
+    probe->was_idle = pthread_equal(pthread_self(), probe->asker);
+    return 0;
+}
+
+/*
+ * Until the writer's thread sleeps: it lets others run what they wait for then, and only then. What it does by
+ * itself behind a batch is done; and as long as it holds the writer, jobs that come one at a time can join
+ * each other's batches, which makes them cheaper.
+ */
+static void wait_for_writer(void)
+{
+    struct probe probe = {.job = {.run = run_probe}, .asker = pthread_self()};
+    struct err err;
+
+    for (int tries = 0; !probe.was_idle; tries++) {
+        if (tries > WAIT_TRIES)
+            die("the writer doesn't come to rest, in ", folder);
+        if (tries > 0)
+            usleep(WAIT_PAUSE_US);
+        must(writer_run(workos->writer, &probe.job, &err), &err);
+    }
+}
+
+static bool is_log_empty(void)
+{
+    char path[PATH_ROOM + NAME_ROOM];
+    struct stat about;
+
+    path_of("guard.db-wal", path);
+    return stat(path, &about) < 0 || about.st_size == 0;
+}
+
+/*
+ * When nothing was written for a second the writer moves the log into the file and gives memory back. Were
+ * that not waited for, the next part would pay for it, or not, as the clock will have it.
+ */
+static void settle(void)
+{
+    int tries = 0;
+
+    while (!is_log_empty()) {
+        if (tries++ > WAIT_TRIES)
+            die("the writer hasn't emptied its log for a minute, in ", folder);
+        usleep(WAIT_PAUSE_US);
+    }
+    wait_for_writer();
+}
+
 static unsigned long allocations_before;
 
 static void begin_part(void)
 {
+    wait_for_writer();
     allocations_before = atomic_load(&allocations);
     CALLGRIND_ZERO_STATS;
 }
 
 static void end_part(const char *name, int count)
 {
-    unsigned long allocated = atomic_load(&allocations) - allocations_before;
+    unsigned long allocated;
 
+    wait_for_writer();
+    allocated = atomic_load(&allocations) - allocations_before;
     CALLGRIND_DUMP_STATS_AT(name);
     printf("%s %d %lu\n", name, count, allocated);
 }
 
 static void measure_batches(const char *name, enum part part, uint64_t first)
 {
-    static struct signed_body events[BATCH * BATCHES];
+    static struct signed_body events[BATCH * (BATCHES + 1)];
 
-    for (uint64_t i = 0; i < BATCH * BATCHES; i++)
+    for (uint64_t i = 0; i < BATCH * (BATCHES + 1); i++)
         make_event(part, first + i, BATCH * BATCHES, &events[i]);
+    settle();
+    run_batch(events, expected_of(part)); /* reads again what settling gave back */
     begin_part();
-    for (size_t i = 0; i < BATCHES; i++)
+    for (size_t i = 1; i <= BATCHES; i++)
         run_batch(&events[i * BATCH], expected_of(part));
     end_part(name, BATCH * BATCHES);
 }
@@ -357,6 +463,7 @@ static void measure_singles(void)
 
     for (uint64_t i = 0; i < SINGLES; i++)
         make_event(PART_NEW, 100000 + i, 0, &events[i]);
+    settle();
     run_single(&events[0]);
     begin_part();
     for (size_t i = 1; i < SINGLES; i++)
@@ -372,6 +479,7 @@ static void measure_actions(void)
         actions[i].len = traffic_action(seed, i, actions[i].body);
         sign(&actions[i], action_keys);
     }
+    settle();
     run_action(&actions[0]);
     begin_part();
     for (size_t i = 1; i < ACTIONS; i++)
@@ -406,7 +514,7 @@ static int get(const char *path, const char *query, const char *bearer, const ch
     routes_answer(routes, &request, &response);
     status = response.status;
     if (status == 200 && !strstr(buf_text(&response.body), expect))
-        abort();
+        die("the answer isn't what is there: GET ", path);
     buf_release(&response.body);
     buf_release(&response.headers);
     return status;
@@ -415,12 +523,12 @@ static int get(const char *path, const char *query, const char *bearer, const ch
 static void measure_gets(const char *name, const char *path, const char *query, const char *bearer,
                          const char *expect)
 {
-    for (int i = 0; i < 10; i++)
+    for (int i = 0; i < WARM_GETS; i++)
         get(path, query, bearer, expect);
     begin_part();
     for (int i = 0; i < GETS; i++)
         if (get(path, query, bearer, expect) != 200)
-            abort();
+            die("the answer isn't 200: GET ", path);
     end_part(name, GETS);
 }
 
@@ -431,20 +539,49 @@ static void wait_for_key_set(void)
 
     while (get(ROUTES_USER_PATH, NULL, token_bearer, "Lovelace") != 200)
         if (tries++ > 100 || usleep(100000) < 0)
-            abort();
-    usleep(100000);
+            die("the key set of access tokens isn't read, of ", folder);
+    if (tries > 0)
+        usleep(100000);
 }
 
-static void measure_routes(void)
+static void measure_script(void)
 {
     char id[TRAFFIC_ID_MAX], query[TRAFFIC_ID_MAX + 8];
 
-    wait_for_key_set();
     traffic_user_id(TOKEN_SEED, TOKEN_USER, id);
     snprintf(query, sizeof(query), "user=%s", id);
     measure_gets("get", "/lists", query, NULL, "Ada's Todo List");
     measure_gets("get_token", "/mine", NULL, token_bearer, "Ada's Todo List");
     measure_gets("user", ROUTES_USER_PATH, NULL, token_bearer, "Lovelace");
+}
+
+static void measure_routes(const char *handlers)
+{
+    char script_path[PATH_ROOM + NAME_ROOM];
+
+    path_of("routes.lua", script_path);
+    open_routes(handlers, script_path);
+    for (int i = 0; i < SCRIPTS; i++) {
+        install(script_path);
+        wait_for_key_set();
+        settle();
+        measure_script();
+    }
+}
+
+/* What there is from an earlier run would be counted as part of this one. */
+static void use_folder(const char *given)
+{
+    char path[PATH_ROOM + NAME_ROOM];
+    struct stat about;
+
+    if (strlen(given) >= PATH_ROOM || !realpath(given, folder) || stat(folder, &about) < 0)
+        die("make this folder first: ", given);
+    if (!S_ISDIR(about.st_mode))
+        die("not a folder: ", given);
+    path_of("guard.db", path);
+    if (stat(path, &about) == 0)
+        die("an earlier run's database is there, give another folder or remove it: ", path);
 }
 
 int main(int argc, char **argv)
@@ -455,15 +592,15 @@ int main(int argc, char **argv)
         fputs("usage: bench_guard FOLDER HANDLERS\n", stderr);
         return 2;
     }
-    open_service(argv[1], argv[2], &db);
+    use_folder(argv[1]);
+    open_service(argv[2], &db);
     warm_up();
     measure_batches("new", PART_NEW, BATCH);
     measure_batches("update", PART_UPDATE, BATCH);
     measure_batches("duplicate", PART_DUPLICATE, 0);
     measure_singles();
     measure_actions();
-    open_routes(argv[1], argv[2]);
-    measure_routes();
+    measure_routes(argv[2]);
     workos_close(workos);
     routes_free(routes);
     auth_stop(auth);
