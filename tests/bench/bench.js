@@ -13,28 +13,32 @@ import { printReport, summarize } from './report.js';
 import { available, folder, release, servers } from './servers.js';
 
 const NAMES = ['webhooks', 'actions', 'routes', 'start', 'growth'];
+const WITH_PEERS = ['webhooks', 'actions', 'start'];
+const DEFAULTS = { rounds: '3', seconds: '2' };
+const QUICK = { rounds: '1', seconds: '0.7' };
 
 function readArguments() {
     const { values, positionals } = parseArgs({
         allowPositionals: true,
         options: {
-            rounds: { type: 'string', default: '3' },
-            seconds: { type: 'string', default: '2' },
+            rounds: { type: 'string' },
+            seconds: { type: 'string' },
             quick: { type: 'boolean', default: false },
             full: { type: 'boolean', default: false },
             'growth-max': { type: 'string', default: '100000' },
             json: { type: 'string', default: path.join(folder, 'results.json') },
         },
     });
+    const given = { ...(values.quick ? QUICK : DEFAULTS), ...values };
     const options = {
-        rounds: Number(values.rounds),
-        seconds: Number(values.seconds),
+        rounds: Number(given.rounds),
+        seconds: Number(given.seconds),
         growthMax: Number(values['growth-max']),
         full: values.full,
-        json: values.json,
+        json: path.resolve(values.json),
         cores: os.availableParallelism(),
+        connections: values.quick ? [1, 64] : undefined,
     };
-    if (values.quick) Object.assign(options, { rounds: 1, seconds: 0.7, connections: [1, 64] });
     if (!(options.rounds >= 1 && options.seconds > 0 && options.growthMax >= 1))
         throw new Error('--rounds, --seconds and --growth-max want a number above 0');
     const unknown = positionals.find((name) => !NAMES.includes(name));
@@ -43,10 +47,31 @@ function readArguments() {
     return { options, names: positionals };
 }
 
+/**
+ * The file for all figures: opened before anything is measured, so that minutes aren't lost for a typing
+ * error. What is in it stays until write.
+ */
+function openResults(file) {
+    const isNew = !fs.existsSync(file);
+    const fd = fs.openSync(file, fs.constants.O_WRONLY | fs.constants.O_CREAT, 0o644);
+    let written = false;
+
+    process.on('exit', () => {
+        if (isNew && !written) fs.rmSync(file, { force: true });
+    });
+    return (text) => {
+        if (fs.fstatSync(fd).isFile()) fs.ftruncateSync(fd, 0);
+        fs.writeFileSync(fd, text);
+        fs.closeSync(fd);
+        written = true;
+    };
+}
+
 /** Instructions and allocations an event, as scripts/bench guard has counted and CI holds them. */
-function counted() {
+function fromGuard() {
     const file = path.join(import.meta.dirname, 'guard.json');
-    return JSON.parse(fs.readFileSync(file, 'utf8'))[os.arch()]?.parts;
+    const mine = JSON.parse(fs.readFileSync(file, 'utf8'))[os.arch()];
+    return mine && { from: 'tests/bench/guard.json', ...mine };
 }
 
 const facts = (options) => ({
@@ -58,26 +83,28 @@ const facts = (options) => ({
     load_before: os.loadavg()[0].toFixed(2),
     rounds: options.rounds,
     seconds: options.seconds,
-    counted: counted(),
+    guard: fromGuard(),
     binary_bytes: fs.statSync(path.join(release, 'authkitd')).size,
 });
 
 async function main() {
     const { options, names } = readArguments();
+    fs.mkdirSync(folder, { recursive: true });
+    const writeResults = openResults(options.json);
     const about = facts(options);
     const records = [];
 
-    fs.mkdirSync(folder, { recursive: true });
-    for (const key of Object.keys(servers))
-        if (!available().includes(key)) console.error(`${servers[key].title}: not here, left out`);
+    if (names.some((name) => WITH_PEERS.includes(name)))
+        for (const key of Object.keys(servers))
+            if (!available().includes(key)) console.error(`${servers[key].title}: not here, left out`);
     for (const name of names) records.push(...(await parts[name](options)));
+    if (records.length === 0) throw new Error('nothing was measured');
     const summary = summarize(records);
 
-    fs.writeFileSync(options.json, `${JSON.stringify({ ...about, summary, records }, null, 1)}\n`);
-    fs.rmSync(path.join(folder, 'run'), { recursive: true, force: true });
     console.log('');
     printReport(summary, about);
-    console.log(`\nAll figures: ${path.relative(process.cwd(), options.json)}`);
+    writeResults(`${JSON.stringify({ ...about, summary, records }, null, 1)}\n`);
+    console.log(`\nAll figures: ${options.json}`);
     if (records.some((record) => record.wrong > 0)) throw new Error('there were wrong answers');
 }
 

@@ -155,7 +155,8 @@ static void measure(struct script *script, struct db *db)
 
 int main(void)
 {
-    char folder[] = "/tmp/authkitd-bench-XXXXXX", path[64], db_path[64], cleanup[96];
+    const char *tmp = getenv("TMPDIR");
+    char folder[1024], path[1088], db_path[1088], cleanup[1088];
     struct script_opts opts = {.path = path, .memory_bytes = 64 << 20, .event_timeout_ms = 60000};
     struct script *script = NULL;
     struct buf report = BUF_INIT(65536);
@@ -163,8 +164,11 @@ int main(void)
     struct err err;
     FILE *file;
 
-    if (!mkdtemp(folder))
+    snprintf(folder, sizeof(folder), "%s/authkitd-bench-db-XXXXXX", tmp ? tmp : "/tmp");
+    if (!mkdtemp(folder)) {
+        perror(folder);
         return 1;
+    }
     snprintf(path, sizeof(path), "%s/handlers.lua", folder);
     snprintf(db_path, sizeof(db_path), "%s/bench.db", folder);
     file = fopen(path, "w");

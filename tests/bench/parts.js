@@ -238,7 +238,7 @@ const SIZES = [
     { name: '100 k', users: 1e5, events: 1e6 },
     { name: '2 M', users: 2e6, events: 1e7 },
 ];
-const BYTES_AN_EVENT = 1000; // with its share of a user, indexes, and what a run adds
+const BYTES_AN_EVENT = 1200; // with its share of a user, indexes, and what a run adds
 const SEED = 'GROWTH';
 
 const FIFTY = `
@@ -259,6 +259,8 @@ const freeBytes = (where) => {
     return bavail * bsize;
 };
 
+const gigabytes = (bytes) => `${(bytes / 1e9).toPrecision(2)} GB`;
+
 /** A file with so many users and events in it; made once, and kept from run to run. */
 async function fill(size) {
     const directory = path.join(folder, 'growth');
@@ -266,10 +268,10 @@ async function fill(size) {
 
     fs.mkdirSync(directory, { recursive: true });
     if (fs.existsSync(`${db}.filled`)) return db;
-    const needed = size.events * BYTES_AN_EVENT * 1.2;
+    const needed = size.events * BYTES_AN_EVENT;
     if (freeBytes(directory) < needed) {
         console.error(
-            `growth: ${size.name} users want ${(needed / 2 ** 30).toFixed(1)} GiB on the disk of ` +
+            `growth: ${size.name} users want ${gigabytes(needed)} on the disk of ` +
                 `${directory}, and there is less: left out`,
         );
         return null;
@@ -330,8 +332,16 @@ export async function growth(options) {
         if (db) files.set(size, db);
     }
     const keys = [...files.keys()].map((size) => size.name);
-    return interleave(options, 'growth', keys, (name) => {
+    if (keys.length === 0) throw new Error('growth: there is no file to measure with');
+    const records = await interleave(options, 'growth', keys, (name) => {
         const size = sizes.find((one) => one.name === name);
         return measureSize(options, size, files.get(size), script);
     });
+    const kept = path.join(folder, 'growth');
+    const bytes = fs.readdirSync(kept).map((name) => fs.statSync(path.join(kept, name)).size);
+    console.error(
+        `growth: the files stay for the next time, ${gigabytes(bytes.reduce((a, b) => a + b, 0))}; ` +
+            `to be rid of them: rm -r ${path.relative(process.cwd(), kept)}`,
+    );
+    return records;
 }

@@ -103,17 +103,24 @@ function factRows(summary, facts) {
     return rows.length > 1 ? rows : [];
 }
 
-function countedRows({ counted }) {
-    if (!counted) return [];
-    const names = Object.keys(counted);
+/** Not of this run: what scripts/bench guard has written down. */
+function guardRows({ guard }) {
+    if (!guard) return [];
+    const names = Object.keys(guard.parts);
     return [
-        ['counted by callgrind, for one', ...names],
+        [`for one event, from ${guard.from}`, ...names],
         ...['instructions', 'allocations'].map((unit) => [
             unit,
-            ...names.map((name) => counted[name][unit].toLocaleString('en-US')),
+            ...names.map((name) => guard.parts[name][unit].toLocaleString('en-US')),
         ]),
     ];
 }
+
+const versions = ({ guard }) =>
+    Object.entries(guard.made_with)
+        .map(([name, version]) => (name === 'compiler' ? version : `${name} ${version}`))
+        .join(', ')
+        .replace('glibc glibc', 'glibc');
 
 function growthRows(summary) {
     const kinds = ['new', 'update', 'duplicate', 'new, 50'];
@@ -198,7 +205,7 @@ export function printReport(summary, facts) {
     const tables = [
         loadRows(summary, connections),
         factRows(summary, facts),
-        countedRows(facts),
+        guardRows(facts),
         growthRows(summary),
         targetRows(summary),
     ].filter((rows) => rows.length > 0);
@@ -208,5 +215,6 @@ export function printReport(summary, facts) {
     for (const rows of tables) {
         console.log('');
         print(rows);
+        if (rows[0][0].includes(facts.guard?.from)) console.log(`made with ${versions(facts)}`);
     }
 }
