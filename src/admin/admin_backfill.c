@@ -17,10 +17,10 @@ static const char *const prunes[] = {
 void admin_backfill_write(struct buf *out, const struct backfill_request *request)
 {
     buf_printf(out,
-               "{\"functions\":%s,\"prune\":\"%s\",\"pages_per_s\":%" PRId64
+               "{\"functions\":%s,\"prune\":\"%s\",\"prune_most\":%s,\"pages_per_s\":%" PRId64
                ",\"give_up_s\":%" PRId64 "}",
                request->with_functions ? "true" : "false", prunes[request->prune],
-               request->pages_per_s, request->give_up_s);
+               request->prune_most ? "true" : "false", request->pages_per_s, request->give_up_s);
 }
 
 static int read_prune(const struct json *json, struct backfill_request *out, struct err *err)
@@ -56,11 +56,13 @@ static int read_number(const struct json *json, const char *name, int64_t max, i
 static int read_request(const struct json *json, struct backfill_request *out, struct err *err)
 {
     uint32_t functions = json_member(json, 0, "functions");
+    uint32_t most = json_member(json, 0, "prune_most");
     int rc;
 
     *out = (struct backfill_request){.with_functions = true};
     if (functions && json->nodes[functions].type == JSON_FALSE)
         out->with_functions = false;
+    out->prune_most = most && json->nodes[most].type == JSON_TRUE;
     rc = read_prune(json, out, err);
     if (rc == 0)
         rc = read_number(json, "pages_per_s", PAGES_PER_S_MAX, &out->pages_per_s, err);

@@ -42,6 +42,7 @@ static void read_counts(const struct json *json, uint32_t object, struct backfil
     out->unchanged = read_number(json, object, "unchanged");
     out->deleted = read_number(json, object, "deleted");
     out->unusable = read_number(json, object, "unusable");
+    out->missing = read_number(json, object, "missing");
     out->stale = read_number(json, object, "stale");
     out->recent = read_number(json, object, "recent");
     out->removed = read_number(json, object, "removed");
@@ -152,7 +153,8 @@ static void put_line(struct buf *out, const struct backfill_line *line,
         buf_printf(out, "removed: %" PRId64 " of %" PRId64, view->done, view->total);
     else
         buf_printf(out, "%s: %" PRId64, view->stage, view->stage_listed);
-    if (view->total > 0 && is_stage(view, "memberships"))
+    if (view->total > 0 &&
+        (is_stage(view, "memberships") || is_stage(view, "check of memberships")))
         buf_printf(out, " in %" PRId64 "/%" PRId64 " organizations", view->done, view->total);
     if (ms > RATE_AFTER_MS && listed > 0)
         buf_printf(out, ", %" PRId64 "/s", listed * 1000 / ms);
@@ -267,6 +269,15 @@ bool backfill_view_name_stale(const struct backfill_view *view, char *out, size_
 
     for (int i = 0; i < BACKFILL_TYPES; i++)
         numbers[i] = view->counts[i].stale;
+    return name_all(numbers, out, size);
+}
+
+bool backfill_view_name_missing(const struct backfill_view *view, char *out, size_t size)
+{
+    int64_t numbers[BACKFILL_TYPES];
+
+    for (int i = 0; i < BACKFILL_TYPES; i++)
+        numbers[i] = view->counts[i].missing;
     return name_all(numbers, out, size);
 }
 

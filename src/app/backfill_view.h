@@ -59,4 +59,7 @@ void backfill_view_tell_recent(const struct backfill_view *view);
 /* "3 users, 1 membership" that are stale, into out (size bytes); false when there is none. */
 bool backfill_view_name_stale(const struct backfill_view *view, char *out, size_t size);
 
+/* The same of what WorkOS has, and was deleted here long before. */
+bool backfill_view_name_missing(const struct backfill_view *view, char *out, size_t size);
+
 #endif

@@ -264,7 +264,24 @@ static void report_stale(const struct backfill_request *request, const struct ba
     char stale[256];
 
     if (request->prune == BACKFILL_REPORT && backfill_view_name_stale(view, stale, sizeof(stale)))
-        printf("not at WorkOS any more: %s; authkitd backfill --prune --yes removes them\n", stale);
+        printf("not at WorkOS any more: %s; authkitd backfill --prune%s --yes removes them\n",
+               stale, request->prune_most ? "-most" : "");
+}
+
+/* What was deleted here never comes back, so somebody must know; false when there is nothing of the kind. */
+static bool tell_missing(const struct backfill_view *view)
+{
+    char missing[256], text[1024];
+
+    if (!backfill_view_name_missing(view, missing, sizeof(missing)))
+        return false;
+    snprintf(
+        text, sizeof(text),
+        "deleted here, and so left out, though WorkOS has them: %s; if --prune removed them by "
+        "mistake (the key of another environment?), restore a backup from before that",
+        missing);
+    command_complain(text);
+    return true;
 }
 
 /* How the run ended, and the exit code. */
@@ -283,12 +300,15 @@ static int tell_end(const struct backfill_view *view)
 
 static struct backfill_request make_request(const struct config *config)
 {
+    bool prune = config->prune || config->prune_most;
+
     return (struct backfill_request){
         .with_functions = !config->no_handlers,
-        .prune = !config->prune ? BACKFILL_KEEP
-                 : config->yes  ? BACKFILL_REMOVE
-                 : can_ask()    ? BACKFILL_ASK
-                                : BACKFILL_REPORT,
+        .prune = !prune        ? BACKFILL_KEEP
+                 : config->yes ? BACKFILL_REMOVE
+                 : can_ask()   ? BACKFILL_ASK
+                               : BACKFILL_REPORT,
+        .prune_most = config->prune_most != 0,
         .pages_per_s = config->pages_per_s,
         .give_up_s = config->give_up_s,
     };
@@ -298,6 +318,7 @@ static int run_at(struct place *place, struct err *err)
 {
     struct backfill_request request = make_request(place->config);
     struct backfill_view *view = calloc(1, sizeof(*view));
+    bool is_missing = false;
     int code = EXIT_FAILED;
     int rc = view ? run_and_watch(place, &request, view, err)
                   : err_set(err, ERR_NOMEM, "no memory for the backfill");
@@ -306,6 +327,7 @@ static int run_at(struct place *place, struct err *err)
         backfill_view_sum_up(view);
         backfill_view_tell_recent(view);
         report_stale(&request, view);
+        is_missing = tell_missing(view);
         if (strcmp(view->state, "asks") == 0 && !interrupts) {
             rc = remove_if_wanted(place, &request, view, err);
             if (rc == 0 && request.prune == BACKFILL_REMOVE)
@@ -316,6 +338,8 @@ static int run_at(struct place *place, struct err *err)
         command_complain(err->text);
     else
         code = tell_end(view);
+    if (code == EXIT_FINE && is_missing)
+        code = EXIT_FAILED;
     free(view);
     return code;
 }

@@ -149,6 +149,8 @@ static const struct option options[] = {
      "bring the tables up to date, and run no function"},
     {"--prune", NULL, NULL, FLAG, AT(prune), NULL, FOR_BACKFILL, 0, 0, NULL,
      "also remove what WorkOS no longer has; asks first"},
+    {"--prune-most", NULL, NULL, FLAG, AT(prune_most), NULL, FOR_BACKFILL, 0, 0, NULL,
+     "the same, also when that is most of what is here"},
     {"--yes", NULL, NULL, FLAG, AT(yes), NULL, FOR_BACKFILL, 0, 0, NULL, "don't ask"},
     {"--rate", NULL, "N", COUNT, AT(pages_per_s), "4", FOR_BACKFILL, 1, 1000, NULL,
      "requests a second to WorkOS, at most; each is a page of 100"},

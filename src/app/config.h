@@ -103,6 +103,7 @@ struct config {
     /* backfill */
     int64_t no_handlers;
     int64_t prune;
+    int64_t prune_most; /* implies prune */
     int64_t yes;
     int64_t pages_per_s;
     int64_t give_up_s;

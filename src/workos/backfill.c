@@ -68,6 +68,21 @@ struct backfill {
     struct progress progress;
 };
 
+/* Why what is stale isn't removed. */
+enum doubt { NO_DOUBT, OF_OTHERS, INCOMPLETE, EMPTY, AS_ORGANIZATIONS, AS_USERS, MOST };
+
+static const char *const doubt_texts[] = {
+    [NO_DOUBT] = "",
+    [OF_OTHERS] = "WorkOS listed none of those that were here: is WORKOS_API_KEY of the right "
+                  "environment?",
+    [INCOMPLETE] = "not all of them could be listed",
+    [EMPTY] = "WorkOS listed none at all",
+    [AS_ORGANIZATIONS] =
+        "they are listed by organization, and the list of organizations can't be right",
+    [AS_USERS] = "the list of users can't be right, so this one may be wrong as well",
+    [MOST] = "is WORKOS_API_KEY of the right environment? If it is, --prune-most removes them",
+};
+
 /* A run, its thread's own. */
 struct run {
     struct backfill *backfill;
@@ -89,7 +104,7 @@ struct run {
     int64_t done, total;
     bool more; /* a step's answer */
     struct backfill_counts counts[BACKFILL_TYPES];
-    bool is_refused[BACKFILL_TYPES];
+    enum doubt doubts[BACKFILL_TYPES];
     struct buf refused;
 };
 
@@ -97,6 +112,15 @@ struct run {
 
 static const char *stage_name(const struct run *run)
 {
+    static const char *const checks[BACKFILL_TYPES] = {
+        [BACKFILL_USERS] = "check of users",
+        [BACKFILL_ORGANIZATIONS] = "check of organizations",
+        [BACKFILL_MEMBERSHIPS] = "check of memberships",
+        [BACKFILL_INVITATIONS] = "check of invitations",
+    };
+
+    if (run->mark.is_survey && run->mark.stage < BACKFILL_TYPES)
+        return checks[run->mark.stage];
     return run->mark.stage < BACKFILL_TYPES ? backfill_kinds[run->mark.stage].name : "stale";
 }
 
@@ -346,6 +370,8 @@ static const char *why_anew(const struct run *run, const char *api)
         return "it is too old";
     if (prune && !mark->is_pruning)
         return "it didn't write down what is there, as --prune must";
+    if (!prune && mark->is_survey)
+        return "it only looked, as --prune does first";
     if (mark->stage == BACKFILL_TYPES && (!prune || now_ms - mark->complete_ms >= MARK_FRESH_MS))
         return "it is complete";
     return NULL;
@@ -380,7 +406,8 @@ static int begin_anew(struct run *run, const char *why, const char *api, struct 
 
     if (run->mark.started_ms != 0)
         log_info("backfill: what an earlier one had listed is left", log_str("why", why));
-    run->mark = (struct backfill_mark){.started_ms = clock_wall_ms(), .is_pruning = prune};
+    run->mark = (struct backfill_mark){
+        .started_ms = clock_wall_ms(), .is_pruning = prune, .is_survey = prune};
     snprintf(run->mark.api, sizeof(run->mark.api), "%s", api);
     return forget_all(run, err);
 }
@@ -767,56 +794,131 @@ static int count_stale(struct run *run, enum backfill_type type, struct err *err
     return rc;
 }
 
-/* Why the type's list can't be believed, or NULL. */
-static const char *doubt_list(const struct run *run, enum backfill_type type)
+/* Nothing says that the list is of the same environment of WorkOS's. */
+static bool is_of_others(const struct run *run, enum backfill_type type)
+{
+    const struct backfill_mark *mark = &run->mark;
+    int64_t known = 0;
+
+    for (int i = 0; i < BACKFILL_TYPES; i++)
+        known += mark->known[i];
+    return (mark->found & (1 << type)) && !mark->known[type] &&
+           (type == BACKFILL_USERS || known == 0);
+}
+
+/* What is too recent to be removed speaks against the list all the same. */
+static bool is_most(const struct run *run, enum backfill_type type)
+{
+    int64_t unlisted = run->counts[type].stale + run->counts[type].recent;
+
+    return !run->request.prune_most && unlisted > BACKFILL_FEW && unlisted > run->mark.known[type];
+}
+
+/* Of the type's list. */
+static enum doubt doubt_list(const struct run *run, enum backfill_type type)
 {
     const struct backfill_mark *mark = &run->mark;
 
+    if (is_of_others(run, type))
+        return OF_OTHERS;
     if (mark->incomplete & (1 << type))
-        return "not all of them could be listed";
-    if (!(mark->found & (1 << type)))
-        return "WorkOS listed none at all";
-    if (!(mark->known & (1 << type)) && (type == BACKFILL_USERS || mark->known == 0))
-        return "WorkOS listed none of those that were here: is WORKOS_API_KEY of the right "
-               "environment?";
-    return NULL;
+        return INCOMPLETE;
+    return mark->found & (1 << type) ? NO_DOUBT : EMPTY;
 }
 
-/* Why the type's stale rows can't be believed to be stale, or NULL. */
-static const char *doubt(const struct run *run, enum backfill_type type)
+/* That the type's stale rows are stale; that of the users is known already. */
+static enum doubt doubt(const struct run *run, enum backfill_type type)
 {
-    const char *why = doubt_list(run, type);
+    enum doubt why = doubt_list(run, type);
 
-    if (why)
+    if (run->counts[type].stale == 0)
+        return NO_DOUBT;
+    if (why != NO_DOUBT)
         return why;
-    if (type == BACKFILL_MEMBERSHIPS && doubt_list(run, BACKFILL_ORGANIZATIONS))
-        return "they are listed by organization, and the list of organizations can't be right";
-    if (run->is_refused[BACKFILL_USERS])
-        return "the list of users can't be right, so this one may be wrong as well";
-    return NULL;
+    if (type == BACKFILL_MEMBERSHIPS && doubt_list(run, BACKFILL_ORGANIZATIONS) != NO_DOUBT)
+        return AS_ORGANIZATIONS;
+    if (type != BACKFILL_USERS && run->doubts[BACKFILL_USERS] != NO_DOUBT)
+        return AS_USERS;
+    return is_most(run, type) ? MOST : NO_DOUBT;
 }
 
-static void look_for_doubts(struct run *run)
+/* out_whole: nothing of the listing is to be believed, nor to be taken. */
+static void look_for_doubts(struct run *run, bool *out_whole)
+{
+    *out_whole = false;
+    for (int i = 0; i < BACKFILL_TYPES; i++) {
+        run->doubts[i] = doubt(run, (enum backfill_type)i);
+        *out_whole = *out_whole || run->doubts[i] == OF_OTHERS || run->doubts[i] == MOST;
+    }
+}
+
+static void tell_doubt(struct run *run, enum backfill_type type)
+{
+    const char *why = doubt_texts[run->doubts[type]];
+    int64_t stale = run->counts[type].stale;
+
+    buf_printf(&run->refused, "%s%" PRId64 " %.*s would be removed, but ",
+               run->refused.len ? "\n" : "", stale, backfill_name_len(type, stale),
+               backfill_kinds[type].name);
+    if (run->doubts[type] == MOST)
+        buf_printf(&run->refused, "WorkOS listed only %" PRId64 " of those that were here: ",
+                   run->mark.known[type]);
+    buf_puts(&run->refused, why);
+    log_warn("backfill: not pruned", log_str("type", backfill_kinds[type].name),
+             log_int("stale", stale), log_int("known", run->mark.known[type]), log_str("why", why));
+}
+
+static void tell_doubts(struct run *run, bool nothing_is_taken)
 {
     struct progress *progress = &run->backfill->progress;
 
     for (int i = 0; i < BACKFILL_TYPES; i++) {
-        const char *why = run->counts[i].stale ? doubt(run, (enum backfill_type)i) : NULL;
-
-        if (!why)
-            continue;
-        run->is_refused[i] = true;
-        buf_printf(&run->refused, "%s%" PRId64 " %.*s would be removed, but %s",
-                   run->refused.len ? "\n" : "", run->counts[i].stale,
-                   backfill_name_len((enum backfill_type)i, run->counts[i].stale),
-                   backfill_kinds[i].name, why);
-        log_warn("backfill: not pruned", log_str("type", backfill_kinds[i].name),
-                 log_int("stale", run->counts[i].stale), log_str("why", why));
-        run->counts[i].stale = 0; /* as far as anybody can tell */
+        if (run->doubts[i] != NO_DOUBT)
+            tell_doubt(run, (enum backfill_type)i);
+        if (run->doubts[i] != NO_DOUBT || nothing_is_taken)
+            run->counts[i].stale = 0; /* as far as anybody can tell */
     }
+    if (nothing_is_taken)
+        buf_puts(&run->refused, "\nso nothing was brought in, and nothing was removed");
     pthread_mutex_lock(&run->backfill->lock);
     snprintf(progress->refused, sizeof(progress->refused), "%s", buf_text(&run->refused));
     pthread_mutex_unlock(&run->backfill->lock);
+}
+
+static int count_all_stale(struct run *run, struct err *err)
+{
+    int rc = 0;
+
+    run->done = run->total = 0;
+    tell(run);
+    for (int i = 0; rc == 0 && i < BACKFILL_TYPES; i++) {
+        run->counts[i].stale = run->counts[i].recent = 0;
+        rc = count_stale(run, (enum backfill_type)i, err);
+    }
+    return rc;
+}
+
+/*
+ * List all without taking anything: what is here afterwards would look as if it had been here before, in
+ * this run and in those that follow. The run goes on with the listing proper, unless out_refused.
+ */
+static int survey(struct run *run, bool *out_refused, struct err *err)
+{
+    int rc = list_all(run, err);
+
+    if (rc == 0)
+        rc = count_all_stale(run, err);
+    if (rc < 0)
+        return rc;
+    look_for_doubts(run, out_refused);
+    if (*out_refused) {
+        tell_doubts(run, true);
+        return 0;
+    }
+    for (int i = 0; i < BACKFILL_TYPES; i++) /* they are counted again, and told then */
+        run->counts[i].stale = run->counts[i].recent = 0;
+    backfill_mark_end_survey(&run->mark);
+    return do_step(run, write_mark, err);
 }
 
 static int remove_stale(struct run *run, enum backfill_type type, struct err *err)
@@ -856,15 +958,13 @@ static int remove_all(struct run *run, struct err *err)
 /* out_asks: there is something to remove, if somebody says so. */
 static int prune(struct run *run, bool *out_asks, struct err *err)
 {
-    int rc = 0;
+    bool whole;
+    int rc = count_all_stale(run, err);
 
-    run->done = run->total = 0;
-    tell(run);
-    for (int i = 0; rc == 0 && i < BACKFILL_TYPES; i++)
-        rc = count_stale(run, (enum backfill_type)i, err);
     if (rc < 0)
         return rc;
-    look_for_doubts(run);
+    look_for_doubts(run, &whole);
+    tell_doubts(run, false);
     for (int i = 0; i < BACKFILL_TYPES; i++)
         run->total += run->counts[i].stale;
     *out_asks = run->request.prune == BACKFILL_ASK && run->total > 0;
@@ -893,13 +993,16 @@ static int open_api(struct run *run, struct err *err)
 
 static int run_all(struct run *run, bool *out_asks, struct err *err)
 {
+    bool refused = false;
     int rc = open_api(run, err);
 
     if (rc == 0)
         rc = begin(run, err);
-    if (rc == 0)
+    if (rc == 0 && run->mark.is_survey)
+        rc = survey(run, &refused, err);
+    if (rc == 0 && !refused)
         rc = list_all(run, err);
-    if (rc == 0 && run->request.prune != BACKFILL_KEEP)
+    if (rc == 0 && !refused && run->request.prune != BACKFILL_KEEP)
         rc = prune(run, out_asks, err);
     if (rc == 0 && !*out_asks)
         rc = forget_all(run, err);
@@ -1048,11 +1151,11 @@ static void put_counts(struct buf *out, const struct backfill_counts *counts)
     buf_printf(out,
                "{\"listed\":%" PRId64 ",\"created\":%" PRId64 ",\"changed\":%" PRId64
                ",\"unchanged\":%" PRId64 ",\"deleted\":%" PRId64 ",\"unusable\":%" PRId64
-               ",\"stale\":%" PRId64 ",\"recent\":%" PRId64 ",\"removed\":%" PRId64
-               ",\"ran\":%" PRId64 ",\"failed\":%" PRId64 "}",
+               ",\"missing\":%" PRId64 ",\"stale\":%" PRId64 ",\"recent\":%" PRId64
+               ",\"removed\":%" PRId64 ",\"ran\":%" PRId64 ",\"failed\":%" PRId64 "}",
                counts->listed, counts->created, counts->changed, counts->unchanged, counts->deleted,
-               counts->unusable, counts->stale, counts->recent, counts->removed, counts->ran,
-               counts->failed);
+               counts->unusable, counts->missing, counts->stale, counts->recent, counts->removed,
+               counts->ran, counts->failed);
 }
 
 static void put_text(struct buf *out, const char *name, const char *text)

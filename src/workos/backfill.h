@@ -15,14 +15,18 @@
  *       +--+ page: mirror, functions, mark                                             |
  *     done <-- stale rows removed <-- (again, with prune REMOVE) <-- stale rows counted <--+
  *
+ * With prune all of that is listed before, too, in a survey that stores nothing and runs no function: the
+ * key of another environment is to bring nothing here, neither rows nor the look of having been here.
+ *
  * Where it has come to is on disk behind every page (backfill_mark.h). However a run ends - stopped, a
  * lost connection, a kill -9 - the next one goes on there: within a day, and with the same API key.
  *
  * With prune, what is here and no longer at WorkOS is counted, and removed if that is asked for, as
  * "….deleted" with the id "prune:<object id>"; the real event runs no function afterwards, either. It
- * is refused when the listing isn't to be trusted: incomplete, empty, or of other users altogether (the
- * key of another environment). What was heard of in the last minutes is left alone, for the list may be
- * behind (backfill_mark.h).
+ * is refused when the listing isn't to be trusted: of a type when its list is incomplete or empty; and
+ * as a whole, by the end of the survey, when it is of others altogether (the key of another environment),
+ * or when it has less than half of a type's rows (unless they are BACKFILL_FEW, or prune_most is given).
+ * What was heard of in the last minutes is left alone, for the list may be behind (backfill_mark.h).
  *
  * Threads    backfill_new, _free: main. All others: any. A run has a thread of its own; all that it
  *            writes are jobs of the writer's.
@@ -41,7 +45,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { BACKFILL_PAGES_PER_S = 4, BACKFILL_GIVE_UP_S = 600 };
+enum {
+    BACKFILL_PAGES_PER_S = 4,
+    BACKFILL_GIVE_UP_S = 600,
+    BACKFILL_FEW = 5, /* so many of a type may be missing in its list, though they are most */
+};
 
 enum backfill_prune {
     BACKFILL_KEEP,   /* don't look for what is stale */
@@ -53,6 +61,7 @@ enum backfill_prune {
 struct backfill_request {
     bool with_functions;
     enum backfill_prune prune;
+    bool prune_most;     /* also when most of what is here goes */
     int64_t pages_per_s; /* 0: BACKFILL_PAGES_PER_S */
     int64_t give_up_s;   /* after so long without WorkOS or without a disk; 0: BACKFILL_GIVE_UP_S */
 };
@@ -81,7 +90,8 @@ void backfill_free(struct backfill *backfill);
  *     state           "idle", "running", "done", "asks", "stopped", "failed"
  *     resumed         it goes on where another had come to,
  *     since_ms, since_stage, since_listed    whose listing began then, and stood there
- *     stage           "users", "organizations", "memberships", "invitations", "stale", "removal"
+ *     stage           "users", "organizations", "memberships", "invitations", "stale", "removal"; in the
+ *                     survey "check of users" …
  *     stage_listed    objects of the stage, those of earlier runs too
  *     done, total     organizations whose memberships are listed, or stale rows dealt with; total 0:
  *                     unknown

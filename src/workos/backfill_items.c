@@ -211,6 +211,7 @@ static void count_item(const struct backfill_item *item, struct backfill_counts 
     counts->changed += item->made == MADE_CHANGED;
     counts->unchanged += item->made == MADE_UNCHANGED;
     counts->deleted += item->made == MADE_DELETED;
+    counts->missing += item->made == MADE_DELETED && item->is_missing;
     counts->removed += item->made == MADE_GONE;
     counts->ran += item->call == CALL_RAN;
     counts->failed += item->call == CALL_FAILED;
@@ -253,8 +254,8 @@ struct load_job {
     struct backfill_mark next;
 };
 
-/* Written down as seen; something that had been here before the run proves that this is the same
- * environment of WorkOS's. */
+/* Written down as seen. What had been here before the run speaks for this being the same environment of
+ * WorkOS's; only a survey can tell, for afterwards the run's own are here as well. */
 static int note_seen(struct load_job *load, struct backfill_item *item, enum mirror_found found,
                      struct err *err)
 {
@@ -267,8 +268,8 @@ static int note_seen(struct load_job *load, struct backfill_item *item, enum mir
         return 0;
     rc = backfill_seen_add(load->page->workos->opts.db, type, item->intake.event.object_id, &added,
                            err);
-    if (rc == 0 && added && found == MIRROR_PRESENT)
-        load->next.known |= 1 << type;
+    if (rc == 0 && added && load->next.is_survey)
+        load->next.known[type] += found == MIRROR_PRESENT;
     return rc;
 }
 
@@ -279,6 +280,11 @@ static int load_item(struct load_job *load, struct backfill_item *item, struct e
 
     if (rc == 0)
         rc = note_seen(load, item, found, err);
+    if (rc < 0 || load->next.is_survey)
+        return rc;
+    if (found == MIRROR_DELETED)
+        rc = backfill_was_deleted(load->page->workos->opts.db, load->page->mark, load->page->type,
+                                  item->intake.event.object_id, &item->is_missing, err);
     if (rc < 0)
         return rc;
     item->is_left = found == MIRROR_ABSENT && has_function(item);
@@ -325,6 +331,8 @@ static size_t end_of_piece(const struct backfill_page *page)
 
 int backfill_page_load(struct backfill_page *page, struct backfill_counts *counts, struct err *err)
 {
+    bool is_survey = page->mark->is_survey;
+
     do {
         struct load_job load = {.job = {.run = run_load},
                                 .page = page,
@@ -341,9 +349,11 @@ int backfill_page_load(struct backfill_page *page, struct backfill_counts *count
         *page->mark = load.next;
         for (size_t i = load.first; i < load.end; i++)
             count_item(&page->items[i], counts);
-        counts->listed += (int64_t)(load.end - load.first);
+        counts->listed += is_survey ? 0 : (int64_t)(load.end - load.first);
         page->loaded = load.end;
     } while (page->loaded < page->count);
+    if (is_survey) /* they are counted when they are taken */
+        return 0;
     counts->listed += page->unusable;
     counts->unusable += page->unusable;
     return 0;

@@ -2,6 +2,8 @@
 /*
  * backfill_items - a page of WorkOS's objects (or of stale ones) on its way through the writer.
  *
+ * In a survey (backfill_mark.h) a page is only written down as seen.
+ *
  * What a page holds goes in one job for many objects, some milliseconds long: into the mirror, by its
  * rule. An object that is new here, and that the script has a function for, is left to a job of its own
  * afterwards: it is an event then, "user.created" with the id "backfill:<object id>", taken, run and
@@ -40,7 +42,8 @@ struct backfill_counts {
     int64_t created;   /* new here */
     int64_t changed;   /* had another version here */
     int64_t unchanged; /* this version, or a later one */
-    int64_t deleted;   /* skipped: deleted meanwhile, or before */
+    int64_t deleted;   /* skipped: deleted meanwhile, or before; */
+    int64_t missing;   /* of these, long before: by mistake, perhaps */
     int64_t unusable;  /* skipped: no object, or without an id */
 
     int64_t stale;   /* here, and no longer at WorkOS */
@@ -69,6 +72,7 @@ struct backfill_item {
     bool is_left;         /* for a job of its own */
     bool is_put_off;      /* its job did nothing: those before it took long */
     enum backfill_made made;
+    bool is_missing; /* MADE_DELETED long before */
     enum backfill_call call;
     int rc;
     struct err err;
@@ -101,7 +105,8 @@ int backfill_page_add_stale(struct backfill_page *page, const char *id, const ch
                             struct err *err) MUST_CHECK;
 void backfill_page_release(struct backfill_page *page);
 
-/* All that wants no function; with what is seen, and with the mark if nothing is left to be run. */
+/* All that wants no function (in a survey nothing), with what is seen; and with the mark if nothing is left
+ * to be run. */
 int backfill_page_load(struct backfill_page *page, struct backfill_counts *counts, struct err *err)
     MUST_CHECK;
 

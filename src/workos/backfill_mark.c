@@ -42,7 +42,10 @@ static void read_row(struct stmt *stmt, struct backfill_mark *mark)
         {"backfill.complete_ms", &mark->complete_ms, NULL},
         {"backfill.listed", &mark->listed, NULL},
         {"backfill.found", &mark->found, NULL},
-        {"backfill.known", &mark->known, NULL},
+        {"backfill.known_users", &mark->known[BACKFILL_USERS], NULL},
+        {"backfill.known_organizations", &mark->known[BACKFILL_ORGANIZATIONS], NULL},
+        {"backfill.known_memberships", &mark->known[BACKFILL_MEMBERSHIPS], NULL},
+        {"backfill.known_invitations", &mark->known[BACKFILL_INVITATIONS], NULL},
         {"backfill.incomplete", &mark->incomplete, NULL},
         {"backfill.after", NULL, mark->after},
         {"backfill.organization", NULL, mark->organization},
@@ -62,6 +65,8 @@ static void read_row(struct stmt *stmt, struct backfill_mark *mark)
         mark->stage = (int)stmt_int(stmt, 1);
     if (strcmp(key, "backfill.is_pruning") == 0)
         mark->is_pruning = stmt_int(stmt, 1) != 0;
+    if (strcmp(key, "backfill.is_survey") == 0)
+        mark->is_survey = stmt_int(stmt, 1) != 0;
 }
 
 int backfill_mark_read(struct db *db, struct backfill_mark *out, struct err *err)
@@ -94,8 +99,10 @@ int backfill_mark_write(struct db *db, const struct backfill_mark *mark, struct 
                       " ('backfill.started_ms', ?), ('backfill.stage', ?), ('backfill.listed', ?),"
                       " ('backfill.is_pruning', ?), ('backfill.after', ?),"
                       " ('backfill.organization', ?), ('backfill.found', ?),"
-                      " ('backfill.known', ?), ('backfill.incomplete', ?), ('backfill.api', ?),"
-                      " ('backfill.complete_ms', ?)",
+                      " ('backfill.incomplete', ?), ('backfill.api', ?),"
+                      " ('backfill.complete_ms', ?), ('backfill.is_survey', ?),"
+                      " ('backfill.known_users', ?), ('backfill.known_organizations', ?),"
+                      " ('backfill.known_memberships', ?), ('backfill.known_invitations', ?)",
                       err);
 
     if (rc < 0)
@@ -107,10 +114,12 @@ int backfill_mark_write(struct db *db, const struct backfill_mark *mark, struct 
     stmt_bind_str(stmt, 5, mark->after);
     stmt_bind_str(stmt, 6, mark->organization);
     stmt_bind_int(stmt, 7, mark->found);
-    stmt_bind_int(stmt, 8, mark->known);
-    stmt_bind_int(stmt, 9, mark->incomplete);
-    stmt_bind_str(stmt, 10, mark->api);
-    stmt_bind_int(stmt, 11, mark->complete_ms);
+    stmt_bind_int(stmt, 8, mark->incomplete);
+    stmt_bind_str(stmt, 9, mark->api);
+    stmt_bind_int(stmt, 10, mark->complete_ms);
+    stmt_bind_int(stmt, 11, mark->is_survey);
+    for (int i = 0; i < BACKFILL_TYPES; i++)
+        stmt_bind_int(stmt, 12 + i, mark->known[i]);
     rc = stmt_run(stmt, err);
     stmt_free(stmt);
     return rc;
@@ -179,6 +188,15 @@ static void next_stage(struct backfill_mark *mark)
     mark->organization[0] = '\0';
     if (mark->stage == BACKFILL_TYPES)
         mark->complete_ms = clock_wall_ms();
+}
+
+void backfill_mark_end_survey(struct backfill_mark *mark)
+{
+    mark->is_survey = false;
+    mark->complete_ms = 0;
+    mark->stage = BACKFILL_USERS;
+    mark->listed = 0;
+    mark->after[0] = mark->organization[0] = '\0';
 }
 
 int backfill_mark_advance(struct db *db, struct backfill_mark *mark, struct err *err)
@@ -267,6 +285,26 @@ int backfill_seen_add(struct db *db, enum backfill_type type, struct event_text 
     stmt_free(stmt);
     *out_added = db_total_changes(db) > before;
     return rc;
+}
+
+int backfill_was_deleted(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
+                         struct event_text id, bool *out, struct err *err)
+{
+    struct stmt *stmt = NULL;
+    int rc = stmt_new(&stmt, db,
+                      "SELECT 1 FROM authkitd_tombstones WHERE id = ? AND object = ?"
+                      " AND deleted_at < ?",
+                      err);
+
+    if (rc == 0) {
+        stmt_bind_text(stmt, 1, id.at, id.len);
+        stmt_bind_str(stmt, 2, backfill_kinds[type].one);
+        stmt_bind_int(stmt, 3, mark->started_ms - BACKFILL_MARGIN_MS);
+        rc = stmt_step(stmt, err);
+    }
+    *out = rc == 1;
+    stmt_free(stmt);
+    return rc < 0 ? rc : 0;
 }
 
 #define UNSEEN(row, type)                                                        \

@@ -7,7 +7,8 @@
  * starts from one wants to know what WorkOS has now, not what it had when the copy was made.
  *
  * A run that is to find what WorkOS no longer has (prune) also writes down every id that WorkOS listed,
- * in authkitd_backfill_seen: a table that is there only meanwhile. Stale is a row of the mirror that
+ * in authkitd_backfill_seen: a table that is there only meanwhile. It lists everything twice, and first
+ * only looks: how many of those were here is asked while the listing itself has put nothing there. Stale is a row of the mirror that
  * wasn't listed, though it should have been: its version is older than the run by a margin, and no event
  * of it came since then. What arrived while the listing went on can't be expected in it, and WorkOS's
  * lists are a little behind its webhooks; nor are its clock and ours the same. What changed within the
@@ -56,13 +57,15 @@ struct backfill_mark {
     int stage;                      /* the type that is being listed; BACKFILL_TYPES: all are */
     int64_t listed;                 /* objects of that type */
     bool is_pruning;                /* what is seen has been written down from the beginning */
+    bool is_survey;                 /* is_pruning, and it only looks: nothing is stored yet */
     char after[EVENT_NAME_MAX + 1]; /* the API's cursor; "" is the beginning */
     char organization[EVENT_NAME_MAX + 1]; /* the one whose memberships are being listed */
     char api[EVENT_NAME_MAX + 1];          /* whose lists they are: a hash of host and key */
 
+    int64_t known[BACKFILL_TYPES]; /* so many were listed that had been here before the run */
+
     /* Bits, by type. */
     int64_t found;      /* something was listed */
-    int64_t known;      /* something was listed that had been here before the run */
     int64_t incomplete; /* not everything could be listed */
 };
 
@@ -73,6 +76,9 @@ int backfill_mark_clear(struct db *db, struct err *err) MUST_CHECK;
 
 /* The mark and all that was seen, at once: of a copy that nobody uses yet. */
 int backfill_leave_out(struct db *copy, struct err *err) MUST_CHECK;
+
+/* From the survey to the beginning of the listing proper, with all that was learnt. */
+void backfill_mark_end_survey(struct backfill_mark *mark);
 
 /* To the next list: of the next organization's memberships, or of the next type. */
 int backfill_mark_advance(struct db *db, struct backfill_mark *mark, struct err *err) MUST_CHECK;
@@ -90,6 +96,10 @@ int backfill_seen_forget(struct db *db, bool *out_more, struct err *err) MUST_CH
 
 int backfill_seen_add(struct db *db, enum backfill_type type, struct event_text id, bool *out_added,
                       struct err *err) MUST_CHECK;
+
+/* Was it deleted here so long before the run that WorkOS's list can't just be behind? */
+int backfill_was_deleted(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
+                         struct event_text id, bool *out, struct err *err) MUST_CHECK;
 
 int backfill_is_stale(struct db *db, const struct backfill_mark *mark, enum backfill_type type,
                       struct event_text id, bool *out, struct err *err) MUST_CHECK;

@@ -521,7 +521,7 @@ describeLogic('backfill --prune', () => {
     });
 
     test('refused: the list is empty, or of others altogether', async (t) => {
-        const { api, server } = await startStale(t);
+        const { api, server, gone } = await startStale(t);
         const kept = [...api.users];
 
         api.users.clear();
@@ -532,12 +532,125 @@ describeLogic('backfill --prune', () => {
         assert.match(empty.stderr, /220 users would be removed, but WorkOS listed none at all/);
         assert.equal(server.count('workos_users'), 220);
 
+        // Symptom: the second time, those that the first had brought in spoke for the list: all were removed.
         fill(api, { users: 10 });
-        const others = await backfill(server, ['--prune', '--yes']);
-        assert.equal(others.code, 1);
-        assert.match(others.stderr, /220 users would be removed, but WorkOS listed none of those/);
-        assert.match(others.stderr, /WORKOS_API_KEY of the right environment/);
-        assert.equal(server.count('workos_users'), 230);
+        for (let round = 0; round < 2; round++) {
+            const { code, stderr } = await backfill(server, ['--prune', '--yes']);
+            assert.equal(code, 1);
+            assert.match(stderr, /220 users would be removed, but WorkOS listed none of those/);
+            assert.match(stderr, /WORKOS_API_KEY of the right environment/);
+            assert.match(stderr, /so nothing was brought in, and nothing was removed/);
+            assert.equal(server.count('workos_users'), 220);
+            assertNothingLeft(server);
+        }
+        assertEachOnce(server, 'user.created', kept.map(([id]) => id).concat(gone.map(({ id }) => id)));
+    });
+
+    /** So many users here; then WorkOS has other ones. */
+    async function startOthers(t, { users, others }) {
+        const api = await startFakeApi(t);
+        const all = fill(api, { users });
+        const server = await startServer(t, { handlers: COUNTING, env: envOf(api) });
+        await backfillWell(server);
+        for (const { id } of all) api.users.remove(id);
+        return { api, server, all, foreign: fill(api, { users: others }) };
+    }
+
+    // Symptom: a webhook of another environment had brought one of its users, which spoke for its list.
+    test('refused: most would go; --prune-most removes them', async (t) => {
+        const { api, server, all, foreign } = await startOthers(t, { users: 20, others: 5 });
+
+        await server.deliver(userCreated(foreign[0]));
+        for (let round = 0; round < 2; round++) {
+            const { code, stderr } = await backfill(server, ['--prune', '--yes']);
+            assert.equal(code, 1);
+            assert.match(
+                stderr,
+                /20 users would be removed, but WorkOS listed only 1 of those that were here: is WORKOS_API_KEY of the right environment\? If it is, --prune-most/,
+            );
+            assert.equal(server.count('workos_users'), 21);
+            assertNothingLeft(server);
+        }
+        const report = await backfillWell(server, ['--prune-most']);
+        assert.match(report.stdout, /20 users; authkitd backfill --prune-most --yes removes them/);
+        await backfillWell(server, ['--prune-most', '--yes']);
+        assertMirrorIsApi(server, api);
+        assertEachOnce(server, 'user.deleted', all.map((user) => user.id));
+    });
+
+    test('few may be most of what is here, but not all of it', async (t) => {
+        const { api, server, all } = await startOthers(t, { users: 6, others: 2 });
+
+        const { code, stderr } = await backfill(server, ['--prune-most', '--yes']);
+        assert.equal(code, 1);
+        assert.match(stderr, /6 users would be removed, but WorkOS listed none of those/);
+        assert.equal(server.count('workos_users'), 6);
+        api.users.set(all[0].id, all[0]);
+        await backfillWell(server, ['--prune', '--yes']);
+        assertMirrorIsApi(server, api);
+        assertEachOnce(server, 'user.deleted', all.slice(1).map((user) => user.id));
+    });
+
+    test('refused: most of the memberships would go, so nothing of the list is taken', async (t) => {
+        const { api, server } = await startStale(t);
+
+        api.users.add({ email: 'new@example.com' }, { silent: true });
+        for (const id of [...api.memberships.keys()].slice(2)) api.memberships.remove(id);
+        const { code, stderr } = await backfill(server, ['--prune', '--yes']);
+        assert.equal(code, 1);
+        assert.match(stderr, /7 memberships would be removed, but WorkOS listed only 2 of those that were here/);
+        assert.equal(server.count('workos_users'), 220);
+        await backfillWell(server, ['--prune-most', '--yes']);
+        assertMirrorIsApi(server, api);
+    });
+
+    // Symptom: exit code 0, and a number in the column of what is deleted.
+    test('what was removed by mistake, and WorkOS has, is told of', async (t) => {
+        const { api, server, gone } = await startStale(t);
+
+        await backfillWell(server, ['--prune', '--yes']);
+        for (const user of gone.slice(1)) api.users.set(user.id, user);
+        await backfillWell(server); // WorkOS's list may be behind
+        await server.stop();
+        changeRows(server.database, 'UPDATE authkitd_tombstones SET deleted_at = deleted_at - 601000');
+        const { code, stderr } = await backfill(server, [], api.env);
+        assert.equal(code, 1);
+        assert.match(stderr, /deleted here, and so left out, though WorkOS has them: 2 users; if/);
+    });
+
+    test('interrupted while it only looks, and later: it goes on there', async (t) => {
+        const { api, server, gone } = await startStale(t);
+        const added = api.users.add({ email: 'new@example.com' }, { silent: true }).data;
+        const second = (request) => request.query.get('after') && request.path.endsWith('/users');
+        const interrupt = async (args) => {
+            api.fail(second, faults.status(401));
+            const { code, stderr } = await backfill(server, args);
+            assert.equal(code, 1);
+            assert.match(stderr, /is WORKOS_API_KEY right\?/);
+            api.requests.length = 0;
+            return stderr;
+        };
+
+        await interrupt(['--prune', '--yes']);
+        // A page is still to be looked at; then all is listed again, and taken.
+        api.before('/user_management/invitations', () => api.fail(second, faults.status(401)));
+        const looked = await backfill(server, ['--prune', '--yes']);
+        assert.equal(looked.code, 1);
+        assert.match(looked.stderr, /^goes on with .*: check of users, 100 were listed$/m);
+        assert.equal(server.userRow(added), undefined);
+        api.requests.length = 0;
+        const { stderr } = await backfillWell(server, ['--prune', '--yes']);
+        assert.match(stderr, /^goes on with .*: users, 100 were listed$/m);
+        assert.equal(api.requestsTo('/user_management/invitations').length, 1);
+        assertMirrorIsApi(server, api);
+        assertEachOnce(server, 'user.deleted', gone.map((user) => user.id));
+
+        // One that doesn't prune has no use for what was only looked at.
+        const last = api.users.add({ email: 'last@example.com' }, { silent: true }).data;
+        await interrupt(['--prune', '--yes']);
+        await backfillWell(server);
+        assert.equal(api.requests[0].query.get('after'), null);
+        assert.ok(server.userRow(last));
         assertNothingLeft(server);
     });
 
@@ -588,7 +701,7 @@ describeLogic('backfill --prune', () => {
             api.fail(ofOrganization(listed.id), fault);
             const { code, stderr } = await backfill(server, ['--prune', '--yes']);
             assert.equal(code, 1);
-            assert.match(stderr, /memberships would be removed, but not all of them could be/);
+            assert.match(stderr, /memberships? would be removed, but not all of them could be/);
             assert.equal(server.count('workos_organization_memberships'), rows);
         }
         // A proxy that finds neither.
@@ -605,7 +718,7 @@ describeLogic('backfill --prune', () => {
         const [listed] = api.organizations.values();
 
         api.before(ofOrganization(listed.id), () => api.organizations.delete(listed.id));
-        api.fail(ofOrganization(listed.id), faults.status(404));
+        api.fail(ofOrganization(listed.id), faults.status(404), 2); // before it is taken, and then
         await backfillWell(server, ['--prune', '--yes']);
         assert.deepEqual(
             server.rows(
