@@ -154,12 +154,36 @@ local function table_columns(name)
    return found, order
 end
 
+-- SQL without what is in quotes, names or texts, and without comments. A quote within a comment is none, nor are two
+-- dashes within a text.
+local function without_texts(sql)
+   local ends = { ["'"] = "'", ['"'] = '"', ["`"] = "`", ["["] = "]", ["--"] = "\n", ["/*"] = "*/" }
+   local rest, from = {}, 1
+   while true do
+      local at = sql:find("['\"`%[%-/]", from)
+      if not at then
+         break
+      end
+      local mark = ends[sql:sub(at, at + 1)] and sql:sub(at, at + 1) or sql:sub(at, at)
+      rest[#rest + 1] = sql:sub(from, at - 1)
+      if ends[mark] then
+         local _, last = sql:find(ends[mark], at + #mark, true)
+         from = (last or #sql) + 1
+         rest[#rest + 1] = #mark == 2 and " " or ""
+      else
+         from = at + 1
+         rest[#rest + 1] = mark
+      end
+   end
+   return table.concat(rest) .. sql:sub(from)
+end
+
 -- The constraint of a column that was added by hand, as SQL's word for it, or nil: authkitd itself writes none but
--- the CHECK of _id. What is in quotes is a name or a text.
+-- the CHECK of _id.
 local function constraint_made_by_hand(t)
    local sql = native.rows("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", t.name)[1][1]
-   sql = sql:gsub("(['\"`]).-%1", ""):gsub("%[.-%]", ""):gsub("CHECK %(_id < %d+%)", "", 1):upper()
-   for _, word in ipairs { "COLLATE", "CHECK", "REFERENCES", "UNIQUE" } do
+   sql = without_texts(sql):gsub("CHECK %(_id < %d+%)", "", 1):upper()
+   for _, word in ipairs { "COLLATE", "CHECK", "REFERENCES", "UNIQUE", "CONFLICT" } do
       if sql:find("%f[%w_]" .. word .. "%f[^%w_]") then
          return word
       end
@@ -227,7 +251,7 @@ end
 -- A default that somebody wrote, as it can be written again: SQLite takes a lone name for a text, but not in
 -- parentheses, and an expression only in them.
 local function default_as_found(default)
-   local is_name = default:find("^[%a_][%w_]*$") or default:gsub('""', ""):find('^"[^"]*"$')
+   local is_name = default:find("^[%a_\128-\255][%w_$\128-\255]*$") or default:gsub('""', ""):find('^"[^"]*"$')
       or default:find("^%[[^%]]*%]$") or default:find("^`[^`]*`$")
    return is_name and default or "(" .. default .. ")"
 end

@@ -681,19 +681,20 @@ static void schema__rebuild_keeps_defaults_made_by_hand(void **state)
     (void)state;
     bench_open(&b);
     bring(&b, "a = { columns = { x = 'text' } }");
-    exec(&b, "ALTER TABLE a ADD COLUMN d TEXT DEFAULT \"q\"\"\"; ALTER TABLE a ADD COLUMN e TEXT "
-             "NOT NULL DEFAULT w; ALTER TABLE a ADD COLUMN f DEFAULT [b c]; ALTER TABLE a ADD "
-             "COLUMN g DEFAULT `t`; ALTER TABLE a ADD COLUMN h DEFAULT (1 + 2); ALTER TABLE a ADD "
-             "COLUMN i INTEGER DEFAULT -3; ALTER TABLE a ADD COLUMN j DEFAULT 'it''s'; ALTER TABLE "
-             "a ADD COLUMN k DEFAULT true");
+    exec(&b,
+         "ALTER TABLE a ADD COLUMN d TEXT DEFAULT \"q\"\"\"; ALTER TABLE a ADD COLUMN e TEXT "
+         "NOT NULL DEFAULT w; ALTER TABLE a ADD COLUMN f DEFAULT [b c]; ALTER TABLE a ADD "
+         "COLUMN g DEFAULT `t`; ALTER TABLE a ADD COLUMN h DEFAULT (1 + 2); ALTER TABLE a ADD "
+         "COLUMN i INTEGER DEFAULT -3; ALTER TABLE a ADD COLUMN j DEFAULT 'it''s'; ALTER TABLE "
+         "a ADD COLUMN k DEFAULT true; ALTER TABLE a ADD COLUMN l TEXT NOT NULL DEFAULT \xc3\xa9$");
     bring(&b, "a = { columns = { x = 'text?' } }");
     bench_ok(&b);
     exec(&b, "INSERT INTO a (_creation_time) VALUES (1)");
-    assert_string_equal(bench_value(&b, "SELECT d || e || f || g || h || i || j || k FROM a"),
-                        "q\"wb ct3-3it's1");
+    assert_string_equal(bench_value(&b, "SELECT d || e || f || g || h || i || j || k || l FROM a"),
+                        "q\"wb ct3-3it's1\xc3\xa9$");
     assert_string_equal(bench_value(&b, "SELECT group_concat(name) FROM pragma_table_info('a') "
                                         "WHERE \"notnull\""),
-                        "_creation_time,e");
+                        "_creation_time,e,l");
     bench_close(&b);
 }
 
@@ -706,6 +707,9 @@ static void schema__rebuild_that_would_lose_a_constraint_is_refused(void **state
         {"y TEXT COLLATE NOCASE", "a column that was added by hand has a COLLATE"},
         {"y TEXT check(y <> '')", "a column that was added by hand has a CHECK"},
         {"y INTEGER REFERENCES b (_id)", "a column that was added by hand has a REFERENCES"},
+        {"y TEXT /* don't */ COLLATE NOCASE DEFAULT 'it''s'", "added by hand has a COLLATE"},
+        {"y TEXT DEFAULT '--' COLLATE NOCASE", "added by hand has a COLLATE"},
+        {"y TEXT NOT NULL ON CONFLICT REPLACE DEFAULT 'x'", "added by hand has a CONFLICT"},
     };
 
     (void)state;
