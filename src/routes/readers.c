@@ -16,7 +16,7 @@
 
 enum {
     RETRY_MS = 100, /* of one in line */
-    STALL_MS = 500, /* of one place for each processor: of more places each comes back later */
+    STALL_MS = 500,
     CALM_MS = 2000, /* without a stall: one step back */
     DISK_MS = 200, /* after the disk was waited for: places aren't made and given up all the time */
     /* Of two looks at what the process had of the processors, for the second to tell something. */
@@ -261,9 +261,12 @@ static bool take_idle(struct readers *readers, size_t limit, struct reader **out
     return true;
 }
 
-static int64_t stall_ms(const struct readers *readers, size_t places)
+/* Of more places each comes back later; beyond twice the least number hardly any are to be added. */
+static int64_t stall_ms(size_t places, size_t least)
 {
-    return (int64_t)(STALL_MS + STALL_MS * places / readers->usual);
+    size_t once = STALL_MS * places / least;
+
+    return (int64_t)(places < 2 * least ? once : once * places / least);
 }
 
 /*
@@ -277,7 +280,7 @@ static size_t most_beside_processors(struct readers *readers, int64_t now_ms)
 
     if (now_ms - readers->usage.at_ms > LOOKS_APART_MAX_MS || most < least)
         most = least; /* nobody has waited for a while */
-    if (now_ms - readers->stalled_since_ms >= stall_ms(readers, most)) {
+    if (now_ms - readers->stalled_since_ms >= stall_ms(most, least)) {
         most = within(most + readers->usual);
         readers->stalled_since_ms = readers->changed_ms = now_ms;
     } else if (most > least && now_ms - readers->changed_ms >= CALM_MS) {

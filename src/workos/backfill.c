@@ -73,8 +73,8 @@ enum doubt { NO_DOUBT, OF_OTHERS, INCOMPLETE, EMPTY, AS_ORGANIZATIONS, AS_USERS,
 
 static const char *const doubt_texts[] = {
     [NO_DOUBT] = "",
-    [OF_OTHERS] = "WorkOS listed none of those that were here: is WORKOS_API_KEY of the right "
-                  "environment?",
+    [OF_OTHERS] = ("WorkOS listed none of those that were here: is WORKOS_API_KEY of the right "
+                   "environment?"),
     [INCOMPLETE] = "not all of them could be listed",
     [EMPTY] = "WorkOS listed none at all",
     [AS_ORGANIZATIONS] =

@@ -87,7 +87,7 @@ int retention_clock_ask(struct retention_clock *clock, struct db *db, int64_t wa
                         int64_t mono_ms, int64_t *out_ms, struct err *err)
 {
     int64_t ran_ms = clock->asked_mono_ms ? mono_ms - clock->asked_mono_ms : 0;
-    int64_t last_ms, new_ms;
+    int64_t last_ms = 0, new_ms;
     int rc = read_last(db, wall_ms, &last_ms, err);
 
     if (rc < 0)

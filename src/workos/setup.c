@@ -284,6 +284,25 @@ static void note_changes(struct setting *setting)
             put_name(&report->added, setting->types[i].name, strlen(setting->types[i].name));
 }
 
+/* WorkOS takes PATCH, as its SDK sends it; its emulator doesn't know that, and takes PUT. */
+static int call_to_change(struct setting *setting, const char *path, const struct buf *body,
+                          struct api_answer *answer, struct err *err)
+{
+    struct api_answer other;
+    struct err other_err;
+    int rc = api_call(setting->api, "PATCH", path, body, answer, err);
+
+    if (rc != ERR_INVALID || answer->status != 404)
+        return rc;
+    if (api_call(setting->api, "PUT", path, body, &other, &other_err) < 0) {
+        api_answer_release(&other);
+        return rc;
+    }
+    api_answer_release(answer);
+    *answer = other;
+    return 0;
+}
+
 /* Create it, or change it. After an error that WorkOS answered, answer has its words. */
 static int put_endpoint(struct setting *setting, struct api_answer *answer, struct err *err)
 {
@@ -302,8 +321,8 @@ static int put_endpoint(struct setting *setting, struct api_answer *answer, stru
         rc = err_set(err, ERR_INVALID, "too many event types for one webhook endpoint");
         goto out;
     }
-    rc = api_call(setting->api, setting->is_found ? "PATCH" : "POST", buf_text(&path), &body,
-                  answer, err);
+    rc = setting->is_found ? call_to_change(setting, buf_text(&path), &body, answer, err)
+                           : api_call(setting->api, "POST", buf_text(&path), &body, answer, err);
     if (rc < 0)
         goto out;
     note_changes(setting);

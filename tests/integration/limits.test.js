@@ -387,7 +387,7 @@ describeLogic('many slow GETs at once', () => {
 local authkit = require "authkit"
 authkit.routes { ["GET /slow"] = function()
   local sum = 0
-  for i = 1, 9000000 do sum = sum + i % 7 end
+  for i = 1, 6000000 do sum = sum + i % 7 end
   return { sum = sum }
 end }`,
         });
@@ -401,8 +401,8 @@ end }`,
             );
         const others = (statuses) => statuses.filter((status) => status !== 200 && status !== 503);
         let statuses = await askAll();
-        // What else runs on this machine may leave them too little of it; but not twice.
-        if (others(statuses).length > 0) statuses = await askAll();
+        // What else runs on this machine may leave them too little of it; but not each time.
+        for (let i = 0; i < 2 && others(statuses).length > 0; i++) statuses = await askAll();
         assert.deepEqual(others(statuses), [], server.logTail());
         assert.ok(statuses.filter((status) => status === 200).length >= 4, statuses.join());
     });

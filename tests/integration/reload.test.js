@@ -527,7 +527,7 @@ describeLogic('a misspelt event type', () => {
 
         writeFile(server.handlersFile, script('user.created'));
         const right = await runCommand(['reload', '--db', server.database], { env: {} });
-        assert.equal(right.stdout, 'script loaded\n');
+        assert.equal(right.stdout, 'script loaded\nwarning: without a function any more: user_created\n');
         assert.equal(warned(server).length, 2);
     });
 

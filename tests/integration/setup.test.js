@@ -440,6 +440,15 @@ describe("authkitd setup and WorkOS's emulator", () => {
             assert.match(again.stdout, /^nothing had to change/);
         }
 
+        // The emulator takes PUT for what WorkOS, and its SDK, call PATCH.
+        fs.appendFileSync(
+            server.handlersFile,
+            '\nrequire("authkit").events { ["password_reset.created"] = function() end }\n',
+        );
+        const changed = await runCommand(args, { env });
+        assertFine(changed);
+        assert.match(changed.stdout, /password_reset\.created/);
+
         await server.stop();
         server.listen = new URL(server.url).host;
         server.env = { WORKOS_WEBHOOK_SECRET: undefined };
