@@ -134,6 +134,7 @@ describe('the dashboard in a browser: users, events, and what strangers write', 
         );
 
         await section(page, /Problems/).click();
+        await until('the problem alone', async () => (await events(page).count()) === 1);
         await events(page).getByRole('link').click();
         await heading(page, 'user.created').waitFor();
         assert.match(
