@@ -12,10 +12,10 @@
  * made, up to READERS_MAX; those beyond the usual number go when nobody waits for them. Where it is the
  * processors that they wait for, and not the disk, more places would only mean that all are slower, and the
  * writer, too: then there are twice as many as processors, and some more each time that nothing comes back for
- * half a second, or longer the more there are: a quick one isn't to wait for many slow ones. Who comes may go before those
- * who wait, who must wake up first; but not before one who has waited READERS_FAIR_MS. While READERS_CROWD
- * wait, whoever else comes waits only READERS_CROWDED_WAIT_MS: the threads that wait are those that all
- * requests come in with.
+ * half a second, or longer the more there are: a quick one isn't to wait for many slow ones. Who comes may go
+ * before those who wait, who must wake up first; but not before one who has waited READERS_FAIR_MS. While
+ * READERS_CROWD wait, whoever else comes waits only READERS_CROWDED_WAIT_MS: the threads that wait are those
+ * that all requests come in with.
  *
  * A new script reaches the places before their next use. A snapshot may be of the new schema a moment
  * before the script is swapped: whoever got an error asks readers_is_outdated, which waits for a swap
