@@ -8,9 +8,9 @@
  *
  * A run that is to find what WorkOS no longer has (prune) also writes down every id that WorkOS listed,
  * in authkitd_backfill_seen: a table that is there only meanwhile. It lists everything twice, and first
- * only looks: how many of those were here is asked while the listing itself has put nothing there. Stale is a row of the mirror that
- * wasn't listed, though it should have been: its version is older than the run by a margin, and no event
- * of it came since then. What arrived while the listing went on can't be expected in it, and WorkOS's
+ * only looks: how many of those were here is asked while the listing itself has put nothing there. Stale is
+ * a row of the mirror that wasn't listed, though it should have been: its version is older than the run by a
+ * margin, and no event of it came since then. What arrived while the listing went on can't be expected in it, and WorkOS's
  * lists are a little behind its webhooks; nor are its clock and ours the same. What changed within the
  * margin before the run is told apart, as recent. Stale is also a user who never had a row, of whom the log
  * of events has something (a session), when neither WorkOS nor a tombstone knows of him.

@@ -10,6 +10,7 @@
 #include "workos/circle.h"
 #include "workos/event_log.h"
 #include "workos/intake.h"
+#include "workos/state_table.h"
 #include "workos/upkeep.h"
 #include "workos/workos_state.h"
 
@@ -92,8 +93,8 @@ struct poller {
 
 /* ---------------------------------------------------------------------------------- the place */
 
-enum { PLACE_CURSOR, PLACE_AT, PLACE_KEYS };
-static const char *const place_keys[PLACE_KEYS] = {"poll.cursor", "poll.at_ms"};
+static const char cursor_name[] = "poll.cursor", at_name[] = "poll.at_ms",
+                  types_name[] = "poll.types";
 
 struct place_job {
     struct writer_job job; /* first: it is cast back */
@@ -105,40 +106,22 @@ struct place_job {
 
 static int read_place(struct db *db, struct place *out, struct err *err)
 {
-    struct stmt *stmt = NULL;
-    int rc = stmt_new(&stmt, db, "SELECT value FROM authkitd_state WHERE key = ?", err);
+    struct buf cursor = BUF_INIT(2 * sizeof(out->cursor));
+    int rc = state_get_text(db, cursor_name, &cursor, err);
 
     *out = (struct place){0};
-    for (int i = 0; rc == 0 && i < PLACE_KEYS; i++) {
-        stmt_bind_str(stmt, 1, place_keys[i]);
-        rc = stmt_step(stmt, err);
-        if (rc == 1 && i == PLACE_CURSOR)
-            snprintf(out->cursor, sizeof(out->cursor), "%s", stmt_str(stmt, 0));
-        else if (rc == 1)
-            out->at_ms = stmt_int(stmt, 0);
-        stmt_reset(stmt);
-        rc = rc < 0 ? rc : 0;
-    }
-    stmt_free(stmt);
-    return rc;
+    if (rc == 0 && !buf_ok(&cursor))
+        rc = err_set(err, ERR_NOMEM, "no memory for the place in the Events API");
+    snprintf(out->cursor, sizeof(out->cursor), "%s", buf_text(&cursor));
+    buf_release(&cursor);
+    return rc < 0 ? rc : state_get_int(db, at_name, 0, &out->at_ms, err);
 }
 
 static int write_place(struct db *db, const struct place *place, struct err *err)
 {
-    struct stmt *stmt = NULL;
-    int rc = stmt_new(&stmt, db, "INSERT OR REPLACE INTO authkitd_state (key, value) VALUES (?, ?)",
-                      err);
+    int rc = state_put_text(db, cursor_name, place->cursor, err);
 
-    for (int i = 0; rc == 0 && i < PLACE_KEYS; i++) {
-        stmt_bind_str(stmt, 1, place_keys[i]);
-        if (i == PLACE_CURSOR)
-            stmt_bind_str(stmt, 2, place->cursor);
-        else
-            stmt_bind_int(stmt, 2, place->at_ms);
-        rc = stmt_run(stmt, err);
-    }
-    stmt_free(stmt);
-    return rc;
+    return rc < 0 ? rc : state_put_int(db, at_name, place->at_ms, err);
 }
 
 static int run_place(struct writer_job *job, struct db *db, struct err *err)
@@ -160,8 +143,6 @@ static int save_place(struct workos *workos, struct place *place, struct err *er
     return writer_run(workos->writer, &job.job, err);
 }
 
-static const char types_key[] = "poll.types";
-
 struct types_job {
     struct writer_job job; /* first: it is cast back */
     struct buf *types;
@@ -170,33 +151,14 @@ struct types_job {
 static int run_read_types(struct writer_job *job, struct db *db, struct err *err)
 {
     struct buf *types = ((struct types_job *)job)->types;
-    struct stmt *stmt = NULL;
-    int rc = stmt_new(&stmt, db, "SELECT value FROM authkitd_state WHERE key = ?", err);
 
     buf_reset(types);
-    if (rc == 0) {
-        stmt_bind_str(stmt, 1, types_key);
-        rc = stmt_step(stmt, err);
-    }
-    if (rc == 1)
-        buf_puts(types, stmt_str(stmt, 0));
-    stmt_free(stmt);
-    return rc < 0 ? rc : 0;
+    return state_get_text(db, types_name, types, err);
 }
 
 static int run_write_types(struct writer_job *job, struct db *db, struct err *err)
 {
-    struct stmt *stmt = NULL;
-    int rc = stmt_new(&stmt, db, "INSERT OR REPLACE INTO authkitd_state (key, value) VALUES (?, ?)",
-                      err);
-
-    if (rc == 0) {
-        stmt_bind_str(stmt, 1, types_key);
-        stmt_bind_str(stmt, 2, buf_text(((struct types_job *)job)->types));
-        rc = stmt_run(stmt, err);
-    }
-    stmt_free(stmt);
-    return rc;
+    return state_put_text(db, types_name, buf_text(((struct types_job *)job)->types), err);
 }
 
 static int save_types(struct workos *workos, struct buf *types, struct err *err)

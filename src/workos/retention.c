@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "workos/state_table.h"
 #include "workos/tables.h"
 #include "workos/workos_state.h"
 
@@ -90,41 +91,24 @@ struct mark {
     int64_t again_ms; /* the earliest time of those that were passed by; INT64_MAX: none were */
 };
 
+static const char seq_name[] = "emptied_seq", again_name[] = "emptied_again_ms";
+
 static int read_mark(struct db *db, struct mark *out, struct err *err)
 {
-    struct mark mark;
-    int rc = db_read_int(db,
-                         "SELECT coalesce((SELECT value FROM authkitd_state"
-                         " WHERE key = 'emptied_seq'), 0)",
-                         &mark.seq, err);
+    int rc = state_get_int(db, seq_name, 0, &out->seq, err);
 
-    if (rc == 0)
-        rc = db_read_int(db,
-                         "SELECT coalesce((SELECT value FROM authkitd_state"
-                         " WHERE key = 'emptied_again_ms'), 9223372036854775807)",
-                         &mark.again_ms, err);
-    if (rc == 0)
-        *out = mark;
-    return rc;
+    return rc < 0 ? rc : state_get_int(db, again_name, INT64_MAX, &out->again_ms, err);
 }
 
 /* When the last events have gone their numbers are given again, so the mark must not lie above. */
 static int write_mark(struct db *db, const struct mark *mark, struct err *err)
 {
-    struct stmt *stmt = NULL;
-    int rc = stmt_new(&stmt, db,
-                      "INSERT OR REPLACE INTO authkitd_state (key, value) VALUES ('emptied_seq',"
-                      " min(?, (SELECT coalesce(max(_seq), 0) FROM workos_events))),"
-                      " ('emptied_again_ms', ?)",
-                      err);
+    int64_t last_seq = 0;
+    int rc = db_read_int(db, "SELECT max(_seq) FROM workos_events", &last_seq, err);
 
-    if (rc == 0) {
-        stmt_bind_int(stmt, 1, mark->seq);
-        stmt_bind_int(stmt, 2, mark->again_ms);
-        rc = stmt_run(stmt, err);
-    }
-    stmt_free(stmt);
-    return rc;
+    if (rc == 0)
+        rc = state_put_int(db, seq_name, mark->seq < last_seq ? mark->seq : last_seq, err);
+    return rc < 0 ? rc : state_put_int(db, again_name, mark->again_ms, err);
 }
 
 /* An event that took the process down and was never delivered again. */
@@ -143,18 +127,10 @@ static int forget_suspects(struct db *db, int64_t cutoff_ms, struct err *err)
 
 int retention_come_back(struct db *db, int64_t seq, struct err *err)
 {
-    struct stmt *stmt = NULL;
-    int rc = stmt_new(&stmt, db,
-                      "UPDATE authkitd_state SET value = ?1 - 1"
-                      " WHERE key = 'emptied_seq' AND value >= ?1",
-                      err);
+    int64_t emptied_seq;
+    int rc = state_get_int(db, seq_name, 0, &emptied_seq, err);
 
-    if (rc == 0) {
-        stmt_bind_int(stmt, 1, seq);
-        rc = stmt_run(stmt, err);
-    }
-    stmt_free(stmt);
-    return rc;
+    return rc < 0 || emptied_seq < seq ? rc : state_put_int(db, seq_name, seq - 1, err);
 }
 
 /* Empty payloads from the mark on. */

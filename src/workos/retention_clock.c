@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "workos/state_table.h"
 
 static const int64_t hour_ms = 3600000;
 static const int64_t day_ms = 24 * hour_ms;
@@ -10,39 +11,16 @@ static const int64_t day_ms = 24 * hour_ms;
 /* 2026-01-01: before this program was. A clock that is further back (1970, mostly) says nothing at all. */
 static const int64_t earliest_ms = 1767225600000;
 
+static const char last_name[] = "retention_clock_ms";
+
 static int read_last(struct db *db, int64_t wall_ms, int64_t *out, struct err *err)
 {
-    struct stmt *stmt = NULL;
-    int rc = stmt_new(&stmt, db,
-                      "SELECT coalesce("
-                      "(SELECT value FROM authkitd_state WHERE key = 'retention_clock_ms'),"
-                      " (SELECT received_at FROM workos_events ORDER BY _seq DESC LIMIT 1), ?)",
-                      err);
+    int64_t received_ms = 0;
+    int rc = db_read_int(db, "SELECT received_at FROM workos_events ORDER BY _seq DESC LIMIT 1",
+                         &received_ms, err);
 
-    if (rc == 0) {
-        stmt_bind_int(stmt, 1, wall_ms);
-        rc = stmt_step(stmt, err);
-    }
-    if (rc == 1)
-        *out = stmt_int(stmt, 0);
-    stmt_free(stmt);
-    return rc < 0 ? rc : 0;
-}
-
-static int write_last(struct db *db, int64_t last_ms, struct err *err)
-{
-    struct stmt *stmt = NULL;
-    int rc = stmt_new(&stmt, db,
-                      "INSERT OR REPLACE INTO authkitd_state (key, value)"
-                      " VALUES ('retention_clock_ms', ?)",
-                      err);
-
-    if (rc == 0) {
-        stmt_bind_int(stmt, 1, last_ms);
-        rc = stmt_run(stmt, err);
-    }
-    stmt_free(stmt);
-    return rc;
+    return rc < 0 ? rc
+                  : state_get_int(db, last_name, received_ms ? received_ms : wall_ms, out, err);
 }
 
 /* By how much the wall clock is ahead of the last sweep (behind it: negative), when that is too much; else 0. */
@@ -97,7 +75,7 @@ int retention_clock_ask(struct retention_clock *clock, struct db *db, int64_t wa
     tell(clock, last_ms, wall_ms);
     new_ms = move(last_ms, wall_ms, ran_ms);
     if (wall_ms >= earliest_ms)
-        rc = write_last(db, new_ms, err);
+        rc = state_put_int(db, last_name, new_ms, err);
     if (rc < 0)
         return rc;
     clock->asked_mono_ms = mono_ms;

@@ -15,10 +15,10 @@
  *     _created_us                  created_at as an instant, 0 when it wasn't one
  * authkitd_tombstones              objects that were deleted (mirror.h)
  * authkitd_suspects                events that took the process down (suspects.h)
- * authkitd_state                   how far retention has come and when (retention.h,
- *                                  retention_clock.h), whether there is room on the
- *                                  disk again (room.h), the reading of the Events API
- *                                  (poller.h), and a backfill that isn't finished (backfill_mark.h)
+ * authkitd_state                   (state_table.h) how far retention has come and when (retention.h,
+ *                                  retention_clock.h), whether there is room on the disk again (room.h),
+ *                                  the reading of the Events API (poller.h), and a backfill that isn't
+ *                                  finished (backfill_mark.h)
  * authkitd_backfill_seen           while a backfill with prune goes on: what it has seen (backfill_mark.h)
  *
  * Threads    main, before the writer starts; tables_version any.

@@ -49,6 +49,12 @@ static int sweep(struct service *s)
     return pieces;
 }
 
+/* The events, each with its payload, or "-". */
+static const char *what_is_left(void)
+{
+    return value_of("SELECT group_concat(id || coalesce(payload, '-')) FROM workos_events");
+}
+
 static void retention__has_two_ages(void **state)
 {
     struct service s;
@@ -63,9 +69,7 @@ static void retention__has_two_ages(void **state)
     add_rows("done", 6, 1, 31);
     add_rows("done", 7, 1, 29);
     sweep(&s);
-    assert_string_equal(value_of("SELECT group_concat(id || coalesce(payload, '-'))"
-                                 " FROM workos_events"),
-                        "e2-,e3{},e4{},e5{},e6-,e7{}");
+    assert_string_equal(what_is_left(), "e2-,e3{},e4{},e5{},e6-,e7{}");
     stop_service(&s);
 }
 
@@ -155,9 +159,7 @@ static void retention__wrong_clock_of_the_past_stops_nothing(void **state)
     add_rows("done", 2, 1, 200);
     add_rows("done", 3, 1, 40);
     sweep(&s);
-    assert_string_equal(value_of("SELECT group_concat(id || coalesce(payload, '-'))"
-                                 " FROM workos_events"),
-                        "e1{},e3-");
+    assert_string_equal(what_is_left(), "e1{},e3-");
     stop_service(&s);
 }
 
@@ -172,9 +174,7 @@ static void retention__clock_far_ahead_forgets_nothing(void **state)
     add_rows("done", 1, 1, 132);
     add_rows("done", 2, 1, 101);
     sweep(&s);
-    assert_string_equal(value_of("SELECT group_concat(id || coalesce(payload, '-'))"
-                                 " FROM workos_events"),
-                        "e1-,e2{}");
+    assert_string_equal(what_is_left(), "e1-,e2{}");
     stop_service(&s);
 }
 
@@ -189,9 +189,7 @@ static void retention__clock_behind_skips_nothing_for_good(void **state)
     add_rows("done", 2, 1, -2);
     add_rows("done", 3, 1, 40);
     sweep(&s);
-    assert_string_equal(value_of("SELECT group_concat(id || coalesce(payload, '-'))"
-                                 " FROM workos_events"),
-                        "e1{},e2{},e3-");
+    assert_string_equal(what_is_left(), "e1{},e2{},e3-");
     assert_int_equal(sweep(&s), 1);
     /* 40 days go by, the clock being right. */
     exec_sql("UPDATE workos_events SET received_at = received_at - 40 * 86400000;"
