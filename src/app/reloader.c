@@ -250,12 +250,11 @@ static int closing(struct err *err)
     return err_set(err, ERR_CLOSED, "the server is stopping");
 }
 
-/* In INSTALLING, the lock not held. */
-static int load_again(struct reloader *r, struct buf *report, struct err *err)
+/* In INSTALLING, the lock not held. err is about the script; the certificate's is NULL when that is right. */
+static int load_again(struct reloader *r, const struct err *certificate, struct buf *report,
+                      struct err *err)
 {
     struct script *script = NULL;
-    struct err certificate;
-    bool is_wrong = load_certificate(&r->opts, &certificate) < 0;
     int rc;
 
     script_status_reading(r->opts.status);
@@ -266,25 +265,23 @@ static int load_again(struct reloader *r, struct buf *report, struct err *err)
         script_free(script);
         return closing(err);
     }
-    if (rc < 0 && is_wrong) {
-        struct err problem = *err;
-
-        return err_set(err, rc, "%s\n%s", problem.text, certificate.text);
-    }
     if (rc < 0)
         return rc;
     log_debug("script read; installing it", log_str("file", r->opts.config->handlers));
-    return install(&r->opts, script, is_wrong ? &certificate : NULL, report, err);
+    return install(&r->opts, script, certificate, report, err);
 }
 
 /* ------------------------------------------------------------------------- the thread */
 
 static int load_and_tell(struct reloader *r, struct buf *report, struct err *err)
 {
+    struct err certificate;
+    bool is_wrong;
     int rc;
 
     notify_reloading(r->opts.notify);
-    rc = load_again(r, report, err);
+    is_wrong = load_certificate(&r->opts, &certificate) < 0;
+    rc = load_again(r, is_wrong ? &certificate : NULL, report, err);
     if (rc == ERR_CLOSED && is_refusing(r))
         return rc;
     if (rc < 0)
@@ -293,6 +290,8 @@ static int load_and_tell(struct reloader *r, struct buf *report, struct err *err
     if (rc < 0)
         script_status_refused(r->opts.status, err->text);
     tell_outcome(&r->opts, rc, err);
+    if (rc < 0 && is_wrong)
+        return err_prefix(err, "%s\n", certificate.text);
     return rc;
 }
 

@@ -487,6 +487,10 @@ describe('TLS', () => {
         assert.equal(code, 1, stderr);
         assert.match(stderr, /handlers\.lua:1: .*near/);
         assert.match(stderr, /certificate refused; the old one goes on: .*cert\.pem/);
+        // Symptom: what was said of the script named the certificate, also when that had been mended.
+        const { last_load } = await (await fetch(`${server.adminUrl}/api/script`)).json();
+        assert.match(last_load.text, /handlers\.lua:1: .*near/);
+        assert.doesNotMatch(last_load.text, /cert\.pem/);
     });
 
     // Symptom: check, start and reload took it; then every handshake failed, and the log was silent.
