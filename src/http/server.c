@@ -35,8 +35,9 @@ enum {
     HEADERS_MAX_BYTES = 16 * 1024,
     LARGE_MIN_BYTES = 256 * 1024, /* answers above this are counted in the budget */
     PATH_SHOWN_MAX = 200,
-    CROWDED_MS = 1000, /* for so long after one had no room */
-    QUIET_MS = 1000,   /* after the last large answer */
+    CROWDED_MS = 1000,     /* for so long after one had no room */
+    QUIET_MS = 1000,       /* after the last large answer */
+    START_AGAIN_MS = 1000, /* after a worker that could not be started */
     LEFTOVERS_MIN_BYTES = 32 * 1024 * 1024,
 };
 
@@ -49,6 +50,7 @@ struct http_server {
     int wake_fd;   /* wakes civetweb's master thread, so that it sees that it should stop */
     struct crew crew;
     bool has_crew;
+    int64_t start_again_ms;            /* monotonic: no worker could be started; the crew's lock */
     atomic_bool is_stayed;             /* a worker waits for one connection alone */
     struct thread_wait_hook wait_hook; /* of the workers, for the crew */
 
@@ -768,8 +770,14 @@ static bool on_start(void *arg)
 {
     static struct log_limit limit;
     struct http_server *server = arg;
-    int rc = cw_start_worker(server->civetweb);
+    int64_t now_ms = clock_mono_ms();
+    int rc;
 
+    if (now_ms < server->start_again_ms)
+        return false;
+    rc = cw_start_worker(server->civetweb);
+    if (rc)
+        server->start_again_ms = now_ms + START_AGAIN_MS;
     if (rc && log_may(&limit))
         log_warn("cannot start another HTTP thread: those that there are do all the work",
                  log_int("threads", server->crew.started), log_str("error", strerror(rc)),
