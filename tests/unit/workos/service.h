@@ -58,6 +58,13 @@ static inline void start_service(struct service *s)
     start_service_with(s, (struct workos_opts){0});
 }
 
+/* From here on s->db is the caller's: until then it is the writer thread's alone. */
+static inline void take_connection(struct service *s)
+{
+    workos_close(s->workos);
+    s->workos = NULL;
+}
+
 static inline void stop_service(struct service *s)
 {
     workos_close(s->workos);

@@ -120,11 +120,10 @@ static void retention__comes_back_for_what_is_done_later(void **state)
     exec_sql("UPDATE workos_events SET status = 'done' WHERE id = 'e1'");
     sweep(&s);
     assert_string_equal(value_of("SELECT count(payload) FROM workos_events"), "1");
-    workos_close(s.workos); /* the connection is ours again */
+    take_connection(&s);
     assert_int_equal(retention_come_back(s.db, 1, &err), 0);
     assert_int_equal(retention_come_back(s.db, 3, &err), 0); /* never forwards */
-    db_close(s.db);
-    signing_keys_free(s.keys);
+    stop_service(&s);
     start_here(&s);
     sweep(&s);
     assert_string_equal(value_of("SELECT count(payload) FROM workos_events"), "0");

@@ -12,6 +12,7 @@ static void state_table__keeps_what_was_put_last(void **state)
 
     (void)state;
     start_service(&s);
+    take_connection(&s);
     assert_int_equal(state_get_int(s.db, "test.number", -7, &number, &err), 0);
     assert_int_equal(number, -7);
     assert_int_equal(state_get_text(s.db, "test.text", &text, &err), 0);

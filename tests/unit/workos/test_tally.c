@@ -120,6 +120,7 @@ static void tally__is_quick_beside_many_events_that_are_done(void **state)
     open_tally(&tally);
     tally_get(tally, &counts);
     assert_int_equal(counts.events[EVENT_DEAD], 1);
+    take_connection(&s);
     assert_int_equal(stmt_new(&plan, s.db, "EXPLAIN QUERY PLAN " TALLY_EVENTS_SQL, &err), 0);
     while (stmt_step(plan, &err) == 1)
         assert_true(!strstr(stmt_text(plan, 3, NULL), "workos_events") ||
