@@ -9,53 +9,115 @@
 
 static void on_count(lua_State *L, lua_Debug *ar);
 
-static size_t room_bytes(const struct budget *budget)
+/* Have the hook called at the next instruction of the main thread; of a coroutine, soon. */
+static void hurry(struct budget *budget)
 {
-    return budget->limit_bytes + (budget->out_of_memory ? BUDGET_RESERVE_BYTES : 0) -
-           budget->used_bytes;
+    if (budget->deadline_ns) /* else no call runs: there may be no state yet */
+        lua_sethook(budget->L, on_count, LUA_MASKCOUNT, 1); /* may be called at any time */
 }
 
 /*
- * When Lua is refused memory, no message handler runs, and the error has neither a line nor a traceback. So
- * what fits the reserve is still given, and the hook raises at the next instruction. Of what doesn't, the
- * place is noted. Reading it allocates nothing, and the list of calls is whole whenever Lua asks for a block
+ * When Lua is refused memory, no message handler runs, and the error has neither a line nor a traceback. What
+ * fits the reserve is still given, so the hook raises at the next instruction; of what doesn't, the place is
+ * noted. Reading it allocates nothing, and the list of calls is whole whenever Lua asks for a block
  * that is new. It is not when Lua makes its stack grow: later versions of 5.4 have its addresses changed to
  * offsets by then. So nothing is read when a block is to grow.
  */
-static void run_out_of_memory(struct budget *budget, const void *block, size_t new_size)
+static void note_place(struct budget *budget, const void *block)
 {
     lua_Debug line;
 
+    budget->place[0] = '\0';
+    if (!block && budget->deadline_ns && find_line(budget->L, 0, &line))
+        snprintf(budget->place, sizeof(budget->place), "%s:%d: ", line.short_src, line.currentline);
+}
+
+static void set_easy(struct budget *budget)
+{
+    budget->easy_bytes =
+        budget->collect_bytes < budget->limit_bytes ? budget->collect_bytes : budget->limit_bytes;
+}
+
+static void run_out_of_memory(struct budget *budget)
+{
     if (budget->out_of_memory)
         return;
     budget->out_of_memory = true;
-    if (!budget->deadline_ns)
-        return; /* no call runs: there may be no state yet */
-    lua_sethook(budget->L, on_count, LUA_MASKCOUNT, 1); /* may be called at any time */
-    if (!block && new_size > room_bytes(budget) && find_line(budget->L, 0, &line))
-        snprintf(budget->place, sizeof(budget->place), "%s:%d: ", line.short_src, line.currentline);
+    hurry(budget);
 }
 
 /*
  * Lua asks, is refused, collects all garbage and asks for the same once more. Only the second
  * refusal in a row means that the state is really out of memory.
  */
-static bool is_asked_again(struct budget *budget, size_t new_size)
+static void note_refusal(struct budget *budget, const void *block, size_t new_size)
 {
     bool is_again = budget->refused_bytes == new_size;
 
     budget->has_refused = true;
     budget->refused_bytes = new_size;
-    return is_again;
+    budget->easy_bytes = 0; /* what comes next is looked at */
+    note_place(budget, block);
+    if (is_again)
+        run_out_of_memory(budget);
 }
 
-static bool is_refused(struct budget *budget, const void *block, size_t new_size, size_t more)
+/*
+ * While it collects Lua asks for nothing. So who asks for something else (or for nothing any more: 0) was a
+ * string buffer, which doesn't ask twice, and the state is out of memory as well. Not so for what could never
+ * have been given: that is an error like others, which the script may catch.
+ */
+static void end_refusal(struct budget *budget, size_t new_size)
 {
-    if (more <= room_bytes(budget))
-        return false;
-    if (is_asked_again(budget, new_size))
-        run_out_of_memory(budget, block, new_size);
-    return more > room_bytes(budget);
+    size_t refused_bytes = budget->refused_bytes;
+
+    budget->refused_bytes = 0;
+    if (refused_bytes && refused_bytes != new_size && refused_bytes <= budget->limit_bytes)
+        run_out_of_memory(budget);
+}
+
+static size_t most_bytes(const struct budget *budget)
+{
+    return budget->limit_bytes + (budget->out_of_memory ? BUDGET_RESERVE_BYTES : 0);
+}
+
+/* A request with which used_bytes would be used, more than is given easily. */
+static bool is_refused(struct budget *budget, const void *block, size_t new_size, size_t used_bytes)
+{
+    if (budget->refused_bytes != new_size)
+        end_refusal(budget, new_size);
+    if (used_bytes > most_bytes(budget)) {
+        note_refusal(budget, block, new_size);
+        if (used_bytes > most_bytes(budget))
+            return true;
+    }
+    end_refusal(budget, new_size);
+    if (used_bytes > budget->collect_bytes && !budget->is_to_collect) {
+        budget->is_to_collect = true;
+        hurry(budget);
+    }
+    set_easy(budget);
+    return false;
+}
+
+static size_t early_bytes(const struct budget *budget)
+{
+    return budget->limit_bytes / 4 * 3;
+}
+
+/* Half of the room that is left may become garbage, if that is worth a collection. */
+static void plan_collection(struct budget *budget)
+{
+    size_t used = budget->used_bytes, limit = budget->limit_bytes;
+    size_t half = used < limit ? (limit - used) / 2 : 0;
+
+    if (half < limit / 32)
+        budget->collect_bytes = SIZE_MAX;
+    else if (used + half < early_bytes(budget))
+        budget->collect_bytes = early_bytes(budget);
+    else
+        budget->collect_bytes = used + half;
+    set_easy(budget);
 }
 
 /* The deadline of a call that others run beside has passed: is its time up? Else a later deadline is set. */
@@ -82,53 +144,64 @@ static bool is_out_of_time(struct budget *budget)
     if (!budget->deadline_ns || budget->out_of_time)
         return budget->out_of_time;
     now_ns = clock_mono_ns();
-    if (now_ns > budget->deadline_ns)
-        budget->out_of_time = !budget->shares || is_time_up(budget, now_ns);
+    if (now_ns > budget->deadline_ns && (!budget->shares || is_time_up(budget, now_ns))) {
+        budget->out_of_time = true;
+        budget->late_ns = now_ns;
+    }
     return budget->out_of_time;
 }
 
 /*
  * Functions of C that work on large strings run few instructions of Lua's in much time, but they do
- * ask for memory. When their time is up they get none, and an error follows: "not enough memory".
- * That it really was the time is said by the hook, at the very next instruction (of a coroutine:
- * soon), and by call_error.
+ * ask for memory. The hook says that the time is up, at the very next instruction; where that doesn't come,
+ * they get no more memory, and the error is "not enough memory": call_error knows better.
  */
-static bool is_too_late(struct budget *budget, size_t new_size)
+static bool is_too_late(struct budget *budget)
 {
     bool was_out_of_time = budget->out_of_time;
 
-    if (new_size < BUDGET_LARGE_BYTES || !budget->deadline_ns || budget->out_of_memory)
+    if (!budget->deadline_ns || budget->out_of_memory || !is_out_of_time(budget))
         return false;
-    if (is_out_of_time(budget) && !was_out_of_time)
-        lua_sethook(budget->L, on_count, LUA_MASKCOUNT, 1); /* may be called at any time */
-    return budget->out_of_time;
+    if (!was_out_of_time)
+        hurry(budget);
+    return clock_mono_ns() - budget->late_ns > BUDGET_GRACE_MS * INT64_C(1000000);
 }
 
 void *budget_alloc(void *ud, void *block, size_t old_size, size_t new_size)
 {
     struct budget *budget = ud;
+    size_t used_bytes;
     void *fresh;
 
     if (!block)
         old_size = 0; /* it is a type tag then */
+    used_bytes = budget->used_bytes - old_size + new_size;
     if (new_size == 0) {
         blocks_free(&budget->blocks, block, old_size);
-        budget->used_bytes -= old_size;
+        budget->used_bytes = used_bytes;
         return NULL;
     }
-    if (new_size > old_size && is_refused(budget, block, new_size, new_size - old_size))
-        return NULL;
-    if (new_size > old_size && is_too_late(budget, new_size))
-        return NULL;
+    if (new_size > old_size) {
+        if (used_bytes > budget->easy_bytes && is_refused(budget, block, new_size, used_bytes))
+            return NULL;
+        if (new_size >= BUDGET_LARGE_BYTES && is_too_late(budget)) {
+            note_place(budget, block);
+            return NULL;
+        }
+    }
     fresh = blocks_resize(&budget->blocks, block, old_size, new_size);
     if (!fresh) { /* the machine has no more, whatever the limit says */
-        budget->out_of_memory |= is_asked_again(budget, new_size);
+        note_refusal(budget, block, new_size);
         return NULL;
     }
-    budget->used_bytes += new_size - old_size;
-    if (new_size > old_size)
-        budget->refused_bytes = 0;
+    budget->used_bytes = used_bytes;
     return fresh;
+}
+
+void budget_open(struct budget *budget, size_t limit_bytes)
+{
+    budget->limit_bytes = limit_bytes;
+    plan_collection(budget);
 }
 
 void budget_forget(struct budget *budget)
@@ -136,6 +209,7 @@ void budget_forget(struct budget *budget)
     blocks_release(&budget->blocks);
     budget->L = NULL;
     budget->out_of_memory = budget->out_of_time = false;
+    budget->is_to_collect = false;
 }
 
 bool budget_is_used_up(const struct budget *budget)
@@ -162,12 +236,12 @@ void budget_describe(const struct budget *budget, char *out, size_t size)
         snprintf(out, size, "used more than %zu KiB of memory", budget->limit_bytes / 1024);
 }
 
-static void on_count(lua_State *L, lua_Debug *ar)
+void budget_check(lua_State *L)
 {
     struct budget *budget = &script_of(L)->budget;
     char text[64];
 
-    (void)ar;
+    end_refusal(budget, 0);
     if (!budget_interrupts(budget))
         return;
     lua_sethook(L, on_count, LUA_MASKCOUNT, 1); /* at every instruction from now on */
@@ -175,16 +249,19 @@ static void on_count(lua_State *L, lua_Debug *ar)
     script_raise(L, "%s", text);
 }
 
-void budget_check(lua_State *L)
+static void on_count(lua_State *L, lua_Debug *ar)
 {
     struct budget *budget = &script_of(L)->budget;
-    char text[64];
 
-    if (!budget_interrupts(budget))
-        return;
-    lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
-    budget_describe(budget, text, sizeof(text));
-    script_raise(L, "%s", text);
+    (void)ar;
+    budget_check(L);
+    if (budget->is_to_collect) {
+        lua_gc(L, LUA_GCCOLLECT, 0);
+        budget->is_to_collect = false;
+        plan_collection(budget);
+    }
+    if (lua_gethookcount(L) != BUDGET_HOOK_COUNT)
+        lua_sethook(L, on_count, LUA_MASKCOUNT, BUDGET_HOOK_COUNT);
 }
 
 void budget_watch(lua_State *L)
@@ -201,6 +278,9 @@ void budget_start(struct budget *budget, int limit_ms)
     budget->refused_bytes = 0;
     budget->has_refused = false;
     budget->place[0] = '\0';
+    /* What was planned before counts from a collection, and so doesn't take garbage for use. */
+    if (budget->used_bytes < early_bytes(budget) || budget->collect_bytes > budget->limit_bytes)
+        plan_collection(budget);
 }
 
 void budget_start_beside_others(struct budget *budget, int limit_ms)
@@ -213,5 +293,6 @@ void budget_start_beside_others(struct budget *budget, int limit_ms)
 
 void budget_stop(struct budget *budget)
 {
+    end_refusal(budget, 0);
     budget->deadline_ns = 0;
 }

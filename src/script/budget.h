@@ -11,7 +11,13 @@
  * <close> or coroutine of a script can go on; the state must be closed then, not used again.
  *
  * Up to BUDGET_RESERVE_BYTES more than the limit are given to a state that is out of memory: so that it gets
- * to the hook, and the error has a line and a traceback.
+ * to the hook, and the error has a line and a traceback. For the same reason what is asked for in the first
+ * BUDGET_GRACE_MS after the time was up is still given.
+ *
+ * Garbage isn't use. Lua collects it when it is refused memory, but its string buffers (string.rep,
+ * table.concat, …) just fail; and with more than half of the limit alive, Lua would begin no collection
+ * before it. So beyond three quarters of the limit the hook collects, each time that half of the room that
+ * was left is used up.
  *
  * What this can't stop: one call of a C function of Lua that works on for long without coming back
  * to the interpreter, such as table.sort of a giant table. Patterns ask by themselves
@@ -36,12 +42,16 @@ enum {
     BUDGET_LARGE_BYTES = 32 * 1024,
     BUDGET_RESERVE_BYTES = 64 * 1024,
     BUDGET_PATIENCE = 3,
+    BUDGET_GRACE_MS = 50,
 };
 
 struct budget {
     lua_State *L; /* the main thread of the state that is watched */
     size_t used_bytes;
     size_t limit_bytes;
+    size_t easy_bytes;    /* up to here a request is met without a closer look */
+    size_t collect_bytes; /* the hook collects when more are used */
+    bool is_to_collect;
     size_t refused_bytes; /* the last request that was refused, 0 after one that wasn't */
     bool has_refused;     /* memory, since budget_start, if only once */
     int64_t deadline_ns;  /* not before is it asked whether time is up; 0 while no call runs */
@@ -52,11 +62,14 @@ struct budget {
     bool was_short; /* of a processor: it was ended by end_ns, and had had had_ms */
     int had_ms;
     bool out_of_memory;
-    char place[LUA_IDSIZE +
-               16]; /* "handlers.lua:7: " where it was, if the hook can't say, and if it is known */
+    char place[LUA_IDSIZE + 16]; /* "handlers.lua:7: ": of the last refusal, if it is known */
     bool out_of_time;
+    int64_t late_ns;      /* when that was noticed */
     struct blocks blocks; /* that the state has freed; budget_forget frees them */
 };
+
+/* Before the state is made. */
+void budget_open(struct budget *budget, size_t limit_bytes);
 
 /* The lua_Alloc of a state: ud is its budget. */
 void *budget_alloc(void *ud, void *block, size_t old_size, size_t new_size);

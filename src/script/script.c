@@ -541,7 +541,7 @@ static int l_push_called(lua_State *L)
 }
 
 /* The limit as an error, for which Lua had no memory to say where it was: as near as can be told. */
-static int memory_error(struct script *script, const char *limit, struct err *err)
+static int unplaced_error(struct script *script, const char *limit, struct err *err)
 {
     lua_State *L = script->L;
 
@@ -571,13 +571,12 @@ static int call_error(struct script *script, int status, struct err *err)
         if (!is_one_too_large(script, text))
             return err_set(err, ERR_SCRIPT, "%s", text);
         budget_describe(&script->budget, limit, sizeof(limit));
-        return err_set(err, ERR_SCRIPT, "%s: %s", limit, text);
+        return err_set(err, ERR_SCRIPT, "%s%s: %s", script->budget.place, limit, text);
     }
     budget_describe(&script->budget, limit, sizeof(limit));
-    if (status == LUA_ERRMEM && script->budget.out_of_memory)
-        return memory_error(script, limit, err);
-    if (status == LUA_ERRMEM)
-        text = ""; /* "not enough memory": it was refused because the time was up */
+    if (status ==
+        LUA_ERRMEM) /* "not enough memory": also where it was refused because the time was up */
+        return unplaced_error(script, limit, err);
     if (strstr(text, limit))
         return err_set(err, ERR_LIMIT, "%s", text);
     return err_set(err, ERR_LIMIT, "%s%s%s", limit, *text ? ": " : "", text);
@@ -618,7 +617,7 @@ static int open_state(struct script *script, struct err *err)
 {
     int rc;
 
-    script->budget.limit_bytes = script->opts.memory_bytes;
+    budget_open(&script->budget, script->opts.memory_bytes);
     script->L = lua_newstate(budget_alloc, &script->budget);
     if (!script->L) {
         budget_forget(&script->budget);

@@ -151,6 +151,14 @@ static void limit__is_in_the_line_of(struct bench *b, const char *body, const ch
 /* Symptom: "authkitd:db.lua:343: ran longer than 1000 ms". */
 static void limit__of_time_is_in_the_scripts_line(void **state)
 {
+    static const char *const large_strings[] = {
+        "local s = string.format('%s', pad)",
+        "local s = pad:rep(3)",
+        "local s = table.concat({ pad, pad, pad })",
+        "local s = pad:gsub('x', 'y')",
+        "local s = pad .. pad",
+        "local s = pad:upper()",
+    };
     struct bench b;
 
     (void)state;
@@ -164,6 +172,14 @@ static void limit__of_time_is_in_the_scripts_line(void **state)
     limit__is_in_the_line_of(&b, "while true do\n  xpcall(ipairs, print)\nend", "ran longer than");
     limit__is_in_the_line_of(&b, "coroutine.wrap(function() while true do end end)()",
                              "handlers.lua:4: ran longer than 30 ms");
+    /* Symptom: "ran longer than 1000 ms", and no more, of a loop that made large strings. */
+    for (size_t i = 0; i < ARRAY_LEN(large_strings); i++) {
+        char body[256];
+
+        snprintf(body, sizeof(body), "local pad = ('x'):rep(50000)\nwhile true do\n  %s\nend",
+                 large_strings[i]);
+        limit__is_in_the_line_of(&b, body, "ran longer than 30 ms\nstack traceback:");
+    }
     bench_close(&b);
 }
 
@@ -190,6 +206,9 @@ static void limit__of_memory_is_in_the_scripts_line(void **state)
                              "local t = {}\nlocal names = 0\nwhile true do names = names + 1\n"
                              "  t[names] = event.data.id .. names .. ('x'):rep(100)\nend",
                              text);
+    limit__is_in_the_line_of(
+        &b, "local t = {}\nwhile true do\n  t[#t + 1] = ('x'):rep(1000000 + #t)\nend",
+        "handlers.lua:6: used more than 16384 KiB of memory");
     limit__is_in_the_line_of(&b,
                              "local t, n = {}, 0\nwhile true do pcall(function()\n"
                              "  while true do n = n + 1 t[n] = {} end end) end",

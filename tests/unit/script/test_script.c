@@ -46,7 +46,7 @@ static void script__error_of_loading_names_file_and_line(void **state)
         load_fails(ERR_SCRIPT, text, wanted);
     }
     load_fails(ERR_SCRIPT, "\x1BLuaS", "handlers.lua is compiled Lua: give its source");
-    load_fails(ERR_SCRIPT, "local x = ('x'):rep(1e9)", "handlers.lua: used more than");
+    load_fails(ERR_SCRIPT, "local x = ('x'):rep(1e9)", "handlers.lua:1: used more than");
     load_fails(ERR_SCRIPT, "local authkit = require 'authkit'\n\nauthkit.events { x = 5 }",
                "handlers.lua:3: authkit.events: event 'x' wants a function, not a number");
 }
@@ -513,6 +513,11 @@ static void limits__memory_ends_whatever_tries_to_go_on(void **state)
         "local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(100) .. i end",
         "local function f() return f() + 1 end\n"
         "local t = {} while true do pcall(f) t[#t + 1] = {} end",
+        "local t = {} while true do t[#t + 1] = ('x'):rep(1000000 + #t) end",
+        "local t = {} while true do pcall(function() t[#t + 1] = ('x'):rep(1000000 + #t) end) end",
+        "local t, s = {}, ('x'):rep(1000000)\n"
+        "for i = 1, 100 do pcall(function() t[i] = table.concat({ i, s, s }) end) end",
+        "for i = 1, 100 do t = { t, (('x'):rep(1000 + i):gsub('x', ('y'):rep(1000))) } end",
     };
 
     (void)state;
@@ -529,7 +534,8 @@ static void limits__one_giant_string_is_an_error(void **state)
     bench_open(&b);
     bench_script(&b, "", "return ('x'):rep(1e9)");
     bench_run(&b);
-    bench_says(&b, ERR_SCRIPT, "used more than 16384 KiB of memory: not enough memory");
+    bench_says(&b, ERR_SCRIPT,
+               "handlers.lua:4: used more than 16384 KiB of memory: not enough memory");
     bench_script(&b, "", "error('not enough memory', 0)");
     bench_run(&b);
     assert_memory_equal(b.err.text, "not enough memory", 17);
@@ -550,6 +556,57 @@ static void limits__large_garbage_is_collected_in_time(void **state)
     bench_open(&b); /* 16 MiB */
     b.timeout_ms = 30000;
     bench_passes(&b, "", "for i = 1, 50 do local s = ('x'):rep(3 << 20) .. i end");
+    bench_close(&b);
+}
+
+/* Symptom: beside a cache of 43 of 64 MiB every function that made a large string failed, until others had run. */
+static void limits__garbage_beside_a_large_cache_is_collected_in_time(void **state)
+{
+    static const char *const bodies[] = {
+        "local s = ('x'):rep(1000000 + i)",
+        "local s = table.concat({ ('y'):rep(300000), ('z'):rep(300000 + i) })",
+        "local s = ('x'):rep(1000 + i):gsub('x', ('y'):rep(500))",
+        "coroutine.wrap(function() local s = ('x'):rep(1000000 + i) end)()",
+    };
+    struct bench b;
+    char cache[128], text[256];
+
+    (void)state;
+    bench_open(&b); /* 16 MiB */
+    b.timeout_ms = 30000;
+    for (size_t i = 0; i < ARRAY_LEN(bodies); i++) {
+        snprintf(text, sizeof(text), "for i = 1, 20 do %s end", bodies[i]);
+        for (int tenths = 85; tenths < 120; tenths += 5) {
+            snprintf(cache, sizeof(cache),
+                     "cache = {} for i = 1, %d do cache[i] = ('c'):rep(100000 + i) end", tenths);
+            bench_script(&b, cache, text);
+            for (int call = 0; call < 3; call++) {
+                bench_run(&b);
+                bench_ok(&b);
+            }
+        }
+    }
+    bench_close(&b);
+}
+
+/* Symptom: a string buffer that couldn't grow was an error that a function could catch, in a state that went on. */
+static void limits__state_in_which_no_large_string_fits_is_closed(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    b.timeout_ms = 30000;
+    bench_script(&b, "keep = {}",
+                 "assert(event.data.id == 'd1' or #keep == 0, 'the state went on')\n"
+                 "if event.data.id ~= 'd1' then return end\n"
+                 "for i = 1, 148 do keep[i] = ('x'):rep(100000 + i) end\n"
+                 "for i = 1, 100 do assert(not pcall(string.rep, 'x', 2000000 + i)) end");
+    bench_run(&b);
+    bench_says(&b, ERR_LIMIT,
+               "handlers.lua:7: used more than 16384 KiB of memory\nstack traceback");
+    bench_run_with(&b, "{\"id\":\"e2\",\"event\":\"t\",\"data\":{\"id\":\"d2\"}}");
+    bench_ok(&b);
     bench_close(&b);
 }
 
@@ -912,6 +969,8 @@ int main(void)
         IN_TEMP_DIR(limits__memory_ends_whatever_tries_to_go_on),
         IN_TEMP_DIR(limits__one_giant_string_is_an_error),
         IN_TEMP_DIR(limits__large_garbage_is_collected_in_time),
+        IN_TEMP_DIR(limits__garbage_beside_a_large_cache_is_collected_in_time),
+        IN_TEMP_DIR(limits__state_in_which_no_large_string_fits_is_closed),
         IN_TEMP_DIR(limits__memory_of_sql),
         IN_TEMP_DIR(limits__loading_has_them_too),
         IN_TEMP_DIR(limits__error_without_a_limit_keeps_the_state),
