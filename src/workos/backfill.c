@@ -525,6 +525,10 @@ static int check_progress(struct run *run, const struct backfill_page *page, str
     if (circle_closes(&run->circle, page->after))
         return err_set(err, ERR_INVALID, "%s: WorkOS's list doesn't get on: its cursor is %s again",
                        path, page->after);
+    if (circle_stays_empty(&run->circle, page->count == 0 && page->unusable == 0))
+        return err_set(err, ERR_INVALID,
+                       "%s: WorkOS's list doesn't get on: %d empty pages, one after the other",
+                       path, CIRCLE_EMPTY_MAX + 1);
     return 0;
 }
 

@@ -15,3 +15,9 @@ bool circle_closes(struct circle *circle, const char *cursor)
     circle->pages++;
     return false;
 }
+
+bool circle_stays_empty(struct circle *circle, bool is_empty)
+{
+    circle->empty = is_empty ? circle->empty + 1 : 0;
+    return circle->empty > CIRCLE_EMPTY_MAX;
+}

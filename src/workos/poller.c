@@ -517,7 +517,7 @@ static bool look_further(struct reading *reading, bool is_empty)
  * Else the next page would be the same one, or one from before, and so on for ever.
  */
 static int check_progress(struct reading *reading, const char *before, const struct json *json,
-                          uint32_t after, struct err *err)
+                          uint32_t data, uint32_t after, struct err *err)
 {
     char *cursor = reading->reached.cursor;
 
@@ -529,7 +529,18 @@ static int check_progress(struct reading *reading, const char *before, const str
     if (circle_closes(&reading->circle, cursor))
         return err_set(err, ERR_IO, "the Events API doesn't get on: its cursor is %s again",
                        cursor);
+    if (circle_stays_empty(&reading->circle, json->nodes[data].count == 0))
+        return err_set(err, ERR_IO,
+                       "the Events API doesn't get on: %d empty pages, one after the other",
+                       CIRCLE_EMPTY_MAX + 1);
     return 0;
+}
+
+/* An empty page may be followed by others, too. But one that names no other cursor is the end. */
+static bool names_another(const struct json *json, uint32_t data, uint32_t after,
+                          const char *before)
+{
+    return after && (json->nodes[data].count > 0 || !json_equals(json, after, before));
 }
 
 /* out_more: there is another page. */
@@ -553,9 +564,9 @@ static int take_page(struct reading *reading, const struct api_answer *answer, b
     after = metadata ? json_string_member(json, metadata, "after") : JSON_ABSENT;
     snprintf(before, sizeof(before), "%s", reading->reached.cursor);
     rc = take_events(reading, json, data, intakes, &count, err);
-    *out_more = json->nodes[data].count > 0 && after;
+    *out_more = names_another(json, data, after, before);
     if (rc == 0 && *out_more)
-        rc = check_progress(reading, before, json, after, err);
+        rc = check_progress(reading, before, json, data, after, err);
     else if (rc == 0)
         *out_more = look_further(reading, count == 0);
     for (size_t i = 0; i < count; i++)

@@ -389,6 +389,19 @@ describeLogic('what a backfill refuses', () => {
         assert.match(result.stderr, /WorkOS's list doesn't get on/);
     });
 
+    test('a list that goes on with empty pages, for ever', async (t) => {
+        const api = await startFakeApi(t);
+        const server = newServer(t, { handlers: COUNTING });
+        let page = 0;
+
+        api.routes.set('GET /user_management/users', () => ({
+            body: { object: 'list', data: [], list_metadata: { after: `user_${++page}` } },
+        }));
+        const result = await backfill(server, ['--rate', '100'], api.env);
+        assert.equal(result.code, 1);
+        assert.match(result.stderr, /WorkOS's list doesn't get on: 101 empty pages/);
+    });
+
     test('a list that goes round in a circle', async (t) => {
         const api = await startFakeApi(t);
         const users = [newUser(), newUser(), newUser()];

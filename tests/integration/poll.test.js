@@ -448,6 +448,49 @@ describe('an API that misbehaves', () => {
         assert.match(report.error.message, /doesn't get on/);
     });
 
+    testLogic('empty pages that name another one are followed', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+        const event = { object: 'event', ...api.users.add({}, { silent: true }) };
+
+        api.routes.set('GET /events', ({ query }) => {
+            const page = Number(query.get('after')?.match(/^page_(\d)$/)?.[1] ?? 0);
+            const data = page === 3 ? [event] : [];
+            return {
+                body: {
+                    object: 'list',
+                    data,
+                    list_metadata: { after: page < 3 ? `page_${page + 1}` : null },
+                },
+            };
+        });
+        assert.equal((await reconcile(server)).fresh, 1);
+        assert.equal(seen(server)[0].event_id, event.id);
+    });
+
+    testLogic('an empty page that names itself is the end', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+
+        api.routes.set('GET /events', ({ query }) => ({
+            body: { object: 'list', data: [], list_metadata: { after: query.get('after') } },
+        }));
+        assert.equal((await reconcile(server)).status, 200);
+    });
+
+    testLogic('empty pages without an end: an error, soon', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await placed(t, api);
+        let page = 0;
+
+        api.routes.set('GET /events', () => ({
+            body: { object: 'list', data: [], list_metadata: { after: `page_${++page}` } },
+        }));
+        const report = await reconcile(server);
+        assert.equal(report.status, 502);
+        assert.match(report.error.message, /doesn't get on: 101 empty pages/);
+    });
+
     testLogic('pages that come round in a circle: an error, soon', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api);

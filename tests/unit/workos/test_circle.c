@@ -39,11 +39,27 @@ static void circle__a_long_list_is_none(void **state)
     assert_int_equal(pages_until_closed(100000, 1), -1);
 }
 
+static void circle__empty_pages_end_when_there_are_many(void **state)
+{
+    struct circle circle = {0};
+
+    (void)state;
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < CIRCLE_EMPTY_MAX; i++)
+            assert_false(circle_stays_empty(&circle, true));
+        assert_false(circle_stays_empty(&circle, false));
+    }
+    for (int i = 0; i < CIRCLE_EMPTY_MAX; i++)
+        assert_false(circle_stays_empty(&circle, true));
+    assert_true(circle_stays_empty(&circle, true));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(circle__any_is_found_soon),
         cmocka_unit_test(circle__a_long_list_is_none),
+        cmocka_unit_test(circle__empty_pages_end_when_there_are_many),
     };
 
     return cmocka_run_group_tests_name("circle", tests, NULL, NULL);
