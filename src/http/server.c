@@ -29,8 +29,9 @@
 enum {
     STAY_MS = 4,  /* how long a worker waits for the next request of its connection */
     STALL_MS = 5, /* how long those that run may keep all others waiting, before one more runs */
-    PATIENCE_MS = 500,  /* how long an answer may take to send while others are short of workers */
-    WAIT_SLICE_MS = 50, /* how often it is looked whether they are */
+    PATIENCE_MS = 500, /* how long an answer may take to send while others are short of workers */
+    TAKES_NOTHING_MS = 1500,   /* for so long: cut off while others' answers have no room */
+    WAIT_SLICE_MS = 50,        /* how often it is looked whether they are */
     ONE_WRITE_MAX = 64 * 1024, /* header and body up to this are sent in one piece */
     HEADERS_MAX_BYTES = 16 * 1024,
     LARGE_MIN_BYTES = 256 * 1024, /* answers above this are counted in the budget */
@@ -112,8 +113,11 @@ static struct patience patience_for(struct http_server *server)
     };
 }
 
-/* The system says that there is room only when a third of a buffer of megabytes is free. One that is slow
- * takes something long before that. */
+/*
+ * The system says that there is room only when a third of a buffer of megabytes is free; one that is slow takes
+ * something long before that. But of that we hear in steps, too: a full receive buffer tells of room when a
+ * sixteenth of it is free, some 400 KB of the largest.
+ */
 static void look_at_progress(struct patience *p, int fd)
 {
     int queued = 0;
@@ -138,7 +142,7 @@ static bool wait_for_client(struct patience *p, int fd, short events)
         int n;
 
         if (left <= 0 || (others && p->waited_ms >= PATIENCE_MS) ||
-            (crowded && p->idle_ms >= PATIENCE_MS))
+            (crowded && p->idle_ms >= TAKES_NOTHING_MS))
             return false;
         crew_wait_begin(&p->server->crew);
         n = poll(&pollfd, 1, left < WAIT_SLICE_MS ? (int)left : WAIT_SLICE_MS);

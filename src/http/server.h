@@ -44,7 +44,7 @@
  *            Answers above 256 KiB that are being sent have answer_budget_bytes together (those that
  *            come later aren't counted: message.h). Where another one doesn't fit, an error goes in its
  *            place: 503 for GET and HEAD, 500 for others, which may have changed something; and for a second
- *            a client that has taken nothing for half a second is cut off. When many have been sent, what
+ *            a client that has taken nothing for a second and a half is cut off. When many have been sent, what
  *            malloc keeps of them goes back to the system.
  * Not here   which path does what (app/endpoints.c).
  */
