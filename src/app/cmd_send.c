@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "app/command.h"
 
-#include "app/sample.h"
+#include "app/sample_file.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/text.h"
@@ -41,30 +41,23 @@ static int read_data(const char *path, struct buf *out, struct err *err)
     return rc;
 }
 
-/* A file may hold a whole event (then it is sent as it is) or just its data. */
 static int write_body(const struct config *config, struct buf *out, struct err *err)
 {
     struct sample_opts opts = {
         .type = config->operands[0], .event_id = config->event_id, .object_id = config->object_id};
+    struct sample_file file = {.path = config->data};
     struct buf data = BUF_INIT(SEND_MAX_BYTES);
-    struct json json = {0};
-    int rc = 0;
+    int rc;
 
-    if (config->data) {
-        rc = read_data(config->data, &data, err);
-        if (rc == 0 && json_read(&json, buf_text(&data), data.len, err) < 0)
-            rc = err_prefix(err, "--data: '%s' is ", config->data);
-        if (rc == 0 && json_member(&json, 0, "data") && json_member(&json, 0, "event")) {
-            buf_put(out, data.data, data.len);
-            goto out;
-        }
-        opts.data = data.data;
-        opts.data_len = data.len;
-    }
+    if (!opts.object_id && sample_is_action(opts.type))
+        opts.object_id = opts.event_id; /* an action has one id alone */
+    if (!config->data)
+        return sample_write(&opts, out, err);
+    rc = read_data(config->data, &data, err);
+    file.text = buf_text(&data);
+    file.len = data.len;
     if (rc == 0)
-        rc = sample_write(&opts, out, err);
-out:
-    json_release(&json);
+        rc = sample_file_write(&opts, &file, out, err);
     buf_release(&data);
     return rc;
 }
@@ -167,6 +160,8 @@ static int check_usage(const struct config *config, struct err *err)
                        "send wants the type of an event, such as user.created\n"
                        "authkitd send --list tells which there are");
     rc = sample_check_type(config->operands[0], err);
+    if (rc == 0 && config->event_id && config->object_id && sample_is_action(config->operands[0]))
+        rc = err_set(err, ERR_INVALID, "an action has one id: give --id or --object-id");
     if (rc == 0 && config->url && http_client_check_url(config->url, err) < 0)
         rc = err_prefix(err, "--url: ");
     return rc;
@@ -197,6 +192,7 @@ static int send_sample(const struct config *config)
     if (write_body(config, &body, &err) < 0 || sign(secrets, &body, signature, &err) < 0 ||
         post(config, buf_text(&url), signature, &body, &response, &err) < 0) {
         command_complain(err.text);
+        code = err.code == ERR_CONFLICT ? EXIT_USAGE : EXIT_FAILED;
     } else {
         print_outcome(buf_text(&url), &body, &response);
         code = response.status >= 200 && response.status < 300 ? EXIT_FINE : EXIT_FAILED;
@@ -211,8 +207,11 @@ const struct command cmd_send = {
     .name = "send",
     .operand = "TYPE",
     .summary = "sign a sample (or --data FILE) event or action and post it to a running server",
-    .about = "TYPE is an event type, such as user.created, or an action: user_registration,\n"
-             "authentication. --list tells which types have a sample of their own.",
+    .about =
+        "TYPE is an event type, such as user.created, or an action: user_registration,\n"
+        "authentication. --list tells which types have a sample of their own.\n"
+        "What --data holds is sent byte for byte when it is a whole event or action, but for the\n"
+        "ids that are given; one of another type is refused.",
     .options = FOR_SEND,
     .run = send_sample,
 };

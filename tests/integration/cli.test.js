@@ -693,6 +693,29 @@ describe('send', () => {
         );
     });
 
+    // Symptom: the file's ids were sent, and its event or action whatever was asked for.
+    test('--data with ids: they are sent; with another type: exit 2, both named', async () => {
+        const file = path.join(newFolder(), 'event.json');
+        fs.writeFileSync(file, JSON.stringify(userCreated()));
+        const ids = ['--id', 'event_given', '--object-id', 'user_given'];
+        const { code, output } = await send(['user.created', '--data', file, ...ids]);
+        assert.equal(code, 0, output);
+        assert.equal(
+            server.row("SELECT object_id FROM workos_events WHERE id = 'event_given'"),
+            'user_given',
+        );
+        const other = await send(['user.updated', '--data', file]);
+        assert.equal(other.code, 2, other.output);
+        assert.match(other.stderr, /user\.created.*user\.updated/);
+
+        fs.writeFileSync(file, JSON.stringify(registrationAction()));
+        const action = await send(['authentication', '--data', file]);
+        assert.equal(action.code, 2, action.output);
+        assert.match(action.stderr, /user_registration.*authentication/);
+        const twice = await send(['authentication', ...ids]);
+        assert.equal(twice.code, 2, twice.output);
+    });
+
     test('a long --url arrives whole', async (t) => {
         const asked = [];
         const peer = http.createServer((request, response) => {
