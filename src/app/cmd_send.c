@@ -62,13 +62,31 @@ static int write_body(const struct config *config, struct buf *out, struct err *
     return rc;
 }
 
+/* A --url without a path gets that of the endpoint, as setup's has it. */
+static void put_given_url(const char *given, const char *endpoint, struct buf *out)
+{
+    const char *path = strstr(given, "://") + 3, *rest;
+
+    path += strcspn(path, "/?#");
+    rest = path + (*path == '/');
+    if (*rest && !strchr("?#", *rest)) {
+        buf_puts(out, given);
+        return;
+    }
+    buf_put(out, given, (size_t)(path - given));
+    buf_puts(out, endpoint);
+    buf_puts(out, rest);
+}
+
+/* The URL is one: check_usage. */
 static void put_url(const struct config *config, bool is_action, struct buf *out)
 {
+    const char *path = is_action ? config->action_path : config->webhook_path;
+
     if (config->url)
-        buf_puts(out, config->url);
+        put_given_url(config->url, path, out);
     else
-        buf_printf(out, "%s://%s%s", config->tls_cert ? "https" : "http", config->listen,
-                   is_action ? config->action_path : config->webhook_path);
+        buf_printf(out, "%s://%s%s", config->tls_cert ? "https" : "http", config->listen, path);
 }
 
 static int sign(const char *secrets, const struct buf *body, char header[SIGNATURE_HEADER_MAX],

@@ -120,7 +120,7 @@ static const struct option options[] = {
     {"--data", NULL, "FILE", TEXT, AT(data), NULL, FOR_SEND, 0, 0, NULL,
      "send this: a whole event of that TYPE, or its data object; - for standard input"},
     {"--url", NULL, "URL", TEXT, AT(url), NULL, FOR_SEND, 0, 0, NULL,
-     "send it there instead of to --listen"},
+     "send it there instead of to --listen; the endpoint's path is added when it has none"},
     {"--id", NULL, "ID", TEXT, AT(event_id), NULL, FOR_SEND, 0, 0, NULL,
      "the event's id, or the action's [that of --data, or a new one each time]"},
     {"--object-id", NULL, "ID", TEXT, AT(object_id), NULL, FOR_SEND, 0, 0, NULL,

@@ -733,6 +733,26 @@ describe('send', () => {
         assert.deepEqual(asked, [way]);
     });
 
+    // Symptom: it was posted to /, and a 404 came.
+    test('a --url without a path gets that of the endpoint', async (t) => {
+        const asked = [];
+        const peer = http.createServer((request, response) => {
+            asked.push(request.url);
+            response.end('{}');
+        });
+        await new Promise((resolve) => peer.listen(0, '127.0.0.1', resolve));
+        atEnd(t, () => peer.close());
+        const url = `http://127.0.0.1:${peer.address().port}`;
+        for (const args of [
+            ['user.created', '--url', url],
+            ['user.created', '--url', `${url}/`, '--webhook-path', '/hook'],
+            ['user_registration', '--url', `${url}?x=1`],
+            ['user.created', '--url', `${url}/a?x=1`],
+        ])
+            assert.equal((await send(args)).code, 0);
+        assert.deepEqual(asked, ['/workos/webhook', '/hook', '/workos/action?x=1', '/a?x=1']);
+    });
+
     // Symptom: both ended with 1, as when no server answers.
     test('a word that is no type, or a --url that is none: exit 2, and says which', async () => {
         for (const [args, said] of [
