@@ -35,8 +35,8 @@ static bool is_loopback(const char *host, size_t len)
     return len > 4 && strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.:") >= len;
 }
 
-/* The endpoint's URL out of what was given: a base gets the webhook path. A query may follow, for a proxy in
- * front of the server, which itself looks at the path alone. */
+/* The endpoint's URL out of what was given: a base gets the webhook path. Behind a path that was given a query may
+ * follow, for a proxy in front of the server, which itself looks at the path alone. */
 static int write_url(const struct config *config, const char *given, struct buf *out,
                      struct err *err)
 {
@@ -67,9 +67,14 @@ static int write_url(const struct config *config, const char *given, struct buf 
                        given);
     query = path + strcspn(path, "?");
     has_path = query - path > 1;
+    if (*query && !has_path)
+        return err_set(
+            err, ERR_INVALID,
+            "'%s' has a query, the part from '?' on, and no path: leave the query out, or "
+            "write the path in front of it, %s",
+            given, config->webhook_path);
     buf_put(out, given, (size_t)((has_path ? query : path) - given));
-    buf_puts(out, has_path ? "" : config->webhook_path);
-    buf_puts(out, query);
+    buf_puts(out, has_path ? query : config->webhook_path);
     if (!buf_ok(out))
         return err_set(err, ERR_INVALID, "the URL is longer than %d bytes", URL_MAX_BYTES);
     return 0;
