@@ -141,7 +141,9 @@ static int serve(const struct config *config)
     limit_arenas();
     block_signals(&signals);
     notify_open(&notify);
-    if (check_database(config, &err) < 0 || server_start(&server, config, &notify, &err) < 0)
+    /* One that is asked to stop while it starts is there all the same, and the signal waits. */
+    if (check_database(config, &err) < 0 ||
+        (server_start(&server, config, &notify, &err) < 0 && !server))
         log_error("cannot start", log_str("error", err.text));
     else
         code = run_until_stopped(server, &signals, &notify);

@@ -13,7 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REPORT_MAX = 65536, NAMES_MAX = 65536, ADVICE_MAX = 20 };
+enum { REPORT_MAX = 65536, NAMES_MAX = 65536, ADVICE_MAX = 20, LOOK_MS = 20 };
+
+/* Its ticket. It is answered before anybody can ask for another one: r->asked is 1 until reloader_start returns. */
+#define FIRST_LOAD 1U
 
 enum phase { IDLE, LOADING, INSTALLING };
 
@@ -207,20 +210,6 @@ static int load_certificate(const struct reloader_opts *opts, struct err *err)
     return rc;
 }
 
-int reloader_load(const struct reloader_opts *opts, struct err *err)
-{
-    struct buf report = BUF_INIT(REPORT_MAX);
-    struct script *script = NULL;
-    int rc;
-
-    script_status_reading(opts->status);
-    rc = handlers_load(&script, opts->config, err);
-    if (rc == 0)
-        rc = install(opts, script, NULL, &report, err);
-    buf_release(&report);
-    return rc;
-}
-
 /* False, and the phase as it was, when there shall be no more loads: then the other side of the wall
  * between LOADING and INSTALLING may be gone already. */
 static bool enter(struct reloader *r, enum phase phase)
@@ -251,8 +240,8 @@ static int closing(struct err *err)
 }
 
 /* In INSTALLING, the lock not held. err is about the script; the certificate's is NULL when that is right. */
-static int load_again(struct reloader *r, const struct err *certificate, struct buf *report,
-                      struct err *err)
+static int load(struct reloader *r, const struct err *certificate, struct buf *report,
+                struct err *err)
 {
     struct script *script = NULL;
     int rc;
@@ -281,7 +270,7 @@ static int load_and_tell(struct reloader *r, struct buf *report, struct err *err
 
     notify_reloading(r->opts.notify);
     is_wrong = load_certificate(&r->opts, &certificate) < 0;
-    rc = load_again(r, is_wrong ? &certificate : NULL, report, err);
+    rc = load(r, is_wrong ? &certificate : NULL, report, err);
     if (rc == ERR_CLOSED && is_refusing(r))
         return rc;
     if (rc < 0)
@@ -309,6 +298,12 @@ static void answer(struct reloader *r, uint64_t ticket, int rc, const struct err
     pthread_cond_broadcast(&r->changed);
 }
 
+/* The first load, 1, is the start's: its outcome is told by who starts the server. */
+static int load_as_asked(struct reloader *r, uint64_t ticket, struct buf *report, struct err *err)
+{
+    return ticket == FIRST_LOAD ? load(r, NULL, report, err) : load_and_tell(r, report, err);
+}
+
 static void *reloader_main(void *arg)
 {
     struct reloader *r = arg;
@@ -326,7 +321,7 @@ static void *reloader_main(void *arg)
         }
         r->phase = INSTALLING;
         pthread_mutex_unlock(&r->lock);
-        rc = load_and_tell(r, &report, &err);
+        rc = load_as_asked(r, ticket, &report, &err);
         pthread_mutex_lock(&r->lock);
         answer(r, ticket, rc, &err, &report);
     }
@@ -370,7 +365,29 @@ int reloader_run(struct reloader *reloader, struct buf *report, struct err *err)
 
 /* ------------------------------------------------------------------------- start and stop */
 
-int reloader_start(struct reloader **out, const struct reloader_opts *opts, struct err *err)
+/* A signal doesn't wake who waits for a condition, so the question is asked again and again. */
+static int wait_for_first(struct reloader *r, bool (*should_stop)(void), struct err *err)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&r->lock);
+    while (r->answered < FIRST_LOAD && !should_stop()) {
+        struct timespec until = thread_after_ms(LOOK_MS);
+
+        (void)pthread_cond_clockwait(&r->changed, &r->lock, CLOCK_MONOTONIC, &until);
+    }
+    if (r->answered < FIRST_LOAD || should_stop()) {
+        rc = closing(err);
+    } else if (r->rc < 0) {
+        *err = r->err;
+        rc = r->rc;
+    }
+    pthread_mutex_unlock(&r->lock);
+    return rc;
+}
+
+int reloader_start(struct reloader **out, const struct reloader_opts *opts,
+                   bool (*should_stop)(void), struct err *err)
 {
     struct reloader *r = calloc(1, sizeof(*r));
     int rc;
@@ -379,6 +396,7 @@ int reloader_start(struct reloader **out, const struct reloader_opts *opts, stru
         return err_set(err, ERR_NOMEM, "no memory for reloads");
     r->opts = *opts;
     r->report = BUF_INIT(REPORT_MAX);
+    r->asked = FIRST_LOAD;
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->changed, NULL);
     rc = thread_start(&r->thread, "reloader", reloader_main, r, err);
@@ -389,7 +407,7 @@ int reloader_start(struct reloader **out, const struct reloader_opts *opts, stru
         return rc;
     }
     *out = r;
-    return 0;
+    return wait_for_first(r, should_stop, err);
 }
 
 void reloader_refuse(struct reloader *reloader)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * reloader - loads the script and the certificate again, on a thread of its own.
+ * reloader - loads the script, and loads it and the certificate again, on a thread of its own.
  *
  * A load may take long: a script may loop for seconds before it is refused, a new schema may copy a
  * large table. Whoever takes the signals must not wait for that, so they only ask.
@@ -8,6 +8,9 @@
  *     reloader_ask  --> IDLE --> INSTALLING (certificate) --> LOADING (script) --> INSTALLING --> IDLE
  *     reloader_run                                              |   (writer: schema, swap)         ^
  *                                                               +------------ refused -------------+
+ *
+ * The first load is a part of reloader_start, which waits for it, and may be told to wait no longer: who
+ * stops the server while it starts has not to wait for the script's limits.
  *
  * However many ask while a load runs, one more follows, and its outcome is theirs all. A load reads
  * what was there when it was asked for, since it begins afterwards.
@@ -18,7 +21,7 @@
  * may be changing tables; a process that ends nevertheless leaves them as they were, since nothing
  * of it is committed.
  *
- * Threads    reloader_load, _start, _refuse, _stop: main. reloader_ask, _run: any; _run may wait long.
+ * Threads    reloader_start, _refuse, _stop: main. reloader_ask, _run: any; _run may wait long.
  * Ownership  what opts points to must outlive the reloader, and a thread that was left behind.
  * Errors     those of script_load and workos_install; ERR_CLOSED: the server is stopping. Every
  *            outcome is logged, noted in script_status.h and certificate_status.h, and told to the supervisor.
@@ -46,11 +49,12 @@ struct reloader_opts {
 
 struct reloader;
 
-/* The first load, here and now: the server starts with it or not at all. */
-int reloader_load(const struct reloader_opts *opts, struct err *err) MUST_CHECK;
-
-int reloader_start(struct reloader **out, const struct reloader_opts *opts, struct err *err)
-    MUST_CHECK;
+/*
+ * Starts the thread, and waits for its first load: the server starts with it or not at all. *out is set
+ * whenever there is a thread to be stopped, also on an error. ERR_CLOSED: should_stop said so meanwhile.
+ */
+int reloader_start(struct reloader **out, const struct reloader_opts *opts,
+                   bool (*should_stop)(void), struct err *err) MUST_CHECK;
 
 /* Load again, soon. */
 void reloader_ask(struct reloader *reloader);

@@ -76,7 +76,8 @@ struct server {
 
 void server_ask_reload(struct server *server)
 {
-    reloader_ask(server->reloader);
+    if (server->reloader) /* none: it is stopped while it starts */
+        reloader_ask(server->reloader);
 }
 
 /* Admin listener: an admin's reload. */
@@ -218,6 +219,14 @@ static int open_certificate(struct server *server, struct err *err)
     return 0;
 }
 
+static bool stop_is_asked_for(void)
+{
+    sigset_t pending;
+
+    return sigpending(&pending) == 0 &&
+           (sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1);
+}
+
 static int start_script(struct server *server, struct err *err)
 {
     struct reloader_opts opts = {
@@ -230,9 +239,7 @@ static int start_script(struct server *server, struct err *err)
     int rc = script_status_new(&server->script_status, server->config->handlers, err);
 
     opts.status = server->script_status;
-    if (rc == 0)
-        rc = reloader_load(&opts, err);
-    return rc < 0 ? rc : reloader_start(&server->reloader, &opts, err);
+    return rc < 0 ? rc : reloader_start(&server->reloader, &opts, stop_is_asked_for, err);
 }
 
 static int start_poller(struct server *server, struct err *err)
@@ -432,6 +439,31 @@ static void tell_start(const struct server *server)
     notify_ready(server->notify, status);
 }
 
+static int set_up_fetch(struct server *server, struct err *err)
+{
+    (void)server;
+    return fetch_set_up(err);
+}
+
+/* After each step: has somebody asked us to end? Then the rest needn't be. */
+static int run_steps(struct server *server, struct err *err)
+{
+    static int (*const steps[])(struct server * server, struct err * err) = {
+        set_up_fetch, open_service,  open_routes, open_certificate, start_script,
+        start_poller, make_backfill, start_admin, start_http,
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+        int rc = steps[i](server, err);
+
+        if (rc < 0)
+            return rc;
+        if (stop_is_asked_for())
+            return err_set(err, ERR_CLOSED, "the server is asked to stop");
+    }
+    return 0;
+}
+
 int server_start(struct server **out, const struct config *config, struct notify *notify,
                  struct err *err)
 {
@@ -446,32 +478,17 @@ int server_start(struct server **out, const struct config *config, struct notify
     server->started_ms = clock_wall_ms();
     log_info("authkitd starting", log_str("version", AUTHKITD_VERSION),
              log_str("sqlite", db_library_version()), log_int("pid", getpid()));
-    rc = fetch_set_up(err);
-    if (rc == 0)
-        rc = open_service(server, err);
-    if (rc == 0)
-        rc = open_routes(server, err);
-    if (rc == 0)
-        rc = open_certificate(server, err);
-    if (rc == 0)
-        rc = start_script(server, err);
-    if (rc == 0)
-        rc = start_poller(server, err);
-    if (rc == 0)
-        rc = make_backfill(server, err);
-    if (rc == 0)
-        rc = start_admin(server, err);
-    if (rc == 0)
-        rc = start_http(server, err);
-    if (rc < 0) {
+    rc = run_steps(server, err);
+    if (rc < 0 && !(rc == ERR_CLOSED && stop_is_asked_for())) {
         (void)server_stop(server, &left);
         if (left)
             _exit(1);
         return rc;
     }
-    tell_start(server);
     *out = server;
-    return 0;
+    if (rc == 0)
+        tell_start(server);
+    return rc;
 }
 
 /* ------------------------------------------------------------------------- stop */

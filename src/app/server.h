@@ -10,7 +10,8 @@
  *
  * Threads    server_start, _stop: main. server_ask_reload, _has_failed: any.
  * Ownership  config and notify must outlive the server.
- * Errors     worded by the rooms; a start that fails undoes what it had started.
+ * Errors     worded by the rooms; a start that fails undoes what it had started. One that is stopped is
+ *            left to server_stop.
  */
 #ifndef APP_SERVER_H
 #define APP_SERVER_H
@@ -25,6 +26,8 @@ enum { SERVER_DRAIN_MS = 3000 };
 
 struct server;
 
+/* Signals are blocked: SIGTERM and SIGINT are looked for between the steps, and while the script is loading.
+ * Then the error is ERR_CLOSED, and *out what has been started so far, to be stopped. */
 int server_start(struct server **out, const struct config *config, struct notify *notify,
                  struct err *err) MUST_CHECK;
 

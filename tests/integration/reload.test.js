@@ -444,6 +444,23 @@ describe('SIGTERM during a reload', () => {
         assert.equal(server.count('marks'), 2);
     });
 
+    // Symptom: it ended when the load was given up, with 1 and "cannot start".
+    test('while the first script loads: it ends at once, with 0, and starts the next time', async (t) => {
+        const server = newServer(t, { handlers: LOOP });
+        const start = assert.rejects(server.start(), /the server ended at its start/);
+        await server.waitForLog('in the loop');
+        server.signal('SIGHUP'); // asks for a load that never comes
+        await endsSoon(server);
+        await start;
+        assert.equal(server.log('stopping')[0].signal, 'SIGTERM');
+        assert.equal(server.log('stopped').length, 1);
+        assert.equal(server.log('cannot start').length, 0);
+        writeFile(server.handlersFile, version(1));
+        await server.start();
+        await server.deliver(newRun());
+        assert.equal(server.count('marks'), 1);
+    });
+
     test('that a command asked for: the command is told', async (t) => {
         const server = await startServer(t, { handlers: version(1) });
         writeFile(server.handlersFile, LOOP);
