@@ -102,11 +102,27 @@ static int sign(const char *secrets, const struct buf *body, char header[SIGNATU
 }
 
 /* What else may be the matter, by the words of the client's error. */
-static const char *hint_of_tls(const char *url, const char *problem)
+static const char *hint_of(const struct config *config, const char *url, const char *problem)
 {
+    if (text_starts_with(problem, "cannot connect to") &&
+        (strstr(problem, "certificate") || strstr(problem, "mismatch")))
+        return "\n--insecure accepts any certificate";
+    if (text_starts_with(problem, "cannot connect to") && strstr(problem, "TLS"))
+        return config->url
+                   ? "\nsomething listens there; does it serve plain HTTP? Then give a --url "
+                     "that begins with http://"
+                   : "\nsomething listens there; does it serve plain HTTP? Then leave out "
+                     "--tls-cert (AUTHKITD_TLS_CERT)";
+    if (text_starts_with(problem, "cannot connect to"))
+        return "\nis the server running? Start it with authkitd serve, or say where it is with "
+               "--url or --listen";
     if (text_starts_with(url, "http://") && strstr(problem, "cut off"))
         return "\ndoes it serve HTTPS? Then give --tls-cert, or a --url that begins with https://";
-    return strstr(problem, "certificate") ? "\n--insecure accepts any certificate" : "";
+    if (strstr(problem, "took too long"))
+        return "\nsomething listens there and doesn't answer: is it authkitd? Then its log may "
+               "tell "
+               "what it is at, and authkitd events whether it has the event";
+    return "\nsomething listens there: is it authkitd, and is that its --listen?";
 }
 
 static int post(const struct config *config, const char *url, const char *signature,
@@ -132,22 +148,19 @@ static int post(const struct config *config, const char *url, const char *signat
     if (rc == ERR_IO) {
         struct err cause = *err;
 
-        err_set(err, rc,
-                "%s\nis the server running? Start it with authkitd serve, or say where it is with "
-                "--url or --listen%s",
-                cause.text, hint_of_tls(url, cause.text));
+        err_set(err, rc, "%s%s", cause.text, hint_of(config, url, cause.text));
     }
     return rc;
 }
 
-/* The event's id, so that it can be looked for in workos_events. */
-static void print_outcome(const char *url, const struct buf *body,
+/* The event's id, so that it can be looked for in workos_events; the type of what has none. */
+static void print_outcome(const char *type, const char *url, const struct buf *body,
                           const struct http_client_response *response)
 {
     struct json json = {0};
     uint32_t id = JSON_ABSENT;
-    size_t len = 0;
-    const char *raw = "";
+    size_t len = strlen(type);
+    const char *raw = type;
 
     if (json_read(&json, buf_text(body), body->len, NULL) == 0)
         id = json_string_member(&json, 0, "id");
@@ -212,7 +225,7 @@ static int send_sample(const struct config *config)
         command_complain(err.text);
         code = err.code == ERR_CONFLICT ? EXIT_USAGE : EXIT_FAILED;
     } else {
-        print_outcome(buf_text(&url), &body, &response);
+        print_outcome(config->operands[0], buf_text(&url), &body, &response);
         code = response.status >= 200 && response.status < 300 ? EXIT_FINE : EXIT_FAILED;
     }
     http_client_response_release(&response);

@@ -783,6 +783,36 @@ describe('send', () => {
         assert.match(output, /running|serve/);
     });
 
+    // Symptom: "is the server running? Start it with authkitd serve", though something was there.
+    test('to something that is there and is not authkitd: the hint is about that', async (t) => {
+        const peer = net.createServer((socket) => {
+            socket.on('error', () => {});
+            socket.once('data', () => socket.end('nonsense\r\n\r\n'));
+        });
+        await new Promise((resolve) => peer.listen(0, '127.0.0.1', resolve));
+        atEnd(t, () => peer.close());
+        const host = `127.0.0.1:${peer.address().port}`;
+        for (const [args, said] of [
+            [['--url', `http://${host}`], /not HTTP\n.*something listens there: is it authkitd/],
+            [['--url', `https://${host}`], /TLS handshake failed\n.*plain HTTP\? .*--url/],
+            [['--listen', host, '--tls-cert', 'x'], /TLS handshake failed\n.*leave out --tls-cert/],
+        ]) {
+            const { code, output } = await send(['user.created', ...args]);
+            assert.equal(code, 1, output);
+            assert.match(output, said);
+            assert.doesNotMatch(output, /authkitd serve/);
+        }
+    });
+
+    // Symptom: "sent  to http://…".
+    test('what has no id is named by its type', async () => {
+        const { output } = await runCommand(['send', 'authentication', '--data', '-'], {
+            env: pointingAt(server),
+            input: '{"object":"authentication_action_context"}',
+        });
+        assert.match(output, /^sent authentication to http:/m);
+    });
+
     test('with a secret that the server does not have: exit 1, and says 401', async () => {
         const { code, output } = await send(['user.created'], {
             ...pointingAt(server),
