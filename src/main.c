@@ -104,6 +104,8 @@ static int run_command(const struct command *command, int argc, char **argv)
 
     if (config_read(&config, command->options, argc, argv, &err) < 0) {
         code = complain_of_usage(err.text, command->name);
+        if (config.only_values && command->runs_on_faults)
+            (void)command->run(&config);
     } else if (config.help) {
         print_help_of(command);
         code = EXIT_FINE;

@@ -100,7 +100,7 @@ static void check_api(const struct config *config)
     else
         say("api", config->poll_s ? text
                                   : "WORKOS_API_KEY is set; --poll is off, so missed events "
-                                    "are read by reconcile alone");
+                                    "are read by reconcile alone, with the server stopped");
 }
 
 /* The functions against the endpoints that would call them. */
@@ -113,6 +113,8 @@ static void check_functions(const struct config *config, const struct script *sc
     say("actions", *actions ? actions : "none");
     advice_put_event_names(&advice, events, config);
     say_advice("warning", &advice);
+    if (config->only_values)
+        return; /* a secret that isn't there may be a wrong one */
     if (*events && !config->webhook_secret && config->poll_s == 0)
         say("warning", "the script has event functions, but WORKOS_WEBHOOK_SECRET isn't set");
     if (*actions && !config->action_secret)
@@ -127,7 +129,7 @@ static int check_certificate(const struct config *config)
     struct tls_server *tls = NULL;
     struct err err;
 
-    if (!config->tls_cert)
+    if (!config->tls_cert || !config->tls_key) /* one alone has been told */
         return 0;
     if (tls_server_new(&tls, config->tls_cert, config->tls_key, &err) < 0)
         return problem(&err);
@@ -176,6 +178,8 @@ static int check_tokens(const struct config *config)
 
     if (config->cors_origins)
         say_items("cors", config->cors_origins);
+    if (!tokens_are_on(config) && config->only_values)
+        return 0;
     if (!tokens_are_on(config)) {
         say("tokens", "are off: set WORKOS_CLIENT_ID");
         if (config->issuers || config->audiences)
@@ -225,6 +229,7 @@ static int check_place(const struct config *config, struct err *err)
     return rc < 0 ? err_prefix(err, "%s: ", config_origin(config, &config->db)) : 0;
 }
 
+/* script: NULL when it can't be loaded; then the database is looked at alone. */
 static int check_schema(const struct config *config, struct script *script)
 {
     struct buf report = BUF_INIT(REPORT_MAX);
@@ -242,9 +247,11 @@ static int check_schema(const struct config *config, struct script *script)
                "database", version, tables_version());
     if (rc == ERR_ABSENT)
         say("database", "isn't there yet; serve will create it");
-    if (rc == 0 || rc == ERR_ABSENT)
+    if (rc == ERR_ABSENT)
+        rc = 0;
+    if (rc == 0 && script)
         rc = script_plan(script, db, &report, &err);
-    if (rc == 0)
+    if (rc == 0 && script)
         say_lines("schema", report.len ? buf_text(&report) : "nothing to change");
     script_free(script); /* before the connection that its statements are on */
     db_close(db);
@@ -258,7 +265,7 @@ static int check_script(const struct config *config)
     struct err err;
 
     if (handlers_load(&script, config, &err) < 0)
-        return problem(&err);
+        return problem(&err) + check_schema(config, NULL);
     say("script", config->handlers);
     say_lines("warning", script_warnings(script));
     check_functions(config, script);
@@ -269,26 +276,26 @@ static int check_script(const struct config *config)
 /* The outcome, and what one does now. */
 static void conclude(const struct config *config, int problems)
 {
+    bool has_secret = config->webhook_secret || config->action_secret;
     struct buf advice = BUF_INIT(REPORT_MAX);
 
-    if (problems > 0) {
+    if (problems > 0 || config->only_values) {
         say("result", "not fine: mend what is said above, and check again");
         return;
     }
-    say("result", "fine");
-    if (config->webhook_secret || config->action_secret)
+    say("result", has_secret ? "fine" : "fine, but serve doesn't start before a secret is set");
+    if (has_secret)
         advice_put_next(&advice, config);
     else
         advice_put_no_secrets(&advice, config, "check");
     say_advice("next", &advice);
 }
 
-static int check(const struct config *config)
+/* What would be served, and what would be asked of WorkOS. */
+static int check_endpoints(const struct config *config)
 {
     int problems = 0;
 
-    log_setup(LOG_LEVEL_WARN, (enum log_format)config->log_format); /* the script may print */
-    say_lines("warning", buf_text(&config->warnings));
     problems += check_secret(config, "webhook", config->webhook_path, config->webhook_secret,
                              "WORKOS_WEBHOOK_SECRET");
     problems += check_secret(config, "action", config->action_path, config->action_secret,
@@ -296,6 +303,18 @@ static int check(const struct config *config)
     if (!config->webhook_secret && !config->action_secret)
         say("warning", "serve refuses to start without any secret");
     check_api(config);
+    return problems;
+}
+
+/* Of wrong values it isn't known what they should have been: what hangs on them isn't guessed at. */
+static int check(const struct config *config)
+{
+    int problems = 0;
+
+    log_setup(LOG_LEVEL_WARN, (enum log_format)config->log_format); /* the script may print */
+    say_lines("warning", buf_text(&config->warnings));
+    if (!config->only_values)
+        problems += check_endpoints(config);
     problems += check_certificate(config);
     problems += check_tokens(config);
     problems += check_script(config);
@@ -309,4 +328,5 @@ const struct command cmd_check = {
     .about = "It may be run while the server runs; what a reload would do to the schema is shown.",
     .options = FOR_CHECK,
     .run = check,
+    .runs_on_faults = true,
 };

@@ -838,6 +838,7 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
     struct buf problems = BUF_INIT(PROBLEMS_MAX);
     struct given given = {0};
     struct files files = {0};
+    bool is_all_read;
     int rc = 0;
 
     *config = (struct config){.warnings = BUF_INIT(65536), .poll_s = -1};
@@ -853,6 +854,7 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
         rc = err_set(err, ERR_NOMEM, "no memory for the configuration");
         goto out;
     }
+    is_all_read = problems.len == 0;
     for (size_t i = 0; i < ARRAY_LEN(options); i++)
         if (options[i].commands & command)
             set_option(config, &options[i], given.values[i], &files, &problems);
@@ -867,6 +869,7 @@ int config_read(struct config *config, int command, int argc, char **argv, struc
         rc = err_set(err, ERR_NOMEM, "the configuration has too many problems to tell them");
     } else if (problems.len > 0) {
         problems.data[problems.len - 1] = '\0';
+        config->only_values = is_all_read;
         rc = err_set(err, ERR_INVALID, "%s", problems.data);
     }
 out:

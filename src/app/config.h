@@ -122,7 +122,8 @@ struct config {
     const char **operands; /* send's TYPE, retry's IDs, backup's FILE */
     size_t operand_count;
     bool help;
-    char **origins; /* config.c's: config_origin */
+    bool only_values; /* config_read failed, and for nothing but values: those count as not given */
+    char **origins;   /* config.c's: config_origin */
 
     struct buf warnings; /* a line each: a variable that is probably misspelt */
 };

@@ -626,6 +626,42 @@ describe('check', () => {
         assert.match(output, /--db: .*absent\/authkitd\.db/);
     });
 
+    // Symptom: it told of the value alone, and of the rest when that was mended, one after the other.
+    test('a wrong value, a broken script and a folder that is not there: all told at once, exit 2', async () => {
+        const cwd = folderWith('nonsense');
+        const args = ['--max-body', '0', '--db', 'absent/authkitd.db'];
+        const { code, stdout, output } = await check(cwd, args);
+        assert.equal(code, 2, output);
+        assert.match(output, /--max-body: '0' won't do/);
+        assert.match(output, /handlers\.lua:1:/);
+        assert.match(output, /--db: the folder of 'absent\/authkitd\.db' isn't there/);
+        assert.match(stdout, /^result +not fine/m);
+        assert.doesNotMatch(stdout, /^next/m);
+        const broken = await check(cwd, ['--db', 'absent/authkitd.db']);
+        assert.equal(broken.code, 1, broken.output);
+        assert.match(broken.output, /handlers\.lua:1:/);
+        assert.match(broken.output, /isn't there/);
+        const alone = await check(folderWith(), ['--max-body', '0']);
+        assert.equal(alone.code, 2, alone.output);
+        assert.match(alone.stdout, /^schema /m);
+        assert.match(alone.stdout, /^result +not fine/m);
+        const slip = await check(cwd, ['--handlerz', 'x.lua']); // what was meant can't be known
+        assert.equal(slip.code, 2, slip.output);
+        assert.doesNotMatch(slip.output, /handlers\.lua:1:/);
+    });
+
+    test('wrong values of all kinds leave nothing that check stumbles over', async () => {
+        const { code, output } = await runCommand(
+            ['check', '--listen', 'x', '--admin-listen', 'y', '--jwks-url', 'z', '--tls-cert', 'c'],
+            {
+                cwd: folderWith(),
+                env: { WORKOS_API_KEY: 'no key', WORKOS_CLIENT_ID: '?', WORKOS_WEBHOOK_SECRET: ',' },
+            },
+        );
+        assert.equal(code, 2, output);
+        assert.doesNotMatch(output, /is off|isn't set/);
+    });
+
     test('it works beside a running server', async (t) => {
         const server = await startServer(t);
         const { code, output } = await runCommand(

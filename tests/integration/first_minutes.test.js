@@ -296,6 +296,8 @@ describe('check', () => {
         const { code, stdout } = await check('', { env: {} });
         assert.equal(code, 0);
         assert.match(stdout, /^warning +serve refuses to start/m);
+        // Symptom: "result fine", of what doesn't start.
+        assert.match(stdout, /^result +fine, but serve doesn't start before a secret is set$/m);
         assert.match(stdout, /^next +authkitd init writes authkitd\.env/m);
     });
 
