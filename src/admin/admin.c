@@ -155,9 +155,11 @@ static void reconcile(struct admin *admin, const struct http_request *request,
 
     (void)request;
     if (!poller) {
-        http_response_error(response, 409, "not_polling",
-                            "the server doesn't poll: it needs WORKOS_API_KEY in its environment, "
-                            "and --poll not off");
+        http_response_error(
+            response, 409, "not_polling",
+            "the server doesn't read the Events API: it has no WORKOS_API_KEY in its "
+            "environment, or runs with --poll off; mend that, or stop the server and "
+            "call this again, with WORKOS_API_KEY set");
         return;
     }
     rc = poller_run_now(poller, &report, &err);

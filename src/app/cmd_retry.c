@@ -161,7 +161,9 @@ const struct command cmd_retry = {
     .name = "retry",
     .operand = "ID…|--all",
     .summary = "put failed or dead events back to work",
-    .about = "They run at once, or when the server is started if none runs with --db.",
+    .about =
+        "They run at once, or when the server is started if none runs with --db; authkitd events\n"
+        "tells what became of them. One whose type has no function is dead again at once.",
     .options = FOR_RETRY,
     .run = retry,
 };

@@ -56,6 +56,23 @@ async function placed(t, api, options) {
 }
 
 describe('what no webhook brought', () => {
+    // Symptom: the server's refusal told of --poll off, and README and check that reconcile reads nevertheless.
+    test('with --poll off a server reads nothing, and says so; reconcile does it when it is stopped', async (t) => {
+        const api = await startFakeApi(t);
+        const server = await started(t, api, { args: ['--poll', 'off'] });
+        const reconcileNow = () =>
+            runCommand(['reconcile', '--db', server.database, '--handlers', server.handlersFile], {
+                env: api.env,
+            });
+        const refused = await reconcileNow();
+        assert.equal(refused.code, 1, refused.output);
+        assert.match(refused.stderr, /runs with --poll off; mend that, or stop the server/);
+        await server.stop();
+        const done = await reconcileNow();
+        assert.equal(done.code, 0, done.output);
+        assert.match(done.stdout, /^read 0 events from the Events API/);
+    });
+
     test('is fetched, in order, once; what a webhook brought before vanishes', async (t) => {
         const api = await startFakeApi(t);
         const server = await placed(t, api);
