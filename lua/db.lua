@@ -755,4 +755,4 @@ local ctx_users = read_only("ctx.users", {
    end,
 })
 
-return { declare = declare, declared = declared, db = ctx_db, users = ctx_users, find = find, quote = quote }
+return { declare = declare, declared = declared, db = ctx_db, users = ctx_users, find = find }

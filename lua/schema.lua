@@ -7,7 +7,10 @@
 
 local native, db = ...
 
-local quote = db.quote
+-- Unlike in db.lua, where names are declared ones: what is in the database already may have a quote in it.
+local function quote(name)
+   return '"' .. name:gsub('"', '""') .. '"'
+end
 
 -- The column types as SQLite spells them. The words decide SQLite's affinity: BOOLEAN stores 0 and
 -- 1 as integers, JSON_TEXT stores text.
@@ -258,7 +261,8 @@ end
 
 -- A required one without a default can get no value from an insert any more.
 local function undeclared_column_sql(found)
-   return ("%s %s%s%s"):format(quote(found.name), found.type, found.required and found.default and " NOT NULL" or "",
+   local kind = (type_of[found.type] or found.type == "") and found.type or quote(found.type) -- it may be no plain word
+   return ("%s %s%s%s"):format(quote(found.name), kind, found.required and found.default and " NOT NULL" or "",
       found.default and " DEFAULT " .. default_as_found(found.default) or "")
 end
 

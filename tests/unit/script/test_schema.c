@@ -673,6 +673,34 @@ static void schema__rebuild_keeps_what_was_made_by_hand(void **state)
     bench_close(&b);
 }
 
+/* It failed with "unrecognized token". */
+static void schema__rebuild_keeps_names_and_types_with_quotes(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { x = 'text' } }");
+    exec(&b,
+         "ALTER TABLE a ADD COLUMN \"odd \"\"name\" REAL;"
+         "ALTER TABLE a ADD COLUMN [it's] \"my \"\"type\" DEFAULT \"o\"\"k\";"
+         "ALTER TABLE a ADD COLUMN \"select\" VARCHAR(20);"
+         "CREATE INDEX \"by \"\"hand\" ON a (\"odd \"\"name\");"
+         "CREATE VIEW \"v \"\"iew\" AS SELECT 1;"
+         "INSERT INTO a (_creation_time, x, \"odd \"\"name\", \"select\") VALUES (1, 'x', 2, 'y')");
+    brings(&b, "a = { columns = { x = 'text?' } }",
+           "rebuild table a\n"
+           "warning: table a has columns that aren't declared any more; they are kept: "
+           "odd \"name, it's, select");
+    assert_string_equal(
+        bench_value(&b, "SELECT x || \"odd \"\"name\" || [it's] || \"select\" FROM a"),
+        "x2.0o\"ky");
+    assert_string_equal(
+        bench_value(&b, "SELECT group_concat(type, '|') FROM pragma_table_info('a')"),
+        "INTEGER|INTEGER|TEXT|REAL|MY \"TYPE|VARCHAR(20)");
+    bench_close(&b);
+}
+
 /* A lone name is a text as a default, but in parentheses it is a column, and the rebuild failed. */
 static void schema__rebuild_keeps_defaults_made_by_hand(void **state)
 {
@@ -995,6 +1023,7 @@ int main(void)
         IN_TEMP_DIR(schema__many_rows_are_told),
         IN_TEMP_DIR(schema__changed_default_takes_effect),
         IN_TEMP_DIR(schema__rebuild_keeps_what_was_made_by_hand),
+        IN_TEMP_DIR(schema__rebuild_keeps_names_and_types_with_quotes),
         IN_TEMP_DIR(schema__rebuild_keeps_defaults_made_by_hand),
         IN_TEMP_DIR(schema__rebuild_that_would_lose_a_constraint_is_refused),
         IN_TEMP_DIR(schema__rebuild_takes_no_name_or_text_for_a_constraint),
