@@ -547,17 +547,27 @@ local function rows(q, limit)
    return native.select(q.handle.native, sql, columns, values, count, limit or -1)
 end
 
--- Where the next page begins: the last row's values of the order, as a text.
+-- "name,-due,_id": without it the values would fit every other order of the same types, and rows be left out.
+local function order_text(order)
+   local names = {}
+   for i, by in ipairs(order) do
+      names[i] = by.desc and "-" .. by.column or by.column
+   end
+   return table.concat(names, ",")
+end
+
+-- Where the next page begins: the order and the last row's values of it, as a text.
 local function cursor_behind(q, row)
-   local values = native.json_array()
-   for i, by in ipairs(total_order(q)) do
+   local order = total_order(q)
+   local parts = native.json_array { order_text(order) }
+   for i, by in ipairs(order) do
       local value = row[by.column]
       if value == nil then
          value = null
       end
-      values[i] = value
+      parts[i + 1] = value
    end
-   return native.json_encode(values)
+   return native.json_encode(parts)
 end
 
 -- A cursor comes back from a client, who may have made it up: a route answers that with a 400.
@@ -569,6 +579,8 @@ local function check_cursor(q, order, values)
    for i, by in ipairs(order) do
       if values[i] ~= null then
          native.check(q.handle.native, by.column, values[i])
+      elseif not q.handle.by_name[by.column].nullable or by.column == q.handle.key then
+         raise(("after: %s.%s can't be null, as it is in this cursor"):format(q.handle.name, by.column))
       end
    end
 end
@@ -582,10 +594,11 @@ function Query:after(cursor)
    end
    local order = total_order(q)
    local values = type(cursor) == "string" and native.json_decode(cursor, null)
-   if type(values) ~= "table" or #values ~= #order then
+   if type(values) ~= "table" or #values ~= #order + 1 or values[1] ~= order_text(order) then
       refuse_cursor()
       raise("after wants a page's cursor (rows.cursor), made by a query with the same order_by")
    end
+   table.remove(values, 1)
    local fits, problem = pcall(check_cursor, q, order, values)
    if not fits then
       refuse_cursor()

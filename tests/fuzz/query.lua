@@ -676,17 +676,38 @@ function builders.limit(q)
    end
 end
 
--- A cursor of another query, or none at all.
+local function order_text(q)
+   local text = ""
+   for i, by in ipairs(total_order(q)) do
+      text = text .. (i > 1 and "," or "") .. (by.desc and "-" or "") .. by.column
+   end
+   return text
+end
+
+-- A cursor of another query, one that somebody made up, or none at all.
 function builders.after(q)
-   local cursors = table.pack(
-      q.cursor, nil, "", "[]", "[1]", "[null]", "[3]", "[1,2]", '["a",2]', "[1.5,3]", "[true,1]", "[null,3]", "[[1],2]", "{}", "null",
-      '[{"a":1}]', "[1,2,3,4,5,6,7]", "[1e400]", '["\\u0000"]', 7, evil)
-   local cursor = cursors[take(cursors.n) + 1]
-   if build(q, nil, "after", cursor) and cursor ~= nil then
-      local found = authkit.json.decode(cursor)
+   local values = table.pack(
+      "", "1", "null", "3", "1,2", '"a",2', "1.5,3", "true,1", "null,3", "1,null", "[1],2", '{"a":1}', "1,2,3,4,5,6,7", "1e400",
+      '"\\u0000"', '"a"', "1.5", "null,null")
+   local others = table.pack(q.cursor, nil, "", "[]", "[1]", "[null]", '["_id"]', '["-_id",3]', '["n,_id",1,2]', "{}", "null",
+      '[["_id"],1]', 7, evil)
+   local choice, cursor = take(values.n + others.n) + 1, nil
+   if choice <= values.n then
+      cursor = ('["%s",%s]'):format(order_text(q), values[choice])
+   else
+      cursor = others[choice - values.n]
+   end
+   if build(q, nil, "after", cursor) and cursor ~= nil and cursor ~= "" then
+      local found = authkit.json.decode(cursor, authkit.null)
+      expect(found[1] == order_text(q), "a cursor of another order", cursor, order_text(q))
       q.behind = {}
       for i, by in ipairs(total_order(q)) do
-         q.behind[by.column] = found[i]
+         local value, key = found[i + 1], q.name:find("^workos_") and "id" or "_id"
+         if value == authkit.null then
+            expect(by.column ~= key and not (required[q.name] or {})[by.column], "null in a cursor", cursor)
+            value = nil
+         end
+         q.behind[by.column] = value
       end
    end
 end

@@ -224,14 +224,25 @@ static void request__bad_encoding_is_answered(void **state)
 /* One with too few values was taken for one with nulls: a page from somewhere. */
 static void request__cursor_of_another_order_is_answered(void **state)
 {
-    static const char *const cursors[] = {"[]",
-                                          "{}",
-                                          "[null]",
-                                          "[\"Ada\"]",
-                                          "[null,\"u\",1]",
-                                          "[\"Ada\",\"u\",null]",
-                                          "{\"a\":1,\"b\":2}"};
-    static const char *const good[] = {"[\"Ada\",\"user_1\"]", "[null,\"user_1\"]"};
+    static const char *const cursors[] = {
+        "[]",
+        "{}",
+        "[null]",
+        "[\"email,id\"]",
+        "[\"email,id\",\"Ada\"]",
+        "[\"email,id\",null,\"u\",1]",
+        "[\"email,id\",\"Ada\",\"u\",null]",
+        "[\"email,id\",\"Ada\",null]",
+        "[\"Ada\",\"user_1\"]", /* as they once were */
+        "[null,\"Ada\",\"user_1\"]",
+        "[\"-email,-id\",\"Ada\",\"user_1\"]",
+        "[\"email,-id\",\"Ada\",\"user_1\"]",
+        "[\"external_id,id\",\"Ada\",\"user_1\"]",
+        "[\"id\",\"Ada\",\"user_1\"]",
+        "{\"a\":1,\"b\":2}",
+    };
+    static const char *const good[] = {"[\"email,id\",\"Ada\",\"user_1\"]",
+                                       "[\"email,id\",null,\"user_1\"]"};
 
     (void)state;
     asking_route(
@@ -252,7 +263,8 @@ static void request__cursor_of_another_order_is_answered(void **state)
 /* It was a 500 with a traceback: strangers could fill the log. */
 static void request__cursor_that_is_none_is_answered(void **state)
 {
-    static const char *const cursors[] = {" ", "x", "5", "[1,2,3]", "[5]", "true"};
+    static const char *const cursors[] = {" ",   "x",    "5",          "[1,2,3]",
+                                          "[5]", "true", "[\"id\",5]", "[\"id\",null]"};
 
     (void)state;
     asking_route(&a, "POST /", "return ctx.db.query('workos_users'):after(request.body):all()");
@@ -262,7 +274,7 @@ static void request__cursor_that_is_none_is_answered(void **state)
             strstr(asking_for(&a, "POST /"),
                    "refused 400 application/json||{\"error\":{\"code\":\"bad_cursor\""));
     }
-    a.body = "[\"user_1\"]";
+    a.body = "[\"id\",\"user_1\"]";
     assert_string_equal(asking_for(&a, "POST /"), JSON "[]");
 }
 
@@ -274,7 +286,7 @@ static void request__empty_cursor_is_the_first_page(void **state)
                  "return ctx.db.query('workos_users'):after(request.query.after):all()");
     assert_non_null(strstr(asking_for(&a, "GET /?after="), JSON "[{"));
     assert_non_null(strstr(asking_for(&a, "GET /"), JSON "[{"));
-    assert_string_equal(asking_for(&a, "GET /?after=[\"user_9\"]"), JSON "[]");
+    assert_string_equal(asking_for(&a, "GET /?after=[\"id\",\"user_9\"]"), JSON "[]");
 }
 
 static void request__body_that_is_not_json_is_answered(void **state)

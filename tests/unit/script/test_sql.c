@@ -256,6 +256,26 @@ static void pages__rows_that_are_added_shift_nothing(void **state)
         "assert(ctx.db.query('notes'):all().cursor == nil)\n");
 }
 
+/* The values fit, so it was taken, and rows were left out. */
+static void pages__cursor_of_another_order_is_refused(void **state)
+{
+    (void)state;
+    passes("for i = 1, 9 do ctx.db.insert('notes', { name = 'x' .. i, d = 't' .. i, n = i }) end\n"
+           "local function query(by, way)\n"
+           "  return ctx.db.query('notes'):order_by(by, way):limit(3)\n"
+           "end\n"
+           "local cursor = query('name'):all().cursor\n"
+           "assert(cursor == '[\"name,_id\",\"x3\",3]', cursor)\n"
+           "for _, other in ipairs { query('d'), query('name', 'desc'), query('n'), query('_id'),\n"
+           "    query('name'):order_by('n'), query('name'):order_by('_id', 'desc'),\n"
+           "    ctx.db.query('notes') } do\n"
+           "  local ok, problem = pcall(other.after, other, cursor)\n"
+           "  assert(not ok and problem:find(\"wants a page's cursor\", 1, true), problem)\n"
+           "end\n"
+           "assert(query('name'):after(cursor):all()[1].name == 'x4')\n"
+           "assert(query('name', 'asc'):order_by('_id'):after(cursor):all()[1].name == 'x4')\n");
+}
+
 static void pages__errors_say_what_is_wrong(void **state)
 {
     static const struct raising cases[] = {
@@ -263,8 +283,12 @@ static void pages__errors_say_what_is_wrong(void **state)
         {"ctx.db.query('notes'):after(5)", "wants a page's cursor"},
         {"ctx.db.query('notes'):after('[1,2,3]')", "wants a page's cursor"},
         {"ctx.db.query('notes'):order_by('n'):after('[1]')", "wants a page's cursor"},
-        {"ctx.db.query('notes'):after('[\"x\"]')", "notes._id takes an integer"},
-        {"ctx.db.query('notes'):after('[1]'):order_by('n')", "order_by comes before after"},
+        {"ctx.db.query('notes'):after('[1]')", "wants a page's cursor"},
+        {"ctx.db.query('notes'):after('[\"_id\",\"x\"]')", "notes._id takes an integer"},
+        {"ctx.db.query('notes'):after('[\"_id\",null]')", "notes._id can't be null"},
+        {"ctx.db.query('notes'):order_by('name'):after('[\"name,_id\",null,1]')",
+         "notes.name can't be null"},
+        {"ctx.db.query('notes'):after('[\"_id\",1]'):order_by('n')", "order_by comes before after"},
         {"ctx.db.query('notes'):where('j', 'x')", "notes.j is json"},
     };
 
@@ -287,6 +311,7 @@ int main(void)
         IN_TEMP_DIR(upsert__errors_say_what_is_wrong),
         IN_TEMP_DIR(pages__go_on_where_the_last_one_ended),
         IN_TEMP_DIR(pages__rows_that_are_added_shift_nothing),
+        IN_TEMP_DIR(pages__cursor_of_another_order_is_refused),
         IN_TEMP_DIR(pages__errors_say_what_is_wrong),
     };
 
