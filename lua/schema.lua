@@ -105,9 +105,8 @@ local function count(sql)
 end
 
 local function add_column(plan, t, column)
-   local has_rows = native.rows(("SELECT 1 FROM %s LIMIT 1"):format(quote(t.name)))[1]
    if not column.nullable and column.default == nil then
-      if has_rows then
+      if plan.has_rows then
          return plan:refuse(
             "%s is required, but the table has rows that would have no value: make it '%s?' or give a default, %s = { type = \"%s\", default = … }",
             column.where, column.type, column.name, column.type)
@@ -121,13 +120,28 @@ local function add_column(plan, t, column)
       ("add column %s.%s"):format(t.name, column.name))
 end
 
+-- What is given as advice works as it stands there: a required column without a default couldn't be added beside rows.
+local function refuse_type(plan, t, column, found)
+   local found_type, old = type_of[found.type], quote(column.name .. "_old")
+   local keep = found_type and ("Declare it '%s%s', or"):format(found_type, found.required and "" or "?") or "To convert it,"
+   local for_now = ""
+   if not column.nullable and column.default == nil then
+      for_now = (" declare it '%s?' for now,"):format(column.type)
+   end
+   plan:refuse(
+      "%s is declared %s, but the database has it as %s, and the table has rows: changing it could lose data. %s%s stop the server and run ALTER TABLE %s RENAME COLUMN %s TO %s; then start it and copy what you need in a function, such as ctx.db.sql('UPDATE %s SET %s = CAST(%s AS %s)')%s",
+      column.where, column.type, found_type or found.type, keep, for_now,
+      quote(t.name), quote(column.name), old, quote(t.name), quote(column.name), old, spelled[column.type],
+      for_now ~= "" and "; without the '?' again once all rows have a value" or "")
+end
+
 local function compare_column(plan, t, column, found)
-   local found_type = type_of[found.type]
-   if found_type ~= column.type then
-      return plan:refuse(
-         "%s is declared %s, but the database has it as %s: changing it could lose data. Declare it '%s', or stop the server and convert it by hand: ALTER TABLE %s RENAME COLUMN %s TO %s; then start it and copy what you need",
-         column.where, column.type, found_type or found.type, found_type or found.type,
-         quote(t.name), quote(column.name), quote(column.name .. "_old"))
+   if type_of[found.type] ~= column.type then
+      if plan.has_rows then
+         return refuse_type(plan, t, column, found)
+      end
+      plan.anew[t.name] = true -- nothing to lose
+      return
    end
    if default_literal(column) ~= found.default then
       plan.anew[t.name] = true -- SQLite has no way to change a default
@@ -409,6 +423,7 @@ local function compare_table(plan, t)
          "authkit.schema: table %s is in the database already, but wasn't made by authkitd (it has no _id and _creation_time): rename one of the two",
          t.name)
    end
+   plan.has_rows = native.rows(("SELECT 1 FROM %s LIMIT 1"):format(quote(t.name)))[1] ~= nil
    local by_lower = {}
    for _, name in ipairs(order) do
       by_lower[name:lower()] = name
