@@ -15,8 +15,8 @@ local function check_table(value, name, example)
    end
    native.check_dot(value)
    if type(value) ~= "table" then
-      raise(("authkit.%s wants a table, such as authkit.%s %s, not a %s")
-         :format(name, name, example, type(value)))
+      raise(("authkit.%s wants a table, such as authkit.%s %s, not %s")
+         :format(name, name, example, native.kind(value)))
    end
 end
 
@@ -26,7 +26,7 @@ local function register(kind, functions, what, check)
    for name, fn in next, functions do
       check(name)
       if type(fn) ~= "function" then
-         raise(("authkit.%s: %s '%s' wants a function, not a %s"):format(kind, what, name, type(fn)))
+         raise(("authkit.%s: %s '%s' wants a function, not %s"):format(kind, what, name, native.kind(fn)))
       end
       if registered[kind][name] then
          raise(("authkit.%s: '%s' is registered twice"):format(kind, name))
@@ -106,7 +106,7 @@ local response = read_only("response", {
    deny = function(message)
       if message ~= nil and type(message) ~= "string" then
          native.check_dot(message)
-         raise("response.deny wants a text to show to the user, not a " .. type(message))
+         raise("response.deny wants a text to show to the user, not " .. native.kind(message))
       end
       local denial = read_only("a verdict", {})
       denials[denial] = message or false
@@ -158,8 +158,8 @@ local function check_names(called, ...)
    for i = 1, math.max(names.n, 1) do
       if type(names[i]) ~= "string" then
          native.check_dot(names[i])
-         raise(("ctx.auth.%s wants names, such as ctx.auth.%s(\"admin\"), not a %s")
-            :format(called, called, type(names[i])))
+         raise(("ctx.auth.%s wants names, such as ctx.auth.%s(\"admin\"), not %s")
+            :format(called, called, native.kind(names[i])))
       end
    end
    return names

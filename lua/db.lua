@@ -115,7 +115,7 @@ local function read_index(t, spec)
    local columns = {}
    for i, column in ipairs(spec) do
       if type(column) ~= "string" then
-         raise(('%s wants names of columns, such as { "user_id" }, not a %s'):format(where, type(column)))
+         raise(('%s wants names of columns, such as { "user_id" }, not %s'):format(where, native.kind(column)))
       elseif column == "_id" then
          raise(where .. " names '_id', which has an index of its own, and is the end of every other one: leave it out")
       elseif not t.by_name[column] and column ~= "_creation_time" then
@@ -234,6 +234,11 @@ local system_columns = {
    { name = "_creation_time", type = "integer", nullable = false },
 }
 
+local mirrored = sorted_keys(mirror_tables)
+
+-- Ours that have no rows as ctx.db gives them.
+local for_sql = { workos_events = true, authkitd_state = true, authkitd_suspects = true, authkitd_tombstones = true }
+
 local function handle(name)
    local found = handles[name]
    if found then
@@ -248,9 +253,15 @@ local function handle(name)
    if not columns then
       if type(name) ~= "string" then
          native.check_dot(name)
-         raise("the name of a table is a text, not a " .. type(name))
+         raise(("the name of a table is a text, not %s%s"):format(native.kind(name), type(name) == "number"
+            and "; it comes before the _id: ctx.db.get(table, _id), ctx.db.patch(table, _id, { … }), ctx.db.delete(table, _id)"
+            or ""))
+      elseif for_sql[name] then
+         raise(("no table '%s' in ctx.db but for ctx.db.sql, which can read it: ctx.db.sql(\"SELECT … FROM %s\")")
+            :format(name, name))
       end
-      native.unknown("table", name, sorted_keys(declared), "the schema")
+      local known = sorted_keys(declared)
+      native.unknown("table", name, table.move(mirrored, 1, #mirrored, #known + 1, known), "the schema")
    end
    found = make_handle(name, columns, t ~= nil)
    handles[name], natives[name] = found, found.native
@@ -264,9 +275,11 @@ local operators = {
    [">"] = ">", [">="] = ">=", ["in"] = "in", like = "like",
 }
 
+local last_calls = "end it with :all(), :first(), :unique(), :each() or :count()"
+
 -- Without its last call a query would look like an empty list, and a list of who is blocked blocks nobody.
 local function refuse_as_rows()
-   raise("this is a query, not its rows: end it with :all(), :first(), :unique(), :each() or :count()")
+   raise("this is a query, not its rows: " .. last_calls)
 end
 
 local Query = setmetatable({}, { -- the methods; scripts never get at the table itself
@@ -281,7 +294,7 @@ local Query = setmetatable({}, { -- the methods; scripts never get at the table 
 
 local query_metatable = {
    __index = Query, __newindex = refuse_as_rows, __len = refuse_as_rows, __pairs = refuse_as_rows,
-   __name = "query", __metatable = false,
+   __name = "query", __metatable = false, __instead = ": it isn't its rows, so " .. last_calls,
 }
 
 -- What a query has been told: its handle; where, the conditions as SQL, or nil; count, columns and values,
@@ -305,14 +318,14 @@ local function check_column(q, column, called)
       return
    end
    if not shown[type(column)] then
-      raise(("%s wants the name of a column, a text, not a %s"):format(called, type(column)))
+      raise(("%s wants the name of a column, a text, not %s"):format(called, native.kind(column)))
    end
    native.unknown("column", column, sorted_keys(q.handle.by_name), q.handle.name)
 end
 
 local function check_in(q, column, values)
    if type(values) ~= "table" then
-      raise(("where('%s', 'in', …) wants a list of values, not a %s"):format(column, type(values)))
+      raise(("where('%s', 'in', …) wants a list of values, not %s"):format(column, native.kind(values)))
    end
    local list, count = {}, 0
    for i, value in ipairs(values) do

@@ -96,7 +96,7 @@ globals.print = native.print
 -- is seen to before.
 local function check_type(value, wanted, called)
    if type(value) ~= wanted then
-      raise(("%s wants a %s, not a %s"):format(called, wanted, type(value)))
+      raise(("%s wants a %s, not %s"):format(called, wanted, native.kind(value)))
    end
 end
 
@@ -132,9 +132,9 @@ function globals.load(chunk, name, mode, env)
       env = globals
    end
    if type(chunk) ~= "function" and not texts[type(chunk)] then
-      raise("load wants a text, or a function that gives it in parts, not a " .. type(chunk))
+      raise("load wants a text, or a function that gives it in parts, not " .. native.kind(chunk))
    elseif name ~= nil and not texts[type(name)] then
-      raise("load wants a text as the chunk's name, not a " .. type(name))
+      raise("load wants a text as the chunk's name, not " .. native.kind(name))
    end
    return load(chunk, name, "t", env)
 end
@@ -168,7 +168,7 @@ local loaded, loading = {}, {}
 
 function globals.require(name)
    if type(name) ~= "string" then
-      raise("require wants the name of a module, not a " .. type(name))
+      raise("require wants the name of a module, not " .. native.kind(name))
    end
    local value = loaded[name]
    if value ~= nil then

@@ -55,8 +55,8 @@ static int check_status(lua_State *L, int index)
     if (lua_type(L, index) != LUA_TNUMBER)
         script_raise(L,
                      "a route returns a value alone, or status, body, headers: its status is an "
-                     "integer from 200 to 599, not a %s",
-                     luaL_typename(L, index));
+                     "integer from 200 to 599, not %s",
+                     kind_of(L, index));
     status = lua_tointegerx(L, index, &is_whole);
     if (!is_whole || status < 200 || status > 599)
         script_raise(L, "a route's status is an integer from 200 to 599, not %s",
@@ -101,8 +101,8 @@ static void put_line(lua_State *L, const char *name, int index, struct http_resp
     int rc;
 
     if (lua_type(L, index) != LUA_TSTRING && lua_type(L, index) != LUA_TNUMBER)
-        script_raise(L, "header '%s' is a string, a number or a list of strings, not a %s", name,
-                     luaL_typename(L, index));
+        script_raise(L, "header '%s' is a string, a number or a list of strings, not %s", name,
+                     kind_of(L, index));
     lua_pushvalue(L, index); /* a number would become a text where it is */
     value = lua_tolstring(L, -1, &len);
     if (strlen(value) != len)
@@ -139,8 +139,8 @@ static void put_headers(lua_State *L, int index, struct http_response *out)
     if (lua_isnil(L, index))
         return;
     if (!lua_istable(L, index))
-        script_raise(L, "a route's headers are a table of names and values, not a %s",
-                     luaL_typename(L, index));
+        script_raise(L, "a route's headers are a table of names and values, not %s",
+                     kind_of(L, index));
     settle(L, index);
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
         int value = lua_gettop(L);

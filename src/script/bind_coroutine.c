@@ -17,8 +17,7 @@ enum { REAL_RESUME = 1, REAL_CLOSE, COROUTINE };
 static void check_kind(lua_State *L, int kind, const char *called)
 {
     if (lua_type(L, 1) != kind)
-        script_raise(L, "%s wants a %s, not a %s", called, lua_typename(L, kind),
-                     luaL_typename(L, 1));
+        script_raise(L, "%s wants a %s, not %s", called, lua_typename(L, kind), kind_of(L, 1));
 }
 
 static int call_real(lua_State *L, int upvalue)
@@ -63,6 +62,18 @@ static int l_wrapped(lua_State *L)
     return lua_error(L);
 }
 
+/* coroutine.yield(…): Lua's own says no line */
+static int l_yield(lua_State *L)
+{
+    if (!lua_isyieldable(L)) {
+        bool is_main = lua_pushthread(L);
+
+        script_raise(L, "attempt to yield %s",
+                     is_main ? "from outside a coroutine" : "across a C-call boundary");
+    }
+    return lua_yield(L, lua_gettop(L));
+}
+
 /* coroutine.wrap(f) */
 static int l_wrap(lua_State *L)
 {
@@ -80,8 +91,11 @@ static int l_wrap(lua_State *L)
 
 void bind_coroutine_open(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"resume", l_resume}, {"close", l_close}, {"wrap", l_wrap}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"resume", l_resume},
+                                         {"close", l_close},
+                                         {"wrap", l_wrap},
+                                         {"yield", l_yield},
+                                         {NULL, NULL}};
 
     lua_getfield(L, -1, "coroutine");
     lua_getfield(L, -1, "resume");

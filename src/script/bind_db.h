@@ -113,7 +113,8 @@ void push_column(lua_State *L, struct stmt *stmt, int i, enum script_type type);
 /* Push the current row as a table. The handle of its table is at index 1. */
 void push_row(lua_State *L, struct stmt *stmt, const struct table *t);
 
-void check_text(lua_State *L, const struct table *t, const struct column *c, int index);
+/* What keeps the string at index from being an SQL text, or NULL. */
+const char *text_problem(lua_State *L, int index);
 
 /* bind_row.c, bind_query.c */
 

@@ -127,8 +127,7 @@ static int l_log(lua_State *L)
     if (!lua_isnoneornil(L, 2)) {
         if (!lua_istable(L, 2)) {
             check_dot(L, 1);
-            script_raise(L, "ctx.log takes a message and a table of fields, not a %s",
-                         luaL_typename(L, 2));
+            script_raise(L, "ctx.log takes a message and a table of fields, not %s", kind_of(L, 2));
         }
         settle(L, 2);
         for (lua_pushnil(L); count < FIELDS_MAX && lua_next(L, 2);) {

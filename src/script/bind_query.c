@@ -65,8 +65,7 @@ int l_count(lua_State *L)
 /* A parameter's value, by its Lua type; index is its position among the function's arguments. */
 static void push_parameter(lua_State *L, int index)
 {
-    static const struct column any = {.name = "value", .type = SCRIPT_TEXT};
-    static const struct table sql = {.name = "ctx.db.sql"};
+    const char *problem;
 
     switch (lua_type(L, index)) {
     case LUA_TNIL:
@@ -81,7 +80,9 @@ static void push_parameter(lua_State *L, int index)
         lua_pushvalue(L, index);
         break;
     case LUA_TSTRING:
-        check_text(L, &sql, &any, index);
+        problem = text_problem(L, index);
+        if (problem)
+            script_raise(L, "ctx.db.sql: value %d: %s", index - 1, problem);
         lua_pushvalue(L, index);
         break;
     default:
@@ -129,7 +130,7 @@ int l_sql(lua_State *L)
 
     if (lua_type(L, 1) != LUA_TSTRING) {
         check_dot(L, 1);
-        script_raise(L, "ctx.db.sql wants a text, not a %s", luaL_typename(L, 1));
+        script_raise(L, "ctx.db.sql wants a text, not %s", kind_of(L, 1));
     }
     if (strlen(lua_tostring(L, 1)) != lua_rawlen(L, 1))
         script_raise(L,

@@ -49,8 +49,7 @@ static lua_Integer check_id(lua_State *L, const struct table *t, int index)
     if (lua_type(L, index) == LUA_TNUMBER)
         id = lua_tointegerx(L, index, &is_whole);
     if (!is_whole)
-        script_raise(L, "the _id of a row of %s is an integer, not a %s", t->name,
-                     luaL_typename(L, index));
+        script_raise(L, "the _id of a row of %s is an integer, not %s", t->name, kind_of(L, index));
     return id;
 }
 
@@ -86,8 +85,7 @@ static void take_fields(lua_State *L, const struct table *t, int index, int firs
 static void check_row(lua_State *L, const struct table *t, int index, const char *what)
 {
     if (!lua_istable(L, index))
-        script_raise(L, "%s %s wants a table of columns, not a %s", what, t->name,
-                     luaL_typename(L, index));
+        script_raise(L, "%s %s wants a table of columns, not %s", what, t->name, kind_of(L, index));
 }
 
 /* Push "INSERT …" with the columns that are set (_creation_time is always the first). alias is what stands

@@ -22,27 +22,33 @@ static void raise_type(lua_State *L, const struct table *t, const struct column 
                  (int)text_utf16_prefix(text, strlen(text), 20), text,
                  strlen(text) > 20 ? " and so on" : "");
     }
-    script_raise(L, "%s.%s takes %s%s, not a %s%s", t->name, c->name,
+    script_raise(L, "%s.%s takes %s%s, not %s%s", t->name, c->name,
                  c->type == SCRIPT_INTEGER ? "an "
                  : c->type == SCRIPT_TEXT  ? ""
                                            : "a ",
                  c->type == SCRIPT_INTEGER ? "integer" : bind_type_names[c->type],
-                 luaL_typename(L, index), shown);
+                 kind_of(L, index), shown);
 }
 
-void check_text(lua_State *L, const struct table *t, const struct column *c, int index)
+const char *text_problem(lua_State *L, int index)
 {
     size_t len;
-    const char *text;
+    const char *text = lua_tolstring(L, index, &len);
+
+    if (memchr(text, '\0', len))
+        return "the text has a NUL byte in it, which SQL texts can't hold";
+    return text_is_utf8(text, len) ? NULL : "the text isn't valid UTF-8";
+}
+
+static void check_text(lua_State *L, const struct table *t, const struct column *c, int index)
+{
+    const char *problem;
 
     if (lua_type(L, index) != LUA_TSTRING)
         raise_type(L, t, c, index);
-    text = lua_tolstring(L, index, &len);
-    if (memchr(text, '\0', len))
-        script_raise(L, "%s.%s: the text has a NUL byte in it, which SQL texts can't hold", t->name,
-                     c->name);
-    if (!text_is_utf8(text, len))
-        script_raise(L, "%s.%s: the text isn't valid UTF-8", t->name, c->name);
+    problem = text_problem(L, index);
+    if (problem)
+        script_raise(L, "%s.%s: %s", t->name, c->name, problem);
 }
 
 void push_stored(lua_State *L, const struct table *t, const struct column *c, int index)

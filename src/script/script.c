@@ -150,6 +150,14 @@ static int l_defined_at(lua_State *L)
     return 1;
 }
 
+/* native.kind(value) -> "nil", "a number" */
+static int l_kind(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    lua_pushstring(L, kind_of(L, 1));
+    return 1;
+}
+
 /* native.place() -> file, line of the script that runs, and that line's text, or nothing */
 static int l_place(lua_State *L)
 {
@@ -264,9 +272,11 @@ static void open_libraries(lua_State *L)
 static void push_native(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"raise", l_raise},      {"defined_at", l_defined_at}, {"now", l_now},
-        {"module", l_module},    {"print", l_print},           {"check_budget", l_check_budget},
-        {"framed", l_framed_of}, {"place", l_place},           {NULL, NULL},
+        {"raise", l_raise},      {"defined_at", l_defined_at},
+        {"now", l_now},          {"module", l_module},
+        {"print", l_print},      {"check_budget", l_check_budget},
+        {"framed", l_framed_of}, {"place", l_place},
+        {"kind", l_kind},        {NULL, NULL},
     };
 
     lua_newtable(L);
@@ -424,6 +434,54 @@ static void push_odd_error(lua_State *L)
     }
 }
 
+/* What other Luas have and a script may look for. */
+static const struct {
+    const char *library, *name; /* NULL: a global */
+} absent[] = {
+    {NULL, "io"},       {NULL, "debug"},    {NULL, "package"}, {NULL, "dofile"},
+    {NULL, "loadfile"}, {NULL, "warn"},     {"os", "execute"}, {"os", "exit"},
+    {"os", "getenv"},   {"os", "remove"},   {"os", "rename"},  {"os", "setlocale"},
+    {"os", "tmpname"},  {"string", "dump"},
+};
+
+/* Is the name in the line that runs? A field of that name may be anybody's. */
+static bool stands_in_line(lua_State *L, const char *name)
+{
+    struct source_text text;
+    lua_Debug line;
+    const char *at;
+    size_t len;
+
+    if (!find_line(L, 1, &line) || line.source[0] != '@' ||
+        !source_find(script_of(L)->origin->source, line.source + 1, &text))
+        return false;
+    at = source_line(&text, line.currentline, &len);
+    return memmem(at, len, name, strlen(name)) != NULL;
+}
+
+/* Behind the text on top, when it is Lua's error of a nil that is so on purpose, a word on that. [-1, +1, m] */
+static void add_absent(lua_State *L)
+{
+    const char *text = lua_tostring(L, -1), *end = strstr(text, "nil value (");
+    char wanted[64], name[32];
+
+    for (size_t i = 0; end && i < ARRAY_LEN(absent); i++) {
+        const char *library = absent[i].library;
+
+        snprintf(wanted, sizeof(wanted), "nil value (%s '%s')", library ? "field" : "global",
+                 absent[i].name);
+        snprintf(name, sizeof(name), "%s%s%s", library ? library : "", library ? "." : "",
+                 absent[i].name);
+        if (strcmp(end, wanted) != 0 || (library && !stands_in_line(L, name)))
+            continue;
+        lua_pushfstring(L,
+                        "%s: authkitd's Lua has no %s (see \"What there is of Lua\" in the README)",
+                        text, name);
+        lua_remove(L, -2);
+        return;
+    }
+}
+
 /* Message handler: the error as a text, with the traceback when it is wanted. */
 static void push_error_text(lua_State *L)
 {
@@ -435,6 +493,7 @@ static void push_error_text(lua_State *L)
     push_visible(L, lua_gettop(L),
                  ERR_TEXT_MAX); /* behind a zero byte all would be lost, the traceback, too */
     lua_remove(L, -2);
+    add_absent(L);
 }
 
 /* Does the text begin with the file and line that it is about? */

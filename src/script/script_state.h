@@ -241,6 +241,9 @@ void refusal_open(lua_State *L);
 /* bind_auth.c: forget what belongs to the call that has ended. Never raises. [-0, +0, -] */
 void forget_claims(lua_State *L);
 
+/* shown.c: what the value is, behind "not": "a number", "nil", or "nothing" where no argument is. */
+const char *kind_of(lua_State *L, int index);
+
 /* shown.c: push the value as the log shows it, a table as JSON: "…" is behind the first max_bytes of one
  * that is longer. [-0, +1, v] */
 const char *push_shown(lua_State *L, int index, size_t max_bytes, size_t *out_len);

@@ -26,6 +26,17 @@ enum {
 
 #define CUT "…"
 
+const char *kind_of(lua_State *L, int index)
+{
+    static const char *const kinds[LUA_NUMTYPES] = {
+        "nil",     "a boolean",  "a userdata", "a number", "a string",
+        "a table", "a function", "a userdata", "a thread",
+    };
+    int type = lua_type(L, index);
+
+    return type == LUA_TNONE ? "nothing" : kinds[type];
+}
+
 struct shown {
     struct buf *out;
     size_t end; /* where out is full */

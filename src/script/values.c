@@ -274,10 +274,14 @@ bool is_no_data(lua_State *L, int index)
 /* It would look empty, and is refused by its name. */
 static void check_is_data(lua_State *L, int index, const struct encoder *e)
 {
+    int top = lua_gettop(L) + 1;
+
     if (!push_no_data_name(L, index))
         return;
     check_dot(L, index);
-    refuse(L, e, "%s can't be JSON", lua_tostring(L, -1));
+    if (luaL_getmetafield(L, index, "__instead") != LUA_TSTRING)
+        lua_pushliteral(L, "");
+    refuse(L, e, "%s can't be JSON%s", lua_tostring(L, top), lua_tostring(L, -1));
 }
 
 /*
@@ -479,8 +483,8 @@ bool check_keeps_null(lua_State *L, int index, const char *called)
         return false;
     if (!is_null(L, index)) {
         check_dot(L, 1);
-        script_raise(L, "%s wants nothing, or authkit.null to have null kept as that, not a %s",
-                     called, luaL_typename(L, index));
+        script_raise(L, "%s wants nothing, or authkit.null to have null kept as that, not %s",
+                     called, kind_of(L, index));
     }
     return true;
 }
@@ -497,7 +501,7 @@ int l_json_decode(lua_State *L)
     if (lua_type(L, 1) != LUA_TSTRING) {
         lua_settop(L, 1);
         check_dot(L, 1);
-        script_raise(L, "authkit.json.decode wants a text, not a %s", luaL_typename(L, 1));
+        script_raise(L, "authkit.json.decode wants a text, not %s", kind_of(L, 1));
     }
     text = lua_tolstring(L, 1, &len);
     if (json_read(scratch, text, len, &err) < 0) {
@@ -516,7 +520,7 @@ int l_json_array(lua_State *L)
         lua_settop(L, 0);
         lua_newtable(L);
     } else if (!lua_istable(L, 1)) {
-        script_raise(L, "authkit.json.array wants a list, not a %s", luaL_typename(L, 1));
+        script_raise(L, "authkit.json.array wants a list, not %s", kind_of(L, 1));
     }
     lua_settop(L, 1);
     settle(L, 1);

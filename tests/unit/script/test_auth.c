@@ -141,7 +141,7 @@ static void auth__names_are_checked(void **state)
     asking_raises(&a, "ctx.auth:require_role('admin')", "with a dot: ctx.auth.require_role(…)");
     asking_raises(&a, "return ctx.auth:require_permission('x')",
                   "call it with a dot: ctx.auth.require_permission(…)");
-    asking_raises(&a, "ctx.auth.require_permission('a', nil)", "not a nil");
+    asking_raises(&a, "ctx.auth.require_permission('a', nil)", "not nil");
     asking_raises(&a, "ctx.auth.require_permission(nil, 'a')",
                   "handlers.lua:3: ctx.auth.require_p");
 }

@@ -210,14 +210,22 @@ static void db__a_query_may_run_and_go_on(void **state)
 static void db__names_are_checked(void **state)
 {
     static const struct raising cases[] = {
-        {"ctx.db.insert('note', {})",
-         "no table 'note' in the schema; it has notes, others (did you mean 'notes'?)"},
+        {"ctx.db.insert('note', {})", "no table 'note' in the schema; it has notes, others, "
+                                      "workos_organizations, workos_users (did "
+                                      "you mean 'notes'?)"},
+        {"ctx.db.query('workos_user')", "(did you mean 'workos_users'?)"},
         {"ctx.db.query('sqlite_schema')", "no table 'sqlite_schema'"},
-        {"ctx.db.query('workos_events')", "no table 'workos_events'"},
+        {"ctx.db.query('workos_events')",
+         "no table 'workos_events' in ctx.db but for ctx.db.sql, which can read it: "
+         "ctx.db.sql(\"SELECT … FROM workos_events\")"},
         {"ctx.db.query('notes\" --')", "no table 'notes\" --'"},
-        {"ctx.db.query()", "the name of a table is a text, not a nil"},
+        {"ctx.db.query()", "the name of a table is a text, not nil"},
         {"ctx.db.query({})", "the name of a table is a text, not a table"},
-        {"ctx.db.get(5, 1)", "the name of a table is a text, not a number"},
+        {"ctx.db.get(5)", "the name of a table is a text, not a number; it comes before the _id: "
+                          "ctx.db.get(table, _id), ctx.db.patch(table, _id, { … }), "
+                          "ctx.db.delete(table, _id)"},
+        {"ctx.db.patch(5, { name = 'x' })", "not a number; it comes before the _id"},
+        {"ctx.db.delete(5)", "not a number; it comes before the _id"},
         {"ctx.db.upsert(true, { 'name' }, {})", "the name of a table is a text, not a boolean"},
         {"ctx.db.insert('notes', { nmae = 'x' })",
          "no column 'nmae' in notes; it has _id, _creation_time, b, j, n, name, r (did you mean "
@@ -277,12 +285,12 @@ static void db__values_are_checked(void **state)
          "notes._id is set by authkitd and can't be given"},
         {"ctx.db.insert('notes', { name = 'a', _creation_time = 5 })",
          "notes._creation_time is set by authkitd"},
-        {"ctx.db.insert('notes')", "insert into notes wants a table of columns, not a no value"},
+        {"ctx.db.insert('notes')", "insert into notes wants a table of columns, not nothing"},
         {"ctx.db.insert('notes', 'x')", "insert into notes wants a table of columns, not a string"},
         {"ctx.db.patch('notes', 1, 5)", "patch of notes wants a table of columns, not a number"},
         {"ctx.db.patch('notes', 77, { n = 1 })", "patch: there is no row with _id 77 in notes"},
         {"ctx.db.patch('notes', 'x', {})", "the _id of a row of notes is an integer, not a string"},
-        {"ctx.db.get('notes', nil)", "the _id of a row of notes is an integer, not a nil"},
+        {"ctx.db.get('notes', nil)", "the _id of a row of notes is an integer, not nil"},
         {"ctx.db.delete('notes', 1.5)", "the _id of a row of notes is an integer"},
         {"ctx.db.query('notes'):where('n', 'x')", "notes.n takes an integer"},
         {"ctx.db.query('notes'):where('n', nil)",

@@ -260,8 +260,11 @@ static void hostile__misuse_is_placed_where_the_script_did_it(void **state)
         {"local _ = load({})", "load wants a text, or a function that gives it in parts"},
         {"local _ = load('x = 1', {})", "load wants a text as the chunk's name, not a table"},
         {"local _ = coroutine.resume(1)", "coroutine.resume wants a thread, not a number"},
-        {"local _ = coroutine.wrap(nil)", "coroutine.wrap wants a function, not a nil"},
+        {"local _ = coroutine.wrap(nil)", "coroutine.wrap wants a function, not nil"},
         {"local _ = coroutine.close(1)", "coroutine.close wants a thread, not a number"},
+        {"coroutine.yield()", "attempt to yield from outside a coroutine"},
+        {"coroutine.wrap(function() table.sort({ 2, 1 }, coroutine.yield) end)()",
+         "attempt to yield across a C-call boundary"},
         {"local _ = coroutine.close(coroutine.running())", "cannot close a running coroutine"},
     };
     struct bench b;

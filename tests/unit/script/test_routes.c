@@ -470,7 +470,7 @@ static void answer__what_is_none_is_an_error(void **state)
     static const struct raising cases[] = {
         {"return 1, 2, 3, 4", "status, body, headers and no more, not 4 values"},
         {"return table.unpack({}, 1, 200)", "not 200 values"},
-        {"return nil, 'not found'", "its status is an integer from 200 to 599, not a nil"},
+        {"return nil, 'not found'", "its status is an integer from 200 to 599, not nil"},
         {"return ('x'):gsub('x', 'y')", "a value alone, or status, body, headers"},
         {"return '200', 'x'", "not a string"},
         {"return 199, 'x'", "from 200 to 599, not 199"},
@@ -615,7 +615,11 @@ static void routes__our_own_tables_are_no_answer(void **state)
         {"return ctx.auth", "ctx.auth can't be JSON"},
         {"return { a = ctx.db }", "ctx.db can't be JSON"},
         {"return request", "request can't be JSON"},
-        {"return ctx.db.query('workos_users')", "query can't be JSON"},
+        {"return ctx.db.query('workos_users')", "query can't be JSON: it isn't its rows, so end it "
+                                                "with :all(), :first(), :unique(), :each() "
+                                                "or :count()"},
+        {"return { rows = ctx.db.query('workos_users') }",
+         "the answer: rows: query can't be JSON: it isn't its rows"},
         {"return string", "string can't be JSON"},
         {"ctx.x = 1", "ctx is read-only"},
         {"ctx.auth.user = print", "ctx.auth is read-only"},

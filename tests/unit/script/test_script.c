@@ -160,6 +160,32 @@ static void script__registrations_are_known(void **state)
     bench_close(&b);
 }
 
+static void script__what_other_luas_have_is_told(void **state)
+{
+    static const struct raising cases[] = {
+        {"io.open('/etc/passwd')", "attempt to index a nil value (global 'io'): authkitd's Lua has "
+                                   "no io (see \"What there is of Lua\" in the README)\n"},
+        {"debug.traceback()", "authkitd's Lua has no debug"},
+        {"package.path = ''", "authkitd's Lua has no package"},
+        {"dofile('x.lua')", "attempt to call a nil value (global 'dofile'): authkitd's Lua has no"},
+        {"loadfile('x.lua')", "authkitd's Lua has no loadfile"},
+        {"os.execute('ls')", "authkitd's Lua has no os.execute"},
+        {"local home = os.getenv('HOME')", "authkitd's Lua has no os.getenv"},
+        {"string.dump(print)", "authkitd's Lua has no string.dump"},
+    };
+    static const struct raising others[] = {
+        {"local o = {} o.remove(1)", "(field 'remove')\n"},
+        {"local io io.open()", "(local 'io')\n"},
+        {"error('x (global \\'io\\')')", "handlers.lua:4: x (global 'io')\n"},
+        {"nope.open()", "(global 'nope')\n"},
+    };
+
+    (void)state;
+    bench_all_raise("", cases, ARRAY_LEN(cases));
+    bench_all_raise("", others, ARRAY_LEN(others));
+    bench_all_pass("", "assert(io == nil and os.getenv == nil and not pcall(load('io.open()')))");
+}
+
 static void script__wrong_registrations_are_refused(void **state)
 {
     static const struct {
@@ -953,6 +979,7 @@ int main(void)
         IN_TEMP_DIR(script__undefined_globals_are_told),
         IN_TEMP_DIR(script__empty_script_is_fine),
         IN_TEMP_DIR(script__registrations_are_known),
+        IN_TEMP_DIR(script__what_other_luas_have_is_told),
         IN_TEMP_DIR(script__wrong_registrations_are_refused),
         IN_TEMP_DIR(sandbox__dangerous_names_are_absent),
         IN_TEMP_DIR(sandbox__libraries_are_read_only),

@@ -93,13 +93,15 @@ static void sql__what_a_script_may_not_do_is_refused_by_name(void **state)
         {"ctx.db.sql('SELECT ?', print)", "value 1 is a function"},
         {"ctx.db.sql('SELECT ?', 0 / 0)", "ctx.db.sql: value 1 takes a finite number"},
         {"ctx.db.sql('SELECT ?, ?', 1.5, math.huge)", "ctx.db.sql: value 2 takes a finite number"},
+        {"ctx.db.sql('SELECT ?, ?', 1, '\\xff')",
+         "ctx.db.sql: value 2: the text isn't valid UTF-8"},
         {"ctx.db.sql('SELECT ?', -math.huge)", "ctx.db.sql: value 1 takes a finite number"},
         {"ctx.db.sql('SELECT ?', 'a\\0b')", "NUL"},
         {"ctx.db.sql('SELECT ?', '\\xff')", "UTF-8"},
         {"ctx.db.sql('SELECT 1\\0garbage')", "ctx.db.sql: the statement has a NUL byte in it"},
         {"ctx.db.sql('SELECT 1\\0')", "ctx.db.sql: the statement has a NUL byte in it"},
         {"ctx.db.sql(5)", "wants a text, not a number"},
-        {"ctx.db.sql()", "wants a text, not a "},
+        {"ctx.db.sql()", "wants a text, not nothing"},
     };
 
     (void)state;
@@ -165,7 +167,7 @@ static void replace__errors_say_what_is_wrong(void **state)
         {"ctx.db.replace('notes', 'x', { name = 'a' })", "the _id of a row of notes is an integer"},
         {"ctx.db.replace('note', 1, {})", "no table 'note' in the schema"},
         {"ctx.db.replace('workos_users', 1, {})", "can't be written"},
-        {"ctx.db.replace('notes', 1)", "wants a table of columns, not a n"},
+        {"ctx.db.replace('notes', 1)", "wants a table of columns, not nothing"},
         {"ctx.db.replace('notes', 1, { name = 'a', _id = 2 })", "notes._id is set by authkitd"},
     };
 
