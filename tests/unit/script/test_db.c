@@ -272,6 +272,8 @@ static void db__values_are_checked(void **state)
         {"ctx.db.insert('notes', { name = 'a', n = 1.5 })",
          "notes.n takes an integer, not a number (1.5)"},
         {"ctx.db.insert('notes', { name = 'a', n = 1e300 })", "notes.n takes an integer"},
+        {"ctx.db.insert('notes', { name = 'a', r = authkit.json.decode('1e400') })",
+         "notes.r takes a finite number"},
         {"ctx.db.insert('notes', { name = 'a', r = 'x' })", "notes.r takes a real, not a string"},
         {"ctx.db.insert('notes', { name = 'a', b = 1 })",
          "notes.b takes a boolean, not a number (1)"},

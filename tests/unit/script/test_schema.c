@@ -488,6 +488,30 @@ static void schema__undeclared_is_kept(void **state)
     bench_close(&b);
 }
 
+/* The README's way. */
+static void schema__column_gets_another_name(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    bench_open(&b);
+    bring(&b, "a = { columns = { name = 'text', n = 'integer?' }, indexes = { { 'name' } } }");
+    exec(&b, "INSERT INTO a (_creation_time, name) VALUES (1, 'x'), (1, 'y')");
+    bench_passes(&b,
+                 "authkit.schema { a = { columns = { title = 'text?', n = 'integer?' },"
+                 " indexes = { { 'title' } } } }",
+                 "ctx.db.insert('a', { title = 'z' })\n"
+                 "assert(ctx.db.sql('UPDATE a SET title = name WHERE title IS NULL') == 2)");
+    bring(&b, "a = { columns = { title = 'text', n = 'integer?' }, indexes = { { 'title' } } }");
+    bench_ok(&b);
+    assert_string_equal(bench_value(&b, "SELECT group_concat(title || coalesce(name, '-')) FROM a"),
+                        "xx,yy,z-");
+    exec(&b, "ALTER TABLE a DROP COLUMN name");
+    brings(&b, "a = { columns = { title = 'text', n = 'integer?' }, indexes = { { 'title' } } }",
+           "");
+    bench_close(&b);
+}
+
 static void schema__foreign_table_is_refused(void **state)
 {
     struct bench b;
@@ -1074,6 +1098,7 @@ int main(void)
         IN_TEMP_DIR(schema__index_that_lost_its_uniqueness_is_made_anew),
         IN_TEMP_DIR(schema__index_of_a_renamed_table_is_made_anew),
         IN_TEMP_DIR(schema__undeclared_is_kept),
+        IN_TEMP_DIR(schema__column_gets_another_name),
         IN_TEMP_DIR(schema__foreign_table_is_refused),
         IN_TEMP_DIR(schema__name_of_a_view_or_an_index_is_refused),
         IN_TEMP_DIR(schema__tables_called_as_functions_hide_nothing),
