@@ -69,6 +69,8 @@ describe('a backup', () => {
             const events = [userCreated(), userCreated()];
             for (const event of events) await server.deliver(event);
             await server.deliver(userUpdated(events[0].data, { first_name: 'Grace' }));
+            // The server writes it soon after its start, and nothing after it for an hour.
+            await until('the first sweep', () => server.rows('SELECT * FROM authkitd_state').length);
             if (!running) await server.stop();
             const { file, stdout } = await makeBackup(server);
             assert.match(stdout, /^\S+backup\.db: \d+ KiB in \d+\.\d s, 2 users, 3 events\n$/);
