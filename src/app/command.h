@@ -20,8 +20,7 @@ struct command {
     const char *about;   /* the rest of its own help */
     int options;         /* FOR_…; 0 when it takes none */
     int (*run)(const struct config *config);
-    bool
-        runs_on_faults; /* also when only_values was told; the exit code is EXIT_USAGE all the same */
+    bool runs_on_faults; /* values that are wrong, and told (config.h: only_values) */
 };
 
 extern const struct command cmd_serve, cmd_check, cmd_send, cmd_reload, cmd_events, cmd_retry,
