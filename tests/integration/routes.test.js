@@ -296,11 +296,9 @@ const show = (times) =>
     `${times.length}, median ${times[times.length >> 1]?.toFixed(1)} ms, longest ${times.at(-1)?.toFixed(0)} ms`;
 
 describe('what a route costs the others', () => {
-    /**
-     * How long a loop may have a processor, of which there are fewer than loops, so that it lasts longer; and, less
-     * than that, how long nobody else may have to wait.
-     */
+    /** How long a loop may have a processor, of which there are fewer than loops, so that it lasts longer. */
     const LOOP_MS = 2500;
+    /** Less than that: who waits for the end of a loop that is alone waits for longer. */
     const SOON_MS = 2000;
     const SLOW = `${NOTES}
         ["GET /loop"] = function() while true do end end,
@@ -320,6 +318,7 @@ describe('what a route costs the others', () => {
         const { data: user } = await addUser(server);
         const token = bearer(signToken(key, { sub: user.id }));
         const crowd = server.newClient({ connections: 6 });
+        const begun = performance.now();
         const loops = Promise.all(
             ['/loop', '/loop', '/caught-loop', '/pattern', '/sql', '/loop'].map((target) =>
                 crowd.request('GET', target),
@@ -335,6 +334,8 @@ describe('what a route costs the others', () => {
             timesOf(() => post(server, '/notes', { key: 'x' }), loops, 201),
         ]);
         for (const answer of await loops) await assertFailed(server, answer, /longer than|pattern|had a processor/);
+        // Who had to wait for a loop's end waited for most of this; the machine's pace is in both.
+        const soon = (performance.now() - begun) / 3;
         for (const [i, what] of [
             'GET',
             'GET of rows',
@@ -345,7 +346,7 @@ describe('what a route costs the others', () => {
         ].entries()) {
             t.diagnostic(`${what}: ${show(results[i])}`);
             assert.ok(results[i].length >= 3, `${what}: only ${results[i].length}`);
-            assert.ok(results[i].at(-1) < SOON_MS, `${what}: ${show(results[i])}`);
+            assert.ok(results[i].at(-1) < soon, `${what}: ${show(results[i])}, of ${soon.toFixed(0)}`);
         }
     });
 
