@@ -44,6 +44,7 @@ describe('SIGTERM', () => {
                     }
                 }
             });
+            await until('an acknowledged event', () => acknowledged.length > 0);
             await sleep(patience(300));
             const started = Date.now();
             server.signal(signal);
@@ -54,7 +55,6 @@ describe('SIGTERM', () => {
             await Promise.all(senders);
             assert.deepEqual({ code, killer }, { code: 0, killer: null });
             assert.ok(Date.now() - started < patience(5000), `${Date.now() - started} ms`);
-            assert.ok(acknowledged.length > 0);
 
             const wal = `${server.database}-wal`;
             assert.ok(
