@@ -96,9 +96,9 @@ static int reconcile(const struct config *config)
 const struct command cmd_reconcile = {
     .name = "reconcile",
     .summary = "fetch missed events from the Events API once, now, and report",
-    .about = "The running server does it, with its own API key, unless it runs with --poll off; "
-             "with no\n"
-             "server running on --db this command does it itself.",
+    .about =
+        "The running server does it, with its own API key, unless it runs with --poll off; with\n"
+        "no server running on --db this command does it itself.",
     .options = FOR_RECONCILE,
     .run = reconcile,
 };

@@ -120,8 +120,7 @@ static const char *hint_of(const struct config *config, const char *url, const c
         return "\ndoes it serve HTTPS? Then give --tls-cert, or a --url that begins with https://";
     if (strstr(problem, "took too long"))
         return "\nsomething listens there and doesn't answer: is it authkitd? Then its log may "
-               "tell "
-               "what it is at, and authkitd events whether it has the event";
+               "tell what it is at, and authkitd events whether it has the event";
     return "\nsomething listens there: is it authkitd, and is that its --listen?";
 }
 

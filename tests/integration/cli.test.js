@@ -64,6 +64,19 @@ async function unusedPort() {
     return port;
 }
 
+/** Somebody who answers everything with {}. asked: the paths, as they come. */
+async function startPeer(t) {
+    const asked = [];
+    const peer = http.createServer((request, response) => {
+        asked.push(request.url);
+        response.end('{}');
+    });
+
+    await new Promise((resolve) => peer.listen(0, '127.0.0.1', resolve));
+    atEnd(t, () => peer.close());
+    return { url: `http://127.0.0.1:${peer.address().port}`, asked };
+}
+
 /** The environment that points a command at a running server. */
 const pointingAt = (server) => ({
     ...SECRETS,
@@ -753,16 +766,10 @@ describe('send', () => {
     });
 
     test('a long --url arrives whole', async (t) => {
-        const asked = [];
-        const peer = http.createServer((request, response) => {
-            asked.push(request.url);
-            response.end('{}');
-        });
-        await new Promise((resolve) => peer.listen(0, '127.0.0.1', resolve));
-        atEnd(t, () => peer.close());
+        const { url, asked } = await startPeer(t);
         const way = `/hook?tenant=${'x'.repeat(5000)}`;
         const { code, output } = await runCommand(
-            ['send', 'user.created', '--url', `http://127.0.0.1:${peer.address().port}${way}`],
+            ['send', 'user.created', '--url', url + way],
             { env: SECRETS },
         );
         assert.equal(code, 0, output);
@@ -771,14 +778,7 @@ describe('send', () => {
 
     // Symptom: it was posted to /, and a 404 came.
     test('a --url without a path gets that of the endpoint', async (t) => {
-        const asked = [];
-        const peer = http.createServer((request, response) => {
-            asked.push(request.url);
-            response.end('{}');
-        });
-        await new Promise((resolve) => peer.listen(0, '127.0.0.1', resolve));
-        atEnd(t, () => peer.close());
-        const url = `http://127.0.0.1:${peer.address().port}`;
+        const { url, asked } = await startPeer(t);
         for (const args of [
             ['user.created', '--url', url],
             ['user.created', '--url', `${url}/`, '--webhook-path', '/hook'],
