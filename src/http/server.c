@@ -115,8 +115,8 @@ static struct patience patience_for(struct http_server *server)
 
 /*
  * The system says that there is room only when a third of a buffer of megabytes is free; one that is slow takes
- * something long before that. But of that we hear in steps, too: a full receive buffer tells of room when a
- * sixteenth of it is free, some 400 KB of the largest.
+ * something long before that. But of that we hear in steps, too, since a full receive buffer tells of room only
+ * when enough of it is free: of some 100 to 200 KB, more than a second apart at 100 KiB/s.
  */
 static void look_at_progress(struct patience *p, int fd)
 {

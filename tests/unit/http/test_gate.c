@@ -626,8 +626,8 @@ static size_t take(int fd, size_t max_bytes)
     return len;
 }
 
-/* Read 1 MiB a second, for so long; by the clock, however seldom this thread gets to it. How many bytes were read. */
-static size_t take_slowly(int fd, int64_t ms)
+/* Read so much a second, for so long; by the clock, however seldom this thread gets to it. How many bytes were read. */
+static size_t take_slowly(int fd, int kib_per_s, int64_t ms)
 {
     int64_t began_ms = clock_mono_ms(), passed_ms = 0;
     size_t got = 0;
@@ -635,7 +635,7 @@ static size_t take_slowly(int fd, int64_t ms)
     while (passed_ms < ms) {
         usleep(50 * 1000);
         passed_ms = clock_mono_ms() - began_ms;
-        got += take(fd, (size_t)passed_ms * 1024 - got);
+        got += take(fd, (size_t)(passed_ms * kib_per_s * 1024 / 1000) - got);
     }
     return got;
 }
@@ -683,8 +683,8 @@ static void gate__who_takes_nothing_makes_room_for_large_answers(void **state)
     wire_stop(&wire);
 }
 
-/* 1 MiB a second is little for the system, which tells of room only when there is more: symptom, once in a few
- * runs it was taken for one that takes nothing. */
+/* 100 KiB a second is little for the system, which tells of room only when there is more: symptom, it was taken
+ * for one that takes nothing. */
 static void gate__who_reads_slowly_is_kept_however_crowded(void **state)
 {
     struct http_server_opts opts = wire_opts();
@@ -696,7 +696,7 @@ static void gate__who_reads_slowly_is_kept_however_crowded(void **state)
     wire_start(&wire, opts);
     slow = begin_huge();
     assert_int_equal(wire_ask(&wire, get_huge, &answer, NULL), 503);
-    got = take_slowly(slow, 1250);
+    got = take_slowly(slow, 100, 1250);
     got += take(slow, 2 * WIRE_HUGE);
     assert_true(got > WIRE_HUGE);
     close(slow);
@@ -729,7 +729,7 @@ static size_t read_slowly_in_a_flood(int slow)
     atomic_store(&is_flooded, true);
     for (int i = 0; i < COUNT; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, flood, NULL), 0);
-    got = take_slowly(slow, 2000);
+    got = take_slowly(slow, 1024, 2000);
     atomic_store(&is_flooded, false);
     for (int i = 0; i < COUNT; i++)
         pthread_join(threads[i], NULL);
